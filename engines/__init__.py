@@ -1,0 +1,1 @@
+"""Engines: what is compiled from a bundle for the machine at hand."""

@@ -1,0 +1,1 @@
+"""The exporter: reference model, checkpoints, graphs, bundles and their verification."""

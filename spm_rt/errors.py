@@ -1,0 +1,51 @@
+"""Every error this package raises on purpose, so that callers can catch one family.
+
+All derive from :class:`SpmError`; each also derives from the closest built-in, so that ``except ValueError`` keeps
+working for people who never heard of this module.
+"""
+
+from __future__ import annotations
+
+
+class SpmError(Exception):
+    """Base class of all errors raised by spm_rt and its sister packages."""
+
+
+class FrameError(SpmError, ValueError):
+    """A frame that cannot be tracked on: wrong shape, type, size, or not the size the tracker was started with."""
+
+
+class BoxError(SpmError, ValueError):
+    """A box that cannot be tracked: not finite, empty, inverted, or wholly outside the frame."""
+
+
+class NotInitializedError(SpmError, RuntimeError):
+    """``update`` was called before ``init``."""
+
+
+class ThreadError(SpmError, RuntimeError):
+    """One tracker was entered by two threads at once; use one tracker per thread."""
+
+
+class SettingsError(SpmError, ValueError):
+    """A tracker setting, model specification or configuration file that does not make sense."""
+
+
+class BundleError(SpmError, ValueError):
+    """A bundle that is missing, incomplete, altered, or of a format this version does not read."""
+
+
+class BackendError(SpmError, RuntimeError):
+    """An inference backend that is unknown, not installed, or did not do what was asked."""
+
+
+class CheckpointError(SpmError, ValueError):
+    """A checkpoint that is missing, truncated, foreign, unsafe, or does not fit the model."""
+
+
+class ExportError(SpmError, RuntimeError):
+    """An export that could not be written, or whose graphs do not compute what the reference computes."""
+
+
+class SourceError(SpmError, ValueError):
+    """A video, folder, camera or data set that cannot be read."""

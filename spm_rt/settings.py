@@ -1,0 +1,164 @@
+"""What the network looks like (:class:`ModelSpec`) and how the tracker uses it (:class:`TrackerSettings`).
+
+Both are frozen, validated when made, and travel in a bundle's manifest as plain JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, TypeVar
+
+from .errors import SettingsError
+
+MODES = ("series-parallel", "series", "coarse")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Sizes and constants of the network. The defaults are the release's AlexNet model.
+
+    Sizes are in pixels of the crop. ``fine_weights`` are the divisors of the fine stage's box deltas.
+    """
+
+    backbone: str = "alexnet"
+    template_size: int = 127
+    crop_size: int = 271
+    stride: int = 8
+    template_cells: int = 6
+    search_cells: int = 24
+    response_cells: int = 19
+    context_amount: float = 0.5
+    anchor_ratios: tuple[float, ...] = (0.33, 0.5, 1.0, 2.0, 3.0)
+    anchor_scales: tuple[float, ...] = (8.0,)
+    pixel_mean_bgr: tuple[float, float, float] = (104.0, 117.0, 123.0)
+    coarse_scale_factor: tuple[float, float] = (0.001, 0.001)
+    roi_cells: int = 6
+    fine_weights: tuple[float, float, float, float] = (5.0, 5.0, 10.0, 10.0)
+
+    def __post_init__(self) -> None:
+        _require(self.backbone == "alexnet", "backbone", self.backbone, "'alexnet', the only one there is")
+        for name in ("template_size", "crop_size", "stride", "template_cells", "search_cells", "response_cells"):
+            _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, name, getattr(self, name), "> 0")
+        _require(self.roi_cells > 1, "roi_cells", self.roi_cells, "at least 2")
+        _require(len(self.anchor_ratios) > 0 and min(self.anchor_ratios) > 0, "anchor_ratios", self.anchor_ratios,
+                 "a list of positive numbers")
+        _require(len(self.anchor_scales) > 0 and min(self.anchor_scales) > 0, "anchor_scales", self.anchor_scales,
+                 "a list of positive numbers")
+        _require(len(self.fine_weights) == 4 and min(self.fine_weights) > 0, "fine_weights", self.fine_weights,
+                 "four positive numbers")
+        _require(self.context_amount == 0.5, "context_amount", self.context_amount,
+                 "0.5 (the crop geometry is defined for it)")
+
+    @property
+    def anchors_per_cell(self) -> int:
+        return len(self.anchor_ratios) * len(self.anchor_scales)
+
+    @property
+    def anchor_count(self) -> int:
+        """N: boxes that the coarse stage scores in every frame (1805)."""
+        return self.response_cells**2 * self.anchors_per_cell
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackerSettings:
+    """How proposals are chosen, both stages fused, and the box updated. Defaults: the release's OTB values.
+
+    Attributes:
+        mode: which stages decide (paper, Table 1): ``series-parallel``, ``series`` (the fine stage alone scores and
+            places the coarse stage's proposals) or ``coarse``.
+        num_candidates: K, proposals per frame, the reserved near ones included (NUM_CANDIDATES).
+        num_near_candidates: proposals reserved for the box nearest to the last one, 0 or 1 (NUM_NEAR_CANDIDATES).
+        near_iou: overlap above which a box counts as near (fixed at 0.8 in the release).
+        score_floor: boxes below this share of the best score are no proposals (SCORE_THRESH_FACTOR).
+        nms_threshold: overlap at which a lower-scored proposal is suppressed (NMS_THRESHOLD).
+        fine_score_weight: the paper's W_cls (FM_SCORE_INFLUENCE).
+        fine_box_weight: the paper's W_box (FM_BBOX_INFLUENCE).
+        window_influence: share of the cosine window in the final ranking (WINDOWS_INFLUENCE; OTB 0.5, LaSOT and
+            TrackingNet 0.4).
+        size_rate: how fast the box's size follows, scaled by the score (LR).
+        update_threshold: fused score below which the box stays where it was (MAX_SCORE_THRESHOLD).
+        found_threshold: fused score from which on ``TrackResult.found`` is true; docs/lost.md has the figures.
+        min_side: smallest width and height of a box, in pixels of the frame (10 in the release).
+    """
+
+    mode: str = "series-parallel"
+    num_candidates: int = 9
+    num_near_candidates: int = 1
+    near_iou: float = 0.8
+    score_floor: float = 0.1
+    nms_threshold: float = 0.5
+    fine_score_weight: float = 0.5
+    fine_box_weight: float = 3.0
+    window_influence: float = 0.5
+    size_rate: float = 0.5
+    update_threshold: float = 0.2
+    found_threshold: float = 0.2
+    min_side: float = 10.0
+
+    def __post_init__(self) -> None:
+        _require(self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
+        _require(isinstance(self.num_candidates, int) and 1 <= self.num_candidates <= 64, "num_candidates",
+                 self.num_candidates, "a whole number from 1 to 64")
+        _require(self.num_near_candidates in (0, 1), "num_near_candidates", self.num_near_candidates, "0 or 1")
+        _require(self.num_near_candidates < self.num_candidates or self.num_candidates == 1, "num_near_candidates",
+                 self.num_near_candidates, "fewer than num_candidates")
+        for name in ("near_iou", "score_floor", "nms_threshold", "fine_score_weight", "window_influence", "size_rate",
+                     "update_threshold", "found_threshold"):
+            value = getattr(self, name)
+            _require(isinstance(value, (int, float)) and 0.0 <= value <= 1.0, name, value, "from 0 to 1")
+        for name in ("fine_box_weight", "min_side"):
+            value = getattr(self, name)
+            _require(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0, name, value,
+                     "a number, 0 or more")
+
+
+Settings = TypeVar("Settings", ModelSpec, TrackerSettings)
+
+
+def to_json(settings: ModelSpec | TrackerSettings) -> dict[str, Any]:
+    """The settings as JSON types (tuples become lists)."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
+
+
+def from_json(kind: type[Settings], values: object) -> Settings:
+    """Settings read back from :func:`to_json`'s form; unknown, missing or mistyped entries are named in one error."""
+    if not isinstance(values, dict):
+        raise SettingsError(f"{kind.__name__}: an object was expected, not {type(values).__name__}")
+    defaults = kind()
+    known = {field.name for field in dataclasses.fields(kind)}
+    wrong = [f"unknown {name}" for name in sorted(set(values) - known)]
+    wrong += [f"missing {name}" for name in sorted(known - set(values))]
+    clean: dict[str, Any] = {}
+    for name in sorted(known & set(values)):
+        try:
+            clean[name] = _coerce(values[name], getattr(defaults, name))
+        except (TypeError, ValueError):
+            wrong.append(f"{name}: {values[name]!r}")
+    if wrong:
+        raise SettingsError(f"{kind.__name__}: " + "; ".join(wrong))
+    return kind(**clean)
+
+
+def _coerce(value: object, like: object) -> Any:
+    """``value`` as the type of the default ``like``; a ValueError or TypeError where it is something else."""
+    if isinstance(like, tuple):
+        if not isinstance(value, list):
+            raise TypeError
+        return tuple(_coerce(item, like[0]) for item in value)
+    if isinstance(like, str):
+        if not isinstance(value, str):
+            raise TypeError
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TypeError
+    if isinstance(like, int):
+        if value != int(value):
+            raise ValueError
+        return int(value)
+    return float(value)
+
+
+def _require(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise SettingsError(f"{name} is {value!r}; it must be {wanted}")
