@@ -1,0 +1,92 @@
+"""Inference backends behind one small interface.
+
+A backend belongs to one bundle and one device and owns the compiled graphs; a context belongs to one tracker and owns
+its template, feature maps and buffers. Features never cross this border: a context keeps what ``search`` produced where
+its device likes it, and ``relate`` reads it there.
+
+To add a backend, write a module with a function ``load(bundle, *, device, threads, targets) -> Backend`` and name it in
+``MODULES`` (docs/architecture.md has the recipe).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import BackendError
+
+Floats = NDArray[np.float32]
+
+
+class Context(Protocol):
+    """One tracker's state on a device. All arrays are float32; T is the number of targets."""
+
+    crop: Floats
+    """[T, 3, 271, 271]: write a crop here (BGR, 0..255), then call ``set_template`` or ``search``."""
+
+    def set_template(self, box: Floats) -> None:
+        """Take the crop as the template; ``box`` ``[T, 4]`` is the target in crop pixels."""
+
+    def search(self) -> tuple[Floats, Floats]:
+        """Coarse scores ``[T, N]`` and boxes ``[T, N, 4]`` (crop pixels) of the crop; valid until the next search."""
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        """Fine scores ``[T, K]`` and boxes ``[T, K, 4]`` of proposals ``[T, K, 4]``, on the last search's features."""
+
+
+class Backend(Protocol):
+    """Compiled graphs of one bundle on one device. Contexts of one backend may be used from different threads."""
+
+    name: str
+    """``onnxruntime``, ``openvino``, ..."""
+    description: str
+    """Library, version, device and threads, for people."""
+
+    def context(self) -> Context:
+        """A new, independent context."""
+
+
+# Name -> (module here, library it needs), in the order in which "auto" tries them.
+MODULES = {"onnxruntime": ("onnxruntime", "onnxruntime"), "openvino": ("openvino", "openvino")}
+
+
+def available() -> list[str]:
+    """Names of the backends whose library is installed, best first. Nothing is imported."""
+    return [name for name, (_, library) in MODULES.items() if importlib.util.find_spec(library) is not None]
+
+
+def load_backend(bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None,
+                 targets: int = 1) -> Backend:
+    """Compile a bundle's graphs.
+
+    Args:
+        bundle: a verified bundle.
+        name: a key of ``MODULES``, or ``auto`` for the first whose library is installed.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
+        threads: threads per inference call; by default as many as the process may use cores.
+        targets: leading axis of every tensor.
+
+    Raises:
+        BackendError: unknown, not installed, or the device was not to be had.
+    """
+    if name == "auto":
+        names = available()
+        if not names:
+            wanted = " or ".join(f"`pip install {library}`" for _, library in MODULES.values())
+            raise BackendError(f"no inference library is installed: {wanted}")
+        name = names[0]
+    if name not in MODULES:
+        raise BackendError(f"backend {name!r} is unknown; there are: auto, {', '.join(MODULES)}")
+    module, library = MODULES[name]
+    if importlib.util.find_spec(library) is None:
+        raise BackendError(f"backend {name!r} needs the package {library}: `pip install {library}`")
+    if threads is not None and threads < 1:
+        raise BackendError(f"threads is {threads}; it must be 1 or more")
+    loader: Any = importlib.import_module(f"{__name__}.{module}")
+    backend: Backend = loader.load(bundle, device=device, threads=threads, targets=targets)
+    return backend

@@ -1,0 +1,150 @@
+"""ONNX Runtime: the default on CPUs, and a road to CUDA, TensorRT and others through its execution providers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import STAGES, Bundle
+from ..errors import BackendError
+
+Floats = NDArray[np.float32]
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+
+def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend(bundle, device=device, threads=threads, targets=targets)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OnnxRuntimeBackend:
+    """One session per graph; sessions are shared by all contexts and safe to call from several threads.
+
+    ``device`` is ``cpu``, ``cuda``, ``cuda:INDEX``, ``tensorrt`` or any provider's full name. ONNX Runtime falls back to
+    the CPU without a word when a provider cannot be had; here that is an error.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None, targets: int = 1) -> None:
+        import onnxruntime
+
+        self._library: Any = onnxruntime
+        self.spec = bundle.spec
+        self.targets = targets
+        provider, index = _provider(device)
+        if provider not in onnxruntime.get_available_providers():
+            have = ", ".join(onnxruntime.get_available_providers())
+            raise BackendError(f"device {device!r}: this onnxruntime has no {provider} (it has {have})")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
+        variant = "expanded" if provider == PROVIDERS["cpu"] else "portable"
+        chosen = (provider, {"device_id": index}) if index else provider
+        self.sessions: dict[str, Any] = {}
+        for stage in STAGES:
+            path = bundle.graph(stage, targets=targets, variant=variant)
+            try:
+                session = onnxruntime.InferenceSession(str(path), options, providers=[chosen])
+            except Exception as error:  # the library has no common base class for its errors
+                raise BackendError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
+            if session.get_providers()[0] != provider:
+                raise BackendError(f"device {device!r}: onnxruntime silently fell back from {provider} to "
+                                   f"{session.get_providers()[0]} (missing driver or library?)")
+            self.sessions[stage] = session
+        self.description = (f"onnxruntime {onnxruntime.__version__}, {provider}, "
+                            f"{options.intra_op_num_threads} threads")
+
+    def context(self) -> OnnxRuntimeContext:
+        return OnnxRuntimeContext(self)
+
+
+class OnnxRuntimeContext:
+    """Buffers are allocated once, bound to the sessions, and handed from graph to graph without a copy."""
+
+    def __init__(self, backend: OnnxRuntimeBackend) -> None:
+        self._library = backend._library
+        self._sessions = backend.sessions
+        spec, targets = backend.spec, backend.targets
+        self._values: dict[str, Any] = {}
+        self._arrays: dict[str, Floats] = {}
+        cells = spec.crop_size // spec.stride + 1
+        shapes = {
+            "crop": (targets, 3, spec.crop_size, spec.crop_size),
+            "box": (targets, 4),
+            "head_kernel": (targets, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
+            "head_bias": (targets, 6 * spec.anchors_per_cell),
+            "target_half": (targets, 256, spec.roi_cells, spec.roi_cells),
+            "scores": (targets, spec.anchor_count),
+            "boxes": (targets, spec.anchor_count, 4),
+            "shallow": (targets, 256, cells, cells),
+            "deep": (targets, 384, cells, cells),
+        }
+        for name, shape in shapes.items():
+            array = np.zeros(shape, np.float32)
+            self._arrays[name] = array
+            self._values[name] = self._library.OrtValue.ortvalue_from_numpy(array)
+        self.crop: Floats = self._arrays["crop"]
+        self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
+        self._search = self._bind("search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep"))
+        self._relations: dict[int, tuple[Any, Floats, Floats, Floats]] = {}
+
+    def set_template(self, box: Floats) -> None:
+        self._arrays["box"][:] = box
+        self._sessions["template"].run_with_iobinding(self._template)
+
+    def search(self) -> tuple[Floats, Floats]:
+        self._sessions["search"].run_with_iobinding(self._search)
+        return self._arrays["scores"], self._arrays["boxes"]
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        count = proposals.shape[1]
+        if count not in self._relations:
+            self._relations[count] = self._bind_relation(count)
+        binding, given, scores, boxes = self._relations[count]
+        given[:] = proposals
+        self._sessions["relation"].run_with_iobinding(binding)
+        return scores, boxes
+
+    def _bind(self, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
+        binding = self._sessions[stage].io_binding()
+        for name in inputs:
+            binding.bind_ortvalue_input(name, self._values[name])
+        for name in outputs:
+            binding.bind_ortvalue_output(name, self._values[name])
+        return binding
+
+    def _bind_relation(self, count: int) -> tuple[Any, Floats, Floats, Floats]:
+        """Buffers for ``count`` proposals, made the first time that this many are judged."""
+        targets = len(self.crop)
+        arrays = {"proposals": (targets, count, 4), "scores": (targets, count), "boxes": (targets, count, 4)}
+        given, scores, boxes = (np.zeros(shape, np.float32) for shape in arrays.values())
+        value = self._library.OrtValue.ortvalue_from_numpy
+        binding = self._bind("relation", ("shallow", "deep", "target_half"), ())
+        binding.bind_ortvalue_input("proposals", value(given))
+        binding.bind_ortvalue_output("scores", value(scores))
+        binding.bind_ortvalue_output("boxes", value(boxes))
+        return binding, given, scores, boxes
+
+
+def _provider(device: str) -> tuple[str, int]:
+    """Provider name and device index of ``device``."""
+    kind, _, index = device.partition(":")
+    if index and not index.isdigit():
+        raise BackendError(f"device {device!r}: the part after the colon must be a number")
+    provider = PROVIDERS.get(kind.lower(), kind)
+    if not provider.endswith("ExecutionProvider"):
+        raise BackendError(f"device {device!r} is unknown to onnxruntime; try {', '.join(PROVIDERS)}, or a provider's name")
+    return provider, int(index or 0)

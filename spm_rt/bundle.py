@@ -1,0 +1,148 @@
+"""A bundle: the folder that ``spm-export`` writes and the runtime reads. docs/bundle.md describes the format.
+
+Reading is strict. The manifest must be byte for byte what its own digest says, and every file must have the size and
+sha256 that the manifest names; whatever differs is named in a :class:`~spm_rt.errors.BundleError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError, SettingsError
+from .settings import ModelSpec, TrackerSettings, from_json
+
+FORMAT = "spm_rt bundle"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STAGES = ("template", "search", "relation")
+VARIANTS = ("portable", "flat", "expanded")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files have been verified.
+
+    Attributes:
+        path: the folder.
+        manifest: the manifest's content, as JSON types.
+        spec: what the network looks like.
+        settings: how its maker meant it to be tracked with.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    spec: ModelSpec
+    settings: TrackerSettings
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Read and verify a bundle.
+
+        Raises:
+            BundleError: the folder or a file is missing, altered or cut short, or of a format that is not read here.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise BundleError(f"{folder}: no such bundle folder; `spm-export --out {folder}` makes one")
+        manifest = read_manifest(folder / MANIFEST)
+        try:
+            spec = from_json(ModelSpec, manifest["model"])
+            settings = from_json(TrackerSettings, manifest["tracker"])
+            files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()}
+            for graphs in manifest["graphs"].values():
+                for stage in STAGES:
+                    for variant in VARIANTS:
+                        if graphs[stage][variant] not in files:
+                            raise BundleError(f"{folder / MANIFEST}: {graphs[stage][variant]} has no entry under files")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, BundleError):
+                raise
+            what = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            raise BundleError(f"{folder / MANIFEST}: incomplete or of another make ({what})") from error
+        for name, (size, digest) in files.items():
+            verify_file(folder, name, size, digest)
+        return cls(folder, manifest, spec, settings)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Numbers of targets for which the bundle has graphs, ascending."""
+        return tuple(sorted(int(n) for n in self.manifest["graphs"]))
+
+    def graph(self, stage: str, *, targets: int = 1, variant: str = "portable") -> Path:
+        """The ONNX file of a stage.
+
+        Args:
+            stage: ``template``, ``search`` or ``relation``.
+            targets: leading axis of every tensor.
+            variant: ``portable`` (the RoI operator is one node with a function as its body), ``flat`` (standard
+                operators only) or ``expanded`` (as portable, LRN written out in operators that are fast on CPUs).
+        """
+        if str(targets) not in self.manifest["graphs"]:
+            have = ", ".join(str(n) for n in self.targets)
+            raise BundleError(f"{self.path}: no graphs for {targets} targets (there are: {have}); "
+                              f"export again with --targets")
+        return self.path / str(self.manifest["graphs"][str(targets)][stage][variant])
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest's content, if it is complete, unaltered and of a format that is read here."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); the folder is no bundle, or not all of one") from error
+    try:
+        manifest = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not JSON, or cut short ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{path}: not the manifest of an {FORMAT}")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path}: bundle format {version!r}; this version of spm_rt reads format {FORMAT_VERSION}")
+    if seal_manifest(manifest) != raw:
+        raise BundleError(f"{path}: altered after export (its own sha256 differs); run spm-export again")
+    return manifest
+
+
+def seal_manifest(manifest: dict[str, Any]) -> bytes:
+    """The manifest's bytes with its digest in them: the only form in which it is accepted."""
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    digest = hashlib.sha256(_canonical(content)).hexdigest()
+    return _canonical({**content, "manifest_sha256": digest})
+
+
+def _canonical(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: Any) -> str:
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def verify_file(folder: Path, name: str, size: int, digest: str) -> None:
+    """Check one file of a bundle against its entry in the manifest."""
+    if Path(name).name != name or name in ("", ".", "..", MANIFEST):
+        raise BundleError(f"{folder / MANIFEST}: {name!r} is not a plain file name")
+    path = folder / name
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise BundleError(f"{path}: {found} bytes instead of {size} (copied only in part?); run spm-export again")
+        if file_digest(path) != digest:
+            raise BundleError(f"{path}: sha256 differs from {MANIFEST} (edited or damaged after export?); "
+                              "run spm-export again")
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); run spm-export again") from error
