@@ -25,6 +25,7 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from spm_rt.errors import CheckpointError
+from spm_rt.settings import ModelSpec
 
 from .model import SPMTracker
 
@@ -55,16 +56,17 @@ _MEANINGLESS_KERNELS = {"rpn_head.z_cls_weights": (10, 256, 4, 4), "rpn_head.z_b
 _COUNTER = "num_batches_tracked"
 
 
-def load_model(paths: Sequence[str | os.PathLike[str]]) -> SPMTracker:
+def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | None = None) -> SPMTracker:
     """The reference model in evaluation mode, with the weights of a checkpoint.
 
     Args:
         paths: ``[cm_stage.pt, fm_stage.pt]`` in either order, one ``.safetensors``, or nothing for the shipped weights.
+        spec: the network's sizes and constants; the release's by default.
 
     Raises:
         CheckpointError: a file is missing, truncated, foreign or unsafe, or does not fit the model.
     """
-    model = SPMTracker()
+    model = SPMTracker(spec)
     model.load_state_dict(load_weights(paths, model), strict=False)
     return model.eval()
 

@@ -115,6 +115,18 @@ class Tracker:
             raise NotInitializedError("no box yet: call init(frame, box) first")
         return xyxy_to_xywh(self._box)
 
+    def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
+        """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.
+
+        Raises:
+            NotInitializedError: before :meth:`init`.
+            BoxError: see :meth:`init`.
+        """
+        with self._entered():
+            if self._box is None:
+                raise NotInitializedError("move_to before init: there is no template yet")
+            self._box = check_box(box, self._frame_size)
+
     def init(self, frame: Frame, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Start (again) on a frame.
 
@@ -127,7 +139,7 @@ class Tracker:
         """
         with self._entered():
             frame = check_frame(frame)
-            start = check_box(box, frame)
+            start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
             crop_into(frame, region, self._context.crop[0])
             if frame.dtype != np.uint8 and 0 < float(self._context.crop.max()) <= 1.0:
@@ -203,8 +215,12 @@ class Tracker:
             self._busy.release()
 
 
-def check_box(box: Sequence[float] | NDArray[np.floating], frame: Frame) -> NDArray[np.float64]:
+def check_box(box: Sequence[float] | NDArray[np.floating], frame_size: tuple[int, ...]) -> NDArray[np.float64]:
     """A box ``x, y, width, height`` as x1, y1, x2, y2 in float64, if a tracker can start on it.
+
+    Args:
+        box: as a caller gives it.
+        frame_size: height, width.
 
     Raises:
         BoxError: not four finite numbers, less than one pixel wide or high, or wholly outside the frame.
@@ -220,7 +236,7 @@ def check_box(box: Sequence[float] | NDArray[np.floating], frame: Frame) -> NDAr
         raise BoxError(f"{given}: empty or inverted (x, y, width, height is expected, not two corners)")
     if width < 1 or height < 1:
         raise BoxError(f"{given}: less than one pixel wide or high")
-    rows, columns = frame.shape[:2]
+    rows, columns = frame_size
     if x >= columns or y >= rows or x + width <= 0 or y + height <= 0:
         raise BoxError(f"{given}: wholly outside the frame of {columns} x {rows} pixels")
     if max(width, height) > 100 * max(rows, columns):

@@ -1,0 +1,246 @@
+"""Writing a bundle: graphs, shared weights, proof and manifest, whole or not at all. docs/bundle.md has the format."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import CheckerPass, InlinePass, NameFixPass, ShapeInferencePass
+from safetensors.numpy import save_file
+
+import spm_rt
+from spm_rt.bundle import FORMAT, FORMAT_VERSION, MANIFEST, STAGES, Bundle, file_digest, seal_manifest
+from spm_rt.errors import ExportError
+from spm_rt.settings import TrackerSettings, to_json
+from spm_rt.tracker import Box, Tracker
+
+from .checkpoint import checkpoint_digest, expected_weights
+from .graphs import BUILDERS, GraphOptions
+from .model import SPMTracker
+from .verify import TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
+from .weights import graph_weights
+
+WEIGHTS = "weights.safetensors"
+VERIFICATION = "verification.json"
+_INLINE_BYTES = 1024
+"""Tensors up to this size stay inside the graph files."""
+
+Step = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """What is written.
+
+    Attributes:
+        settings: the tracker settings that the bundle carries.
+        opset: of the standard operators.
+        targets: numbers of targets to write graphs for; 1 is always among them.
+        source: where the weights came from, in words, for the manifest.
+    """
+
+    settings: TrackerSettings = dataclasses.field(default_factory=TrackerSettings)
+    opset: int = 17
+    targets: tuple[int, ...] = (1,)
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What the exporter found out about a bundle before it let it go."""
+
+    tensors: list[TensorCheck]
+    track: TrackCheck
+
+    @property
+    def passed(self) -> bool:
+        return self.track.passed and all(check.passed for check in self.tensors)
+
+    def to_json(self) -> dict[str, Any]:
+        tensors = [{**dataclasses.asdict(check), "passed": check.passed} for check in self.tensors]
+        return {"passed": self.passed, "tensors": tensors,
+                "track": {**dataclasses.asdict(self.track), "passed": self.track.passed}}
+
+
+def export_bundle(model: SPMTracker, out: str | os.PathLike[str], options: ExportOptions,
+                  clip: Sequence[NDArray[np.uint8]], box: Box, clip_name: str,
+                  step: Step = lambda what: None) -> Verification:
+    """Write a verified bundle.
+
+    Everything happens in a folder beside ``out`` that takes its place only when all is written, read back and verified;
+    a bundle that was there before stays until then.
+
+    Args:
+        model: the reference model with its weights.
+        out: the bundle's folder. An existing bundle is replaced; anything else is left alone.
+        options: see there.
+        clip: frames that the exported tracker is compared with the reference on.
+        box: the target in the first of them, ``x, y, width, height``.
+        clip_name: how the report names the clip.
+        step: called with what has just been done.
+
+    Raises:
+        ExportError: the place is taken, the disk is full, or the graphs fail their tolerance.
+    """
+    target = Path(out)
+    _check_place(target)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
+    try:
+        graphs = _write_graphs(model, staging, options, step)
+        _write_manifest(model, staging, options, graphs)
+        verification = _verify(model, staging, options, clip, box, clip_name, step)
+        if not verification.passed:
+            raise ExportError("the exported graphs do not compute what the reference computes; nothing was written:\n"
+                              + "\n".join(_failures(verification)))
+        (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
+        _write_manifest(model, staging, options, graphs)
+        Bundle.open(staging)
+        staging.chmod(0o755)
+        _put_in_place(staging, target)
+    except OSError as error:
+        raise ExportError(f"{target}: cannot be written ({error.strerror or error}); nothing was changed") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return verification
+
+
+def _check_place(target: Path) -> None:
+    if target.exists():
+        is_bundle = target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+        if not is_bundle:
+            raise ExportError(f"{target} exists and is no bundle; it is left alone, choose another --out")
+    if not target.absolute().parent.is_dir():
+        raise ExportError(f"{target.absolute().parent}: no such folder")
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    """Rename, with the old bundle set aside until the new one stands."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.absolute().parent))
+    target.rename(aside / target.name)
+    try:
+        staging.rename(target)
+    except OSError:
+        (aside / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step: Step) -> dict[str, Any]:
+    """All graph files and the weights they share; returns the manifest's table of them."""
+    arrays = graph_weights(model)
+    save_file(arrays, folder / WEIGHTS, metadata={"format": "spm_rt graph weights"})
+    places = _tensor_places(folder / WEIGHTS)
+    step(WEIGHTS)
+    table: dict[str, Any] = {}
+    for targets in sorted({1, *options.targets}):
+        suffix = "" if targets == 1 else f"_t{targets}"
+        table[str(targets)] = {}
+        for stage in STAGES:
+            portable = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets))
+            flat = ir.serde.from_proto(ir.serde.to_proto(portable))
+            InlinePass()(flat)
+            flat.functions.clear()
+            flat.graph.opset_imports.pop("spm", None)
+            made = {"portable": (f"{stage}{suffix}.onnx", portable), "flat": (f"{stage}{suffix}_flat.onnx", flat)}
+            if stage != "relation":
+                expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"))
+                made["expanded"] = (f"{stage}{suffix}_expanded.onnx", expanded)
+            for name, graph in made.values():
+                _save_graph(graph, folder / name, places)
+            table[str(targets)][stage] = {variant: name for variant, (name, _) in made.items()}
+            # Only LRN has a second form, and the relation graph has none.
+            table[str(targets)][stage].setdefault("expanded", made["portable"][0])
+            step(made["portable"][0])
+    return table
+
+
+def _tensor_places(path: Path) -> dict[str, tuple[int, int]]:
+    """Offset and length of each tensor in a safetensors file (8 bytes of length, a JSON header, the data)."""
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    return {name: (8 + length + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+            for name, entry in header.items() if name != "__metadata__"}
+
+
+def _save_graph(model: ir.Model, path: Path, places: dict[str, tuple[int, int]]) -> None:
+    """Name and infer everything, move the large tensors' bytes to the shared file, check, and write."""
+    NameFixPass()(model)
+    ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    CheckerPass(full_check=True)(model)
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.nbytes > _INLINE_BYTES:
+            offset, length = places[name]
+            assert length == tensor.nbytes
+            value.const_value = ir.ExternalTensor(WEIGHTS, offset, length, tensor.dtype, shape=ir.Shape(tensor.shape),
+                                                  name=name, base_dir=path.parent)
+    ir.save(model, path)
+    onnx.checker.check_model(str(path))
+
+
+def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, graphs: dict[str, Any]) -> None:
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+             for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    tools = ("torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "safetensors")
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "precision": "float32",
+        "opset": options.opset,
+        "model": to_json(model.spec),
+        "tracker": to_json(options.settings),
+        "graphs": graphs,
+        "files": files,
+        "checkpoint": {"sha256": checkpoint_digest(expected_weights(model)), "source": options.source},
+        "tools": {"spm_rt": spm_rt.__version__, **{name: importlib.metadata.version(name) for name in tools}},
+    }
+    (folder / MANIFEST).write_bytes(seal_manifest(manifest))
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def _verify(model: SPMTracker, folder: Path, options: ExportOptions, clip: Sequence[NDArray[np.uint8]], box: Box,
+            clip_name: str, step: Step) -> Verification:
+    bundle = Bundle.open(folder)
+    inputs = list(sample_inputs(model, clip, box))
+    tensors: list[TensorCheck] = []
+    for targets in bundle.targets:
+        for variant in ("portable", "flat", "expanded"):
+            tensors += check_tensors(model, bundle, inputs, targets, variant)
+            step(f"{variant} graphs verified")
+    tracker = Tracker.load(bundle, "onnxruntime")
+    return Verification(tensors, check_tracks(model, tracker, clip, box, clip_name, lambda: step("tracking")))
+
+
+def _failures(verification: Verification) -> list[str]:
+    lines = [f"  {c.variant} {c.stage}.{c.tensor}: worst {c.kind} error {c.worst:.3g}, allowed {c.tolerance:.3g}"
+             for c in verification.tensors if not c.passed]
+    track = verification.track
+    if not track.passed:
+        lines.append(f"  boxes on {track.clip}: mean IoU {track.mean_iou:.5f}, lowest {track.min_iou:.5f}, "
+                     f"{track.close_share:.1%} of frames close")
+    return lines
+
+
+def export_steps(options: ExportOptions, clip_length: int) -> int:
+    """How many times ``step`` is called by :func:`export_bundle`."""
+    buckets = len({1, *options.targets})
+    return 1 + buckets * (len(STAGES) + 3) + clip_length - 1

@@ -1,0 +1,139 @@
+"""``spm-export``: from a checkpoint to a verified bundle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from spm_rt.errors import ExportError, SpmError
+from spm_rt.progress import Progress
+from spm_rt.settings import MODES, ModelSpec, TrackerSettings
+from spm_rt.tables import format_table
+from spm_rt.tracker import Box
+from spm_rt.video import frames
+
+DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
+DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)
+
+EPILOG = """examples:
+  spm-export --out spm_alexnet                                the shipped weights
+  spm-export cm_stage.pt fm_stage.pt --out spm_alexnet        the official layout
+  spm-export cm_stage.pt fm_stage.pt --config alexnet_c42_otb.yaml --out spm_otb
+  spm-export mine.safetensors --targets 1,4,16 --out spm_mine
+  spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
+  spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
+
+A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
+follows the reference box by box over a clip. It takes about half a minute on two cores. Exit status: 0 written,
+1 refused (the message says why), 2 wrong usage.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if not options.out and not options.save_checkpoint:
+        parser.error("give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both")
+    try:
+        return run(options)
+    except SpmError as error:
+        print(f"spm-export: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spm-export", description="Export an SPM-Tracker checkpoint as a verified bundle "
+                                     "of ONNX graphs, which the runtime tracks with without PyTorch.", epilog=EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="*", help="cm_stage.pt fm_stage.pt, or one .safetensors; "
+                        "none for the weights shipped with the package")
+    parser.add_argument("--out", metavar="FOLDER", help="the bundle's folder; an older bundle there is replaced")
+    parser.add_argument("--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)")
+    parser.add_argument("--mode", choices=MODES, help="which stages decide (default: the configuration's)")
+    parser.add_argument("--opset", type=int, default=17, help="ONNX operator set, 17 to 23 (default 17)")
+    parser.add_argument("--targets", type=_targets, default=(1,), metavar="N[,N...]",
+                        help="also write graphs for N targets at once (default 1)")
+    parser.add_argument("--clip", metavar="VIDEO", help="video or folder to verify on (default: the shipped clip)")
+    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
+    parser.add_argument("--save-checkpoint", metavar="PATH", help="write the weights as PATH.safetensors, or into a folder "
+                        "in the official layout")
+    parser.add_argument("--half", action="store_true", help="with --save-checkpoint: float16 safetensors")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no table")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
+    from .bundle import ExportOptions, export_bundle, export_steps
+    from .checkpoint import load_model, save_checkpoint
+    from .config import load_config
+    from .graphs import OPSETS
+
+    if options.opset not in OPSETS:
+        raise ExportError(f"--opset {options.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
+    if bool(options.clip) != bool(options.box):
+        raise ExportError("--clip and --box go together")
+    spec, settings = load_config(options.config) if options.config else (ModelSpec(), TrackerSettings())
+    if options.mode:
+        settings = dataclasses.replace(settings, mode=options.mode)
+    model = load_model(options.checkpoint, spec)
+    report: dict[str, object] = {}
+    if options.save_checkpoint:
+        written = save_checkpoint(model, options.save_checkpoint, half=options.half)
+        report["checkpoint"] = [str(path) for path in written]
+        if not (options.quiet or options.json):
+            print("wrote " + ", ".join(str(path) for path in written))
+    if options.out:
+        clip = list(frames(options.clip or DEMO_CLIP))
+        source = " + ".join(Path(p).name for p in options.checkpoint) or "the weights shipped with spm_rt"
+        what = ExportOptions(settings, options.opset, options.targets, source)
+        quiet = options.quiet
+        bar = Progress("exporting", export_steps(what, len(clip)), quiet=quiet)
+        verification = export_bundle(model, options.out, what, clip, options.box or DEMO_BOX,
+                                     Path(options.clip or DEMO_CLIP).name, bar.step)
+        bar.close()
+        report.update(bundle=str(options.out), **verification.to_json())
+        if not (options.quiet or options.json):
+            print(verification_table(verification.to_json()))
+            print(f"\nwrote {options.out}")
+    if options.json:
+        print(json.dumps(report, indent=1))
+    return 0
+
+
+def verification_table(found: dict[str, object]) -> str:
+    """The verification for people."""
+    tensors = found["tensors"]
+    assert isinstance(tensors, list)
+    rows = [[c["variant"], c["stage"], c["tensor"], f"{c['worst']:.1e}", f"{c['mean']:.1e}",
+             f"{c['tolerance']:.0e} {c['kind']}", "ok" if c["passed"] else "FAILED"] for c in tensors]
+    table = format_table(["graphs", "stage", "output", "worst error", "mean error", "allowed", ""], rows)
+    track = found["track"]
+    assert isinstance(track, dict)
+    return (f"{table}\n\n{track['clip']}, {track['frames']} frames, exported tracker against reference, frame by frame: mean "
+            f"IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} px on "
+            f"average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}")
+
+
+def parse_box(text: str) -> Box:
+    """``X,Y,W,H`` as four numbers, for argparse."""
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H (four numbers)") from None
+    return x, y, width, height
+
+
+def _targets(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        numbers = (0,)
+    if not all(1 <= n <= 64 for n in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers from 1 to 64, separated by commas")
+    return numbers

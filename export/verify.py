@@ -1,0 +1,247 @@
+"""Proof that exported graphs compute what the reference computes: tensor by tensor, then box by box."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spm_rt.bundle import STAGES, Bundle
+from spm_rt.crop import crop_exact
+from spm_rt.errors import BackendError, BoxError
+from spm_rt.geometry import iou, search_region, to_crop, xywh_to_xyxy
+from spm_rt.tracker import Box, Tracker, check_box
+
+from .model import CoarseStage, SPMTracker
+from .reference import reference_tracker
+
+Arrays = dict[str, NDArray[np.float32]]
+
+TOLERANCES = {
+    "head_kernel": ("relative", 1e-4),
+    "head_bias": ("absolute", 1e-3),
+    "target_half": ("relative", 1e-4),
+    "shallow": ("relative", 1e-4),
+    "deep": ("relative", 1e-4),
+    "search.scores": ("absolute", 1e-4),
+    "search.boxes": ("absolute", 0.02),
+    "relation.scores": ("absolute", 1e-4),
+    "relation.boxes": ("absolute", 0.02),
+}
+"""Worst error allowed per tensor of a float32 export: absolute, or relative to the tensor's largest magnitude."""
+
+CLOSE_IOU = 0.99
+MEAN_IOU = 0.999
+CLOSE_SHARE = 0.99
+"""On the clip, both started from the same box in each frame: mean overlap, and the share of frames over ``CLOSE_IOU``.
+
+A share and not every frame, since where two proposals score alike a rounding may choose the other one.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorCheck:
+    """One output of one graph against the reference, over all inputs tried."""
+
+    variant: str
+    stage: str
+    tensor: str
+    kind: str
+    worst: float
+    mean: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.worst <= self.tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackCheck:
+    """The exported tracker against the reference over a clip.
+
+    The first figures are frame by frame, both from the reference's last box; ``free_iou`` is the mean overlap when each
+    goes its own way from the first frame on. The free run is reported and not judged: with weights that do not track,
+    one near tie sends two correct trackers to different places.
+    """
+
+    clip: str
+    frames: int
+    mean_iou: float
+    min_iou: float
+    close_share: float
+    mean_distance: float
+    max_distance: float
+    free_iou: float
+
+    @property
+    def passed(self) -> bool:
+        return self.mean_iou >= MEAN_IOU and self.close_share >= CLOSE_SHARE
+
+
+def sample_inputs(model: SPMTracker, clip: Sequence[NDArray[np.uint8]], box: Box) -> Iterator[tuple[str, Arrays]]:
+    """Pairs of template and search crop, with a target box and proposals: from noise, and from a clip's frames.
+
+    The noise pair's proposals include ones that cross the crop's rim and ones wholly outside.
+    """
+    spec, rng = model.spec, np.random.default_rng(1)
+    size = spec.crop_size
+    for seed in range(2):
+        noise = rng.uniform(0, 255, (2, 1, 3, size, size)).astype(np.float32)
+        corner = rng.uniform(-60, size, (1, 9, 2))
+        proposals = np.concatenate([corner, corner + rng.uniform(5, 140, (1, 9, 2))], axis=2).astype(np.float32)
+        target = np.array([[90.3, 101.7, 171.9, 168.2]], np.float32)
+        yield f"noise {seed}", {"template": noise[0], "search": noise[1], "box": target, "proposals": proposals}
+    start = xywh_to_xyxy(box)
+    region = search_region(start, spec)
+    template = crop_exact(clip[0], region, size)[None]
+    target = to_crop(start, region)[None]
+    offset = rng.uniform(-25, 25, (1, 9, 4))
+    proposals = (target[:, None] + offset).astype(np.float32)
+    for index in np.linspace(0, len(clip) - 1, 4).astype(int):
+        search = crop_exact(clip[index], region, size)[None]
+        yield f"frame {index}", {"template": template, "search": search, "box": target, "proposals": proposals}
+
+
+@torch.inference_mode()
+def reference_outputs(model: SPMTracker, given: Arrays) -> dict[str, Arrays]:
+    """What each graph should give, from the reference model alone."""
+    box, proposals = torch.from_numpy(given["box"]), torch.from_numpy(given["proposals"])
+    features = model.features(torch.from_numpy(given["template"]))
+    embedding = model.template_embedding(features)
+    kernel, bias = compose_head(model.coarse, embedding)
+    target = model.fine.roi_features(features, box[:, None])[:, 0]
+    half = model.fine.relate.weight[:, :640]
+    target_half = torch.nn.functional.conv2d(target, half, model.fine.relate.bias, padding=1)
+    found = model.features(torch.from_numpy(given["search"]))
+    scores, boxes = model.coarse_boxes(model.coarse(model.coarse.kernels(embedding), model.search_embedding(found)))
+    fine = model.fine(target, model.fine.roi_features(found, proposals))
+    fine_scores, fine_boxes = model.fine_boxes(fine, proposals)
+    tensors = {
+        "template": {"head_kernel": kernel, "head_bias": bias, "target_half": target_half},
+        "search": {"scores": scores, "boxes": boxes, "shallow": found.shallow, "deep": found.deep},
+        "relation": {"scores": fine_scores, "boxes": fine_boxes},
+    }
+    return {stage: {name: value.numpy() for name, value in outputs.items()} for stage, outputs in tensors.items()}
+
+
+def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The collapsed head of one template, written out tap by tap in float64: kernel ``[1, 30, 256, 6, 6]``, bias."""
+    kernels, biases = [], []
+    refine = stage.refine.weight.double()[:, :, 0, 0]
+    both = stage.kernels(embedding)
+    for own, search, constant, mix in ((both.classify, stage.search_classify, stage.classify_bias, None),
+                                       (both.regress, stage.search_regress, stage.refine.bias, refine)):
+        kernel = own[0].double() if mix is None else torch.tensordot(mix, own[0].double(), 1)
+        weight = search.weight.double()
+        full = torch.zeros(len(kernel), 256, stage.cells + 2, stage.cells + 2, dtype=torch.float64)
+        for u in range(stage.cells):
+            for v in range(stage.cells):
+                full[:, :, u : u + 3, v : v + 3] += torch.tensordot(kernel[:, :, u, v], weight, 1)
+        assert search.bias is not None
+        assert constant is not None
+        kernels.append(full)
+        biases.append(kernel.sum((2, 3)) @ search.bias.double() + constant.double())
+    return torch.cat(kernels)[None].float(), torch.cat(biases)[None].float()
+
+
+def check_tensors(model: SPMTracker, bundle: Bundle, inputs: Iterable[tuple[str, Arrays]], targets: int, variant: str,
+                  step: Callable[[], None] = lambda: None) -> list[TensorCheck]:
+    """Every output of every graph of one variant against the reference.
+
+    Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
+    the inputs are repeated with a shift per target, so that a mix-up of targets shows.
+    """
+    sessions = {stage: _session(bundle.graph(stage, targets=targets, variant=variant)) for stage in STAGES}
+    worst: dict[tuple[str, str], float] = {}
+    total: dict[tuple[str, str], list[float]] = {}
+    for _, given in inputs:
+        shifted = [_shifted(given, k) for k in range(targets)]
+        expected = [reference_outputs(model, one) for one in shifted]
+        for stage in STAGES:
+            feeds = _feeds(stage, shifted, expected)
+            names = list(expected[0][stage])
+            for name, found in zip(names, sessions[stage].run(names, feeds), strict=True):
+                wanted = np.concatenate([one[stage][name] for one in expected])
+                error = np.abs(found.astype(np.float64) - wanted)
+                kind, _ = _tolerance(stage, name)
+                if kind == "relative":
+                    error /= max(float(np.abs(wanted).max()), 1e-12)
+                key = (stage, name)
+                # A NaN must not vanish in a maximum.
+                worst[key] = max(worst.get(key, 0.0), float(error.max()) if np.isfinite(error).all() else np.inf)
+                total.setdefault(key, []).append(float(error.mean()))
+        step()
+    label = variant if targets == 1 else f"{variant}, {targets} targets"
+    return [TensorCheck(label, stage, name, *_tolerance(stage, name)[:1], worst[stage, name],
+                        float(np.mean(total[stage, name])), _tolerance(stage, name)[1]) for stage, name in worst]
+
+
+def check_tracks(model: SPMTracker, exported: Tracker, clip: Sequence[NDArray[np.uint8]], box: Box, name: str,
+                 step: Callable[[], None] = lambda: None) -> TrackCheck:
+    """The exported tracker against the reference: from the same box in every frame, and each on its own way."""
+    reference, free = reference_tracker(model, exported.settings), exported.sibling()
+    for tracker in (reference, exported, free):
+        tracker.init(clip[0], box)
+    tracks: list[list[NDArray[np.float64]]] = [[], [], []]
+    for frame in clip[1:]:
+        if _is_usable(reference.box, frame):
+            exported.move_to(reference.box)
+        for tracker, track in zip((reference, exported, free), tracks, strict=True):
+            track.append(xywh_to_xyxy(tracker.update(frame).box))
+        step()
+    expected, forced, own = (np.array(track) for track in tracks)
+    overlaps = iou(expected, forced)
+    apart = np.linalg.norm(((expected - forced)[:, :2] + (expected - forced)[:, 2:]) / 2, axis=1)
+    return TrackCheck(name, len(clip), float(overlaps.mean()), float(overlaps.min()),
+                      float((overlaps > CLOSE_IOU).mean()), float(apart.mean()), float(apart.max()),
+                      float(iou(expected, own).mean()))
+
+
+def _is_usable(box: Box, frame: NDArray[np.uint8]) -> bool:
+    """Whether a tracker can be put there: a box that drifted wholly out of the frame cannot."""
+    try:
+        check_box(box, frame.shape[:2])
+    except BoxError:
+        return False
+    return True
+
+
+def _tolerance(stage: str, name: str) -> tuple[str, float]:
+    return TOLERANCES.get(f"{stage}.{name}") or TOLERANCES[name]
+
+
+def _shifted(given: Arrays, by: int) -> Arrays:
+    """The same input rolled by some pixels, as another target's."""
+    moved = {name: np.roll(array, 7 * by, axis=3) if array.ndim == 4 else array for name, array in given.items()}
+    return {**moved, "proposals": given["proposals"] + np.float32(3 * by)}
+
+
+def _feeds(stage: str, given: list[Arrays], expected: list[dict[str, Arrays]]) -> Arrays:
+    """A graph's inputs from the reference's values, one target after the other."""
+    def many(source: list[Arrays], name: str) -> NDArray[np.float32]:
+        return np.concatenate([one[name] for one in source])
+
+    template, search = ([one[s] for one in expected] for s in ("template", "search"))
+    if stage == "template":
+        return {"crop": many(given, "template"), "box": many(given, "box")}
+    if stage == "search":
+        return {"crop": many(given, "search"), **{n: many(template, n) for n in ("head_kernel", "head_bias")}}
+    return {**{n: many(search, n) for n in ("shallow", "deep")}, "target_half": many(template, "target_half"),
+            "proposals": many(given, "proposals")}
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library has no common base class for its errors
+        raise BackendError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
