@@ -1,0 +1,151 @@
+"""``spm-train``: from data sets to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from spm_rt.errors import SourceError, SpmError
+
+EPILOG = """data sets (--data, as often as you like):
+  got10k:FOLDER            GOT-10k: clips with groundtruth.txt; FOLDER is the set, its train or val, or any part
+  coco:INSTANCES.json      COCO; pictures in ../train2017 and the like, or coco:INSTANCES.json,PICTURES
+  vid:FOLDER               ImageNet VID: FOLDER holds Annotations and Data; every third frame is used
+  packed-stills:FOLDER     images.bin and index.jsonl
+  packed-video:FOLDER      frames.bin and tracks.json
+
+examples:
+  spm-train --data got10k:/data/got10k/train --data coco:/data/coco/annotations/instances_train2017.json \\
+            --data vid:/data/ILSVRC2015 --out run --init none --backbone alexnet.npz --steps 200000 --batch 128
+  spm-train --data packed-stills:stills --data packed-video:video --out run --steps 3000
+  spm-train ... --out run --resume                go on after a kill: same samples, same losses
+  spm-train ... --out run2 --init run/last.safetensors --search-side 271 --steps 300 --rate 5e-5
+  spm-export run/best.safetensors --out bundle    use what came out
+
+how long, how much: one sample is a template and a search crop, compared with two templates. Two quiet cores with
+bfloat16 (Zen 4, Sapphire Rapids) do 10 samples a second, half of that without; a few thousand steps of 16 improve the
+shipped weights. Tens of thousands of steps of 128 on real data make a tracker of the paper's kind; that needs a GPU,
+and one of the H100 class is kept busy by about 16 worker processes. Memory: 2 GB, and 40 MB per sample of the batch,
+and 0.7 GB for each worker with the packed sets; of the GPU: 3 GB, and 40 MB per sample. Disk: 0.4 GB for the state,
+54 MB for each checkpoint.
+
+OUT gets state.pt (to resume), last.safetensors and best.safetensors (averaged weights, float16), pictures/ (held-out
+samples at every validation: truth green, coarse stage blue, both stages red) and log.jsonl. A run may be killed at any
+moment. Exit status: 0 done, 1 refused or failed (the message says why), 2 wrong usage, 130 interrupted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = make_parser().parse_args(arguments)
+    try:
+        return run(options)
+    except SpmError as error:
+        print(f"spm-train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"spm-train: interrupted; --resume goes on from {options.out}/state.pt", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spm-train", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train an SPM-Tracker: both stages at once, on pairs of one object, of one category and of "
+                    "different categories (2 : 1 : 1), with the four losses of the paper.")
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where everything goes")
+    parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
+    parser.add_argument("--weights", default="", metavar="NAME=SHARE[,...]", help="how often to draw from a data set; "
+                        "a set that is not named gets the square root of its number of clips or pictures")
+    parser.add_argument("--held-out-every", type=int, default=12, metavar="N",
+                        help="one clip or picture in N is kept for validation; 0 for none (default 12)")
+    start = parser.add_argument_group("where to start")
+    start.add_argument("--init", nargs="+", default=[], metavar="WEIGHTS", help="a .safetensors, cm_stage.pt and "
+                       "fm_stage.pt, or none for random weights (default: the shipped weights)")
+    start.add_argument("--backbone", metavar="NPZ", help="conv1 to conv5 from this file (conv1.weight, ...)")
+    rates = parser.add_argument_group("schedule")
+    rates.add_argument("--steps", type=int, default=4000, help="(default 4000)")
+    rates.add_argument("--batch", type=int, default=16, help="samples per step, even (default 16)")
+    rates.add_argument("--rate", type=float, default=4e-4, help="learning rate of the heads (default 4e-4)")
+    rates.add_argument("--backbone-rate", type=float, default=0.4, metavar="SHARE",
+                       help="that of conv3..conv5, as a share of --rate (default 0.4)")
+    rates.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
+    rates.add_argument("--warmup", type=int, default=150, metavar="STEPS", help="(default 150)")
+    rates.add_argument("--decay", type=float, default=0.45, metavar="SHARE",
+                       help="last part of the run, over which the rate falls (default 0.45)")
+    rates.add_argument("--weight-decay", type=float, default=1e-2, help="(default 0.01)")
+    rates.add_argument("--ema", type=float, default=0.998, help="averaging of the weights, per step (default 0.998)")
+    rates.add_argument("--seed", type=int, default=1, help="(default 1)")
+    what = parser.add_argument_group("samples and losses")
+    what.add_argument("--template-side", type=int, default=143, metavar="PX",
+                      help="143 has what the template needs; 271 is the whole crop (default 143)")
+    what.add_argument("--search-side", type=int, default=207, metavar="PX", help="(default 207; 271 is the whole crop)")
+    what.add_argument("--shift", type=float, default=40, metavar="PX", help="largest shift of the target (default 40)")
+    what.add_argument("--max-gap", type=int, default=60, metavar="FRAMES", help="between a pair's frames (default 60)")
+    what.add_argument("--overlap-loss", type=float, default=1.0, metavar="W",
+                      help="weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default 1)")
+    what.add_argument("--no-generalised", action="store_true", help="coarse stage: only the target is a positive")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    machine.add_argument("--precision", choices=("auto", "bf16", "float32"), default="auto",
+                         help="auto: bf16 where the device has it in hardware")
+    machine.add_argument("--workers", type=int, default=-1, help="processes that prepare samples; 0: none "
+                         "(default: 1 on a CPU, with cuda one per core)")
+    machine.add_argument("--threads", type=int, default=0, help="of the CPU (default: all cores)")
+    machine.add_argument("--save-every", type=int, default=100, metavar="STEPS", help="(default 100)")
+    machine.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="(default 250)")
+    machine.add_argument("--validation-samples", type=int, default=192, help="(default 192)")
+    machine.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
+    machine.add_argument("--quiet", action="store_true", help="no progress")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    # PyTorch takes seconds to import: not before --help and usage errors are dealt with.
+    from .session import train
+
+    summary = train(options, parse_data(options.data), parse_weights(options.weights))
+    if options.json:
+        print(json.dumps(summary, indent=1))
+    elif not options.quiet:
+        print(f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; held-out: top coarse box's IoU "
+              f"{summary['top_overlap']:.3f}, IoU after both stages {summary['fine_overlap']:.3f}, fine stage's AUC "
+              f"{summary['fine_auc']:.3f}; wrote {summary['last']}" if "fine_auc" in summary else
+              f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; wrote {summary['last']}")
+    return 0
+
+
+def parse_data(values: Sequence[str]) -> list[tuple[str, list[Path]]]:
+    """``KIND:PATH[,PATH]`` as kinds and paths."""
+    kinds = ("got10k", "coco", "vid", "packed-stills", "packed-video")
+    parsed = []
+    for value in values:
+        kind, _, rest = value.partition(":")
+        if kind not in kinds or not rest:
+            raise SourceError(f"--data {value}: give KIND:PATH, with a KIND of {', '.join(kinds)}")
+        paths = [Path(p) for p in (rest.split(",") if kind == "coco" else [rest])]
+        if not paths[0].exists():
+            raise SourceError(f"--data {value}: {paths[0]} does not exist")
+        parsed.append((kind, paths))
+    return parsed
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """``NAME=SHARE,...`` as a dictionary; a name may hold commas if the entries are separated by ``;``."""
+    shares: dict[str, float] = {}
+    for entry in (e for e in text.split(";" if ";" in text else ",") if e.strip()):
+        name, _, share = entry.rpartition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise SourceError(f"--weights: {entry!r} is not NAME=SHARE") from None
+        if not name.strip() or not 0 <= shares[name.strip()] < float("inf"):
+            raise SourceError(f"--weights: {entry!r} is not NAME=SHARE with a share of 0 or more")
+    return shares
+
+
+if __name__ == "__main__":
+    sys.exit(main())

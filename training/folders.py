@@ -1,0 +1,179 @@
+"""Readers of the public data sets' own layouts: GOT-10k, COCO and ImageNet VID."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from spm_rt.errors import SourceError
+
+from .readers import Image, Instance, check_instances, read_picture
+
+MIN_SIDE = 8.0
+"""Boxes with a shorter side, in pixels, are left out of COCO and VID: there is nothing to see in them."""
+
+
+class _Folder:
+    """Pictures that are files."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.paths: list[Path] = []
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.instances: list[Instance] = []
+
+    def picture(self, index: int) -> Image:
+        return read_picture(self.paths[index])
+
+
+class Got10k(_Folder):
+    """GOT-10k's layout: one folder per clip with ``groundtruth.txt`` (x,y,w,h per frame) beside its frames.
+
+    ``absence.label`` (1: not there), where present, takes frames out, and so does a box of no size;
+    ``meta_info.ini`` gives the category. The folder may be the root of the set, its ``train`` or ``val``, or any
+    folder of such clips.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root.name)
+        clips = sorted(path.parent for path in root.glob("**/groundtruth.txt"))
+        if not clips:
+            raise SourceError(f"{root}: no groundtruth.txt in any folder below; is this the GOT-10k layout?")
+        for clip in clips:
+            self._read_clip(clip)
+        check_instances(str(root), self.instances, self.sizes or None)
+
+    def _read_clip(self, clip: Path) -> None:
+        boxes = _read_numbers(clip / "groundtruth.txt")
+        frames = sorted(p for p in clip.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise SourceError(f"{clip / 'groundtruth.txt'}: not four numbers a line")
+        if len(frames) < len(boxes):
+            raise SourceError(f"{clip}: {len(boxes)} boxes but only {len(frames)} pictures")
+        seen = np.asarray((boxes[:, 2:] > 0).all(1))
+        if (clip / "absence.label").is_file():
+            absent = _read_numbers(clip / "absence.label").reshape(-1)
+            seen[: len(absent)] &= absent[: len(seen)] == 0
+        if not seen.any():
+            return
+        about = (clip / "meta_info.ini").read_text(errors="replace") if (clip / "meta_info.ini").is_file() else ""
+        category = re.search(r"object_class:\s*(.+)", about)
+        size = re.search(r"resolution:\s*(\(.+\))", about)
+        first = len(self.paths)
+        self.paths += frames[: len(boxes)]
+        if size:
+            width, height = ast.literal_eval(size[1])
+            self.sizes.update({i: (int(width), int(height)) for i in range(first, len(self.paths))})
+        elif self.sizes:
+            self.sizes.update(dict.fromkeys(range(first, len(self.paths)), (1 << 30, 1 << 30)))
+        boxes[:, 2:] += boxes[:, :2]
+        self.instances.append(Instance(category[1].strip() if category else "object", clip.name, "got10k",
+                                       tuple((first + np.flatnonzero(seen)).tolist()), boxes[seen].astype(np.float32)))
+
+
+class Coco(_Folder):
+    """COCO's layout: a JSON file of annotations, and a folder of pictures.
+
+    Args:
+        annotations: ``instances_train2017.json`` or any file of that form.
+        pictures: the folder; if not given, ``../train2017`` for ``instances_train2017.json`` and so on.
+    """
+
+    def __init__(self, annotations: Path, pictures: Path | None = None) -> None:
+        super().__init__(annotations.stem)
+        pictures = pictures or annotations.parent.parent / annotations.stem.removeprefix("instances_")
+        try:
+            content = json.loads(annotations.read_text(encoding="utf-8"))
+            names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
+            if not names:
+                raise SourceError(f"{annotations}: no categories in it")
+            number: dict[int, int] = {}
+            for image in content["images"]:
+                number[int(image["id"])] = len(self.paths)
+                self.sizes[len(self.paths)] = (int(image["width"]), int(image["height"]))
+                self.paths.append(pictures / str(image["file_name"]))
+            for item in content["annotations"]:
+                x, y, width, height = (float(v) for v in item["bbox"])
+                if item.get("iscrowd") or min(width, height) < MIN_SIDE:
+                    continue
+                picture = number[int(item["image_id"])]
+                box = np.array([[x, y, x + width, y + height]], np.float32)
+                self.instances.append(Instance(names[int(item["category_id"])], self.paths[picture].name, "coco",
+                                               (picture,), box))
+        except SourceError:
+            raise
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(f"{annotations}: cannot be read ({error})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceError(f"{annotations}: not in COCO's form ({error!r})") from error
+        present = set(os.listdir(pictures)) if pictures.is_dir() else set()
+        missing = [path for path in self.paths if path.name not in present]
+        if missing:
+            raise SourceError(f"{pictures}: {len(missing)} of {len(self.paths)} pictures are missing, the first "
+                              f"is {missing[0].name}")
+        check_instances(str(annotations), self.instances, self.sizes)
+
+
+class ImagenetVid(_Folder):
+    """ImageNet VID's layout: ``Annotations/VID/**/CLIP/000000.xml`` and ``Data/VID/**/CLIP/000000.JPEG``.
+
+    Args:
+        root: the folder that holds ``Annotations`` and ``Data``.
+        step: every how many frames one is kept; the full set has 1.1 million, ten a second is plenty.
+    """
+
+    def __init__(self, root: Path, step: int = 3) -> None:
+        super().__init__(root.name)
+        annotations = root / "Annotations"
+        by_clip: dict[Path, list[Path]] = defaultdict(list)
+        for folder, _, files in os.walk(annotations):
+            listed = sorted(f for f in files if f.endswith(".xml"))
+            if listed:
+                by_clip[Path(folder)] = [Path(folder) / f for f in listed[::step]]
+        if not by_clip:
+            raise SourceError(f"{annotations}: no .xml file below; is this the ImageNet VID layout?")
+        for clip in sorted(by_clip):
+            self._read_clip(clip, root / "Data" / clip.relative_to(annotations), by_clip[clip])
+        check_instances(str(root), self.instances, self.sizes)
+
+    def _read_clip(self, clip: Path, pictures: Path, files: list[Path]) -> None:
+        tracks: dict[str, list[tuple[int, list[float]]]] = defaultdict(list)
+        categories: dict[str, str] = {}
+        present = {Path(f).stem: f for f in os.listdir(pictures)} if pictures.is_dir() else {}
+        for file in files:
+            try:
+                tree = ElementTree.parse(file).getroot()
+                width, height = (int(tree.findtext(f"size/{k}", "")) for k in ("width", "height"))
+                objects = [(o.findtext("trackid", "0"), o.findtext("name", ""),
+                            [float(o.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")])
+                           for o in tree.findall("object")]
+            except (OSError, ElementTree.ParseError, ValueError) as error:
+                raise SourceError(f"{file}: not in ImageNet VID's form ({error})") from error
+            if file.stem not in present:
+                raise SourceError(f"{pictures / file.stem}: the picture is missing")
+            number = len(self.paths)
+            self.paths.append(pictures / present[file.stem])
+            self.sizes[number] = (width, height)
+            for track, category, box in objects:
+                if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE:
+                    tracks[track].append((number, box))
+                    categories[track] = category
+        for track, seen in tracks.items():
+            numbers, boxes = zip(*seen, strict=True)
+            self.instances.append(Instance(categories[track], clip.name, "vid", numbers, np.array(boxes, np.float32)))
+
+
+def _read_numbers(path: Path) -> np.ndarray:
+    """Rows of numbers separated by commas or blanks."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return np.array([[float(v) for v in re.split(r"[,\s]+", line)] for line in lines], np.float64)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read ({error})") from error

@@ -1,0 +1,79 @@
+"""The four losses (paper, section 3.4): class and box of both stages, weights 1, 2, 1, 1.
+
+The coarse stage's box loss is a smooth L1 with its bend at 1/9, as in the detector it comes from: its deltas are small
+(they are not scaled up as the fine stage's are) and a bend at 1 would leave them next to no gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .boxes import generalized_overlap
+
+COARSE_BEND = 1.0 / 9.0
+FINE_BEND = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the four losses, and of the optional overlap losses beside the two box losses."""
+
+    coarse_class: float = 1.0
+    coarse_box: float = 2.0
+    fine_class: float = 1.0
+    fine_box: float = 1.0
+    overlap: float = 0.0
+    """weight of 1 - GIoU of the decoded boxes, in both stages; not in the paper"""
+    positives: int = 16
+    """coarse positives that count, per pair"""
+    sampled: int = 64
+    """coarse anchors that count, per pair; what is not positive is negative, half of it the hardest"""
+
+
+def pick_anchors(labels: Tensor, foreground: Tensor, config: LossConfig, generator: torch.Generator) -> Tensor:
+    """Weights ``[B, N]`` of the coarse stage's anchors: 1 where an anchor was picked.
+
+    Up to ``positives`` positives at random; as many negatives as fill up to ``sampled``, half of them those that look
+    most like the target, half at random.
+
+    Args:
+        labels: ``[B, N]`` of :class:`Assignment`.
+        foreground: ``[B, N]`` the anchors' present scores.
+    """
+    noise = torch.rand(labels.shape, generator=generator).to(labels.device)
+    picked = torch.zeros_like(foreground)
+    order = torch.where(labels == 1, noise, noise - 2).argsort(dim=1, descending=True)
+    rank = order.argsort(dim=1)
+    picked[(labels == 1) & (rank < config.positives)] = 1
+    negatives = config.sampled - picked.sum(dim=1, keepdim=True)
+    hard = (negatives / 2).floor()
+    is_negative = labels == 0
+    rank = torch.where(is_negative, foreground, foreground - 2).argsort(dim=1, descending=True).argsort(dim=1)
+    is_hard = is_negative & (rank < hard)
+    picked[is_hard] = 1
+    rest = is_negative & ~is_hard
+    rank = torch.where(rest, noise, noise - 2).argsort(dim=1, descending=True).argsort(dim=1)
+    picked[rest & (rank < negatives - hard)] = 1
+    return picked
+
+
+def class_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Mean cross entropy of ``[M, 2]`` logits (background, foreground) over the boxes with weight."""
+    loss = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
+    return (loss * weights).sum() / weights.sum().clamp(min=1)
+
+
+def box_loss(deltas: Tensor, targets: Tensor, weights: Tensor, bend: float) -> Tensor:
+    """Smooth L1 of ``[M, 4]`` deltas, summed over the four, mean over the boxes with weight."""
+    loss = F.smooth_l1_loss(deltas, targets, reduction="none", beta=bend).sum(-1)
+    return (loss * weights).sum() / weights.sum().clamp(min=1)
+
+
+def overlap_loss(boxes: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """1 - GIoU of ``[M, 4]`` boxes, mean over the boxes with weight."""
+    loss = 1 - generalized_overlap(boxes, targets)
+    return (loss * weights).sum() / weights.sum().clamp(min=1)

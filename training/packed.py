@@ -1,0 +1,97 @@
+"""Readers of packed sets: many JPEG files one after the other in one file, with boxes in JSON beside it.
+
+``PackedStills`` reads ``images.bin`` and ``index.jsonl``, ``PackedVideo`` reads ``frames.bin`` and ``tracks.json``;
+docs/training.md has both formats. The pictures are mapped, not loaded: workers share one copy in the page cache.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spm_rt.errors import SourceError
+
+from .readers import Image, Instance, check_instances, decode
+
+
+class _Packed:
+    """Pictures at offsets of one file."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.spans: list[tuple[int, int]] = []
+        self.instances: list[Instance] = []
+        if not path.is_file() or path.stat().st_size == 0:
+            raise SourceError(f"{path}: no such file, or empty")
+        self._path = path
+        self._data = np.memmap(path, np.uint8, mode="r")
+
+    def picture(self, index: int) -> Image:
+        offset, length = self.spans[index]
+        where = f"{self._path}: picture {index} at byte {offset}"
+        if offset < 0 or length <= 0 or offset + length > len(self._data):
+            raise SourceError(f"{where} lies outside the file")
+        return decode(np.asarray(self._data[offset : offset + length]), where)
+
+
+class PackedStills(_Packed):
+    """Photographs with boxes: every object is an instance with one picture."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder.name, folder / "images.bin")
+        sizes: dict[int, tuple[int, int]] = {}
+        index = folder / "index.jsonl"
+        for number, line in enumerate(_read_text(index).splitlines(), start=1):
+            try:
+                entry: dict[str, Any] = json.loads(line)
+                picture = len(self.spans)
+                self.spans.append((int(entry["offset"]), int(entry["length"])))
+                sizes[picture] = (int(entry["size"][0]), int(entry["size"][1]))
+                group = f"{entry['source']}@{entry['offset']}"
+                for item in entry["objects"]:
+                    box = np.array([_corners(item["box"])], np.float32)
+                    self.instances.append(Instance(str(item["category"]), group, "stills", (picture,), box))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise SourceError(f"{index}, line {number}: not in the format of a packed index ({error!r})") from error
+        check_instances(str(folder), self.instances, sizes)
+
+
+class PackedVideo(_Packed):
+    """Clips with a box on every kept frame: every track is an instance; frames without a box are left out."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder.name, folder / "frames.bin")
+        sizes: dict[int, tuple[int, int]] = {}
+        path = folder / "tracks.json"
+        try:
+            clips = json.loads(_read_text(path))["clips"]
+            for clip in clips:
+                first = len(self.spans)
+                self.spans += [(int(offset), int(length)) for offset, length in clip["frames"]]
+                for picture in range(first, len(self.spans)):
+                    sizes[picture] = (int(clip["size"][0]), int(clip["size"][1]))
+                for track in clip["tracks"]:
+                    seen = [(first + i, _corners(box)) for i, box in enumerate(track["boxes"]) if box is not None]
+                    if seen:
+                        pictures, boxes = zip(*seen, strict=True)
+                        self.instances.append(Instance(str(track["category"]), str(clip["name"]), str(clip["data_set"]),
+                                                       pictures, np.array(boxes, np.float32)))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise SourceError(f"{path}: not in the format of packed tracks ({error!r})") from error
+        check_instances(str(folder), self.instances, sizes)
+
+
+def _corners(box: list[float]) -> list[float]:
+    """x, y, width, height as corners."""
+    x, y, width, height = (float(v) for v in box)
+    return [x, y, x + width, y + height]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read ({error})") from error
