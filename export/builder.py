@@ -41,18 +41,21 @@ class GraphBuilder:
         self._inputs.append(value)
         return value
 
-    def op(self, kind: str, *inputs: ir.Value | None, name: str | None = None, domain: str = "",
-           **attributes: Any) -> ir.Value:
+    def op(
+        self, kind: str, *inputs: ir.Value | None, name: str | None = None, domain: str = "", **attributes: Any
+    ) -> ir.Value:
         """One node with one output, which is called ``name`` if that is given."""
-        value = self._tape.op(kind, list(inputs), attributes or None, domain=domain,
-                              version=DOMAIN_VERSION if domain else self.opset)
+        value = self._tape.op(
+            kind, list(inputs), attributes or None, domain=domain, version=DOMAIN_VERSION if domain else self.opset
+        )
         if name:
             value.name = name
         return value
 
     def split(self, value: ir.Value, sizes: Sequence[int], axis: int) -> Sequence[ir.Value]:
-        return self._tape.op_multi_out("Split", [value, self.constant(sizes)], {"axis": axis}, num_outputs=len(sizes),
-                                       version=self.opset)
+        return self._tape.op_multi_out(
+            "Split", [value, self.constant(sizes)], {"axis": axis}, num_outputs=len(sizes), version=self.opset
+        )
 
     def slice(self, value: ir.Value, start: int, end: int, axes: Sequence[int], name: str | None = None) -> ir.Value:
         """``value[start:end]`` along each of ``axes``."""
@@ -97,9 +100,16 @@ class GraphBuilder:
         graph = self._graph(values)
         if self._functions:
             graph.opset_imports[DOMAIN] = DOMAIN_VERSION
-        return ir.Model(graph, ir_version=8, producer_name=PRODUCER, functions=self._functions,
-                        metadata_props=dict(metadata))
+        return ir.Model(
+            graph, ir_version=8, producer_name=PRODUCER, functions=self._functions, metadata_props=dict(metadata)
+        )
 
     def _graph(self, outputs: Sequence[ir.Value]) -> ir.Graph:
-        return ir.Graph(self._inputs, outputs, nodes=self._tape.nodes, initializers=self._tape.initializers,
-                        opset_imports={"": self.opset}, name=self.name)
+        return ir.Graph(
+            self._inputs,
+            outputs,
+            nodes=self._tape.nodes,
+            initializers=self._tape.initializers,
+            opset_imports={"": self.opset},
+            name=self.name,
+        )

@@ -70,13 +70,22 @@ class Verification:
 
     def to_json(self) -> dict[str, Any]:
         tensors = [{**dataclasses.asdict(check), "passed": check.passed} for check in self.tensors]
-        return {"passed": self.passed, "tensors": tensors,
-                "track": {**dataclasses.asdict(self.track), "passed": self.track.passed}}
+        return {
+            "passed": self.passed,
+            "tensors": tensors,
+            "track": {**dataclasses.asdict(self.track), "passed": self.track.passed},
+        }
 
 
-def export_bundle(model: SPMTracker, out: str | os.PathLike[str], options: ExportOptions,
-                  clip: Sequence[NDArray[np.uint8]], box: Box, clip_name: str,
-                  step: Step = lambda what: None) -> Verification:
+def export_bundle(
+    model: SPMTracker,
+    out: str | os.PathLike[str],
+    options: ExportOptions,
+    clip: Sequence[NDArray[np.uint8]],
+    box: Box,
+    clip_name: str,
+    step: Step = lambda what: None,
+) -> Verification:
     """Write a verified bundle.
 
     Everything happens in a folder beside ``out`` that takes its place only when all is written, read back and verified;
@@ -102,8 +111,10 @@ def export_bundle(model: SPMTracker, out: str | os.PathLike[str], options: Expor
         _write_manifest(model, staging, options, graphs)
         verification = _verify(model, staging, options, clip, box, clip_name, step)
         if not verification.passed:
-            raise ExportError("the exported graphs do not compute what the reference computes; nothing was written:\n"
-                              + "\n".join(_failures(verification)))
+            raise ExportError(
+                "the exported graphs do not compute what the reference computes; nothing was written:\n"
+                + "\n".join(_failures(verification))
+            )
         (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
         _write_manifest(model, staging, options, graphs)
         Bundle.open(staging)
@@ -175,8 +186,11 @@ def _tensor_places(path: Path) -> dict[str, tuple[int, int]]:
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
-    return {name: (8 + length + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
-            for name, entry in header.items() if name != "__metadata__"}
+    return {
+        name: (8 + length + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
 
 
 def _save_graph(model: ir.Model, path: Path, places: dict[str, tuple[int, int]]) -> None:
@@ -190,15 +204,19 @@ def _save_graph(model: ir.Model, path: Path, places: dict[str, tuple[int, int]])
         if tensor.nbytes > _INLINE_BYTES:
             offset, length = places[name]
             assert length == tensor.nbytes
-            value.const_value = ir.ExternalTensor(WEIGHTS, offset, length, tensor.dtype, shape=ir.Shape(tensor.shape),
-                                                  name=name, base_dir=path.parent)
+            value.const_value = ir.ExternalTensor(
+                WEIGHTS, offset, length, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name, base_dir=path.parent
+            )
     ir.save(model, path)
     onnx.checker.check_model(str(path))
 
 
 def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, graphs: dict[str, Any]) -> None:
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-             for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
     tools = ("torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "safetensors")
     manifest = {
         "format": FORMAT,
@@ -217,8 +235,15 @@ def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, gra
         path.chmod(0o644)
 
 
-def _verify(model: SPMTracker, folder: Path, options: ExportOptions, clip: Sequence[NDArray[np.uint8]], box: Box,
-            clip_name: str, step: Step) -> Verification:
+def _verify(
+    model: SPMTracker,
+    folder: Path,
+    options: ExportOptions,
+    clip: Sequence[NDArray[np.uint8]],
+    box: Box,
+    clip_name: str,
+    step: Step,
+) -> Verification:
     bundle = Bundle.open(folder)
     inputs = list(sample_inputs(model, clip, box))
     tensors: list[TensorCheck] = []
@@ -231,12 +256,17 @@ def _verify(model: SPMTracker, folder: Path, options: ExportOptions, clip: Seque
 
 
 def _failures(verification: Verification) -> list[str]:
-    lines = [f"  {c.variant} {c.stage}.{c.tensor}: worst {c.kind} error {c.worst:.3g}, allowed {c.tolerance:.3g}"
-             for c in verification.tensors if not c.passed]
+    lines = [
+        f"  {c.variant} {c.stage}.{c.tensor}: worst {c.kind} error {c.worst:.3g}, allowed {c.tolerance:.3g}"
+        for c in verification.tensors
+        if not c.passed
+    ]
     track = verification.track
     if not track.passed:
-        lines.append(f"  boxes on {track.clip}: mean IoU {track.mean_iou:.5f}, lowest {track.min_iou:.5f}, "
-                     f"{track.close_share:.1%} of frames close")
+        lines.append(
+            f"  boxes on {track.clip}: mean IoU {track.mean_iou:.5f}, lowest {track.min_iou:.5f}, "
+            f"{track.close_share:.1%} of frames close"
+        )
     return lines
 
 

@@ -80,14 +80,17 @@ def load_weights(paths: Sequence[str | os.PathLike[str]], model: SPMTracker) -> 
     if len(files) == 1:
         if files[0].suffix != ".safetensors":
             raise CheckpointError(
-                f"{files[0]}: one file is read as safetensors; the official layout needs two, cm_stage.pt and fm_stage.pt"
+                f"{files[0]}: one file is read as safetensors; the official layout needs two, "
+                "cm_stage.pt and fm_stage.pt"
             )
         found, label = _read_safetensors(files[0]), str(files[0])
     elif len(files) == 2:
         found = _merge_official([_read_pickle(file) for file in files], files)
         label = " + ".join(str(f) for f in files)
     else:
-        raise CheckpointError(f"{len(files)} files given; a checkpoint is one .safetensors, or cm_stage.pt and fm_stage.pt")
+        raise CheckpointError(
+            f"{len(files)} files given; a checkpoint is one .safetensors, or cm_stage.pt and fm_stage.pt"
+        )
     return _check(found, expected_weights(model), label)
 
 
@@ -96,8 +99,9 @@ def expected_weights(model: SPMTracker) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if not name.endswith(_COUNTER)}
 
 
-def save_checkpoint(model: SPMTracker, path: str | os.PathLike[str], *, half: bool = False,
-                    metadata: Mapping[str, str] | None = None) -> list[Path]:
+def save_checkpoint(
+    model: SPMTracker, path: str | os.PathLike[str], *, half: bool = False, metadata: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write a model's weights; a file appears under its final name only when it is complete.
 
     Args:
@@ -119,7 +123,9 @@ def save_checkpoint(model: SPMTracker, path: str | os.PathLike[str], *, half: bo
         write_atomically(target, lambda stream: stream.write(payload))
         return [target]
     if target.suffix:
-        raise CheckpointError(f"{target}: give a name ending in .safetensors, or a folder for cm_stage.pt and fm_stage.pt")
+        raise CheckpointError(
+            f"{target}: give a name ending in .safetensors, or a folder for cm_stage.pt and fm_stage.pt"
+        )
     target.mkdir(parents=True, exist_ok=True)
     written = []
     for name, state in zip(("cm_stage.pt", "fm_stage.pt"), to_official(weights), strict=True):
@@ -134,7 +140,9 @@ def save_checkpoint(model: SPMTracker, path: str | os.PathLike[str], *, half: bo
 
 def to_official(weights: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], OrderedDict[str, Tensor]]:
     """Weights under our names as the release's two state dictionaries, every key of the release included."""
-    coarse = OrderedDict((_rename(n, _COARSE_NAMES), v.float()) for n, v in weights.items() if _rename(n, _COARSE_NAMES))
+    coarse = OrderedDict(
+        (_rename(n, _COARSE_NAMES), v.float()) for n, v in weights.items() if _rename(n, _COARSE_NAMES)
+    )
     coarse["rpn_head.cls_bias"] = coarse["rpn_head.cls_bias"].reshape(1, -1, 1, 1)
     for name, shape in _MEANINGLESS_KERNELS.items():
         coarse[name] = torch.zeros(shape)
@@ -145,7 +153,7 @@ def to_official(weights: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor]
 
 
 def checkpoint_digest(weights: Mapping[str, Tensor]) -> str:
-    """sha256 over names, shapes and float32 values: the same weights give the same digest in every file format."""
+    """sha256 over names, shapes and float32 values: equal for the same weights whatever file they came in."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name].detach().cpu().float().contiguous()
@@ -186,10 +194,26 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, the file holds more than plain tensors, or is damaged") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
-            MemoryError, OverflowError, ImportError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        MemoryError,
+        OverflowError,
+        ImportError,
+        UnicodeDecodeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise CheckpointError(f"{path}: not a state dictionary (names to tensors)")
     return dict(state)
 
@@ -232,8 +256,6 @@ def _check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], label: s
         elif not value.isfinite().all():
             wrong.append(f"{name} has values that are not finite")
     if wrong:
-        names = {ours: official for ours, official in {**_COARSE_NAMES, **_FINE_NAMES}.items()}
         listed = "\n  ".join(sorted(wrong))
-        hint = f"\n(our name = official name: {_rename('backbone.conv1.', names)}weight is backbone.conv1.weight, ...)"
-        raise CheckpointError(f"{label}: does not fit the model:\n  {listed}{hint if '.pt' in label else ''}")
+        raise CheckpointError(f"{label}: does not fit the model:\n  {listed}")
     return {name: found[name].float() for name in expected}

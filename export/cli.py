@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spm_rt.cli import parse_box
 from spm_rt.errors import ExportError, SpmError
 from spm_rt.progress import Progress
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
@@ -46,21 +47,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spm-export", description="Export an SPM-Tracker checkpoint as a verified bundle "
-                                     "of ONNX graphs, which the runtime tracks with without PyTorch.", epilog=EPILOG,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", nargs="*", help="cm_stage.pt fm_stage.pt, or one .safetensors; "
-                        "none for the weights shipped with the package")
+    parser = argparse.ArgumentParser(
+        prog="spm-export",
+        description="Export an SPM-Tracker checkpoint as a verified bundle "
+        "of ONNX graphs, which the runtime tracks with without PyTorch.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "checkpoint",
+        nargs="*",
+        help="cm_stage.pt fm_stage.pt, or one .safetensors; none for the weights shipped with the package",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="the bundle's folder; an older bundle there is replaced")
-    parser.add_argument("--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)")
+    parser.add_argument(
+        "--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)"
+    )
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: the configuration's)")
     parser.add_argument("--opset", type=int, default=17, help="ONNX operator set, 17 to 23 (default 17)")
-    parser.add_argument("--targets", type=_targets, default=(1,), metavar="N[,N...]",
-                        help="also write graphs for N targets at once (default 1)")
+    parser.add_argument(
+        "--targets",
+        type=_targets,
+        default=(1,),
+        metavar="N[,N...]",
+        help="also write graphs for N targets at once (default 1)",
+    )
     parser.add_argument("--clip", metavar="VIDEO", help="video or folder to verify on (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
-    parser.add_argument("--save-checkpoint", metavar="PATH", help="write the weights as PATH.safetensors, or into a folder "
-                        "in the official layout")
+    parser.add_argument(
+        "--save-checkpoint",
+        metavar="PATH",
+        help="write the weights as PATH.safetensors, or into a folder in the official layout",
+    )
     parser.add_argument("--half", action="store_true", help="with --save-checkpoint: float16 safetensors")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress, no table")
@@ -94,8 +112,9 @@ def run(options: argparse.Namespace) -> int:
         what = ExportOptions(settings, options.opset, options.targets, source)
         quiet = options.quiet
         bar = Progress("exporting", export_steps(what, len(clip)), quiet=quiet)
-        verification = export_bundle(model, options.out, what, clip, options.box or DEMO_BOX,
-                                     Path(options.clip or DEMO_CLIP).name, bar.step)
+        verification = export_bundle(
+            model, options.out, what, clip, options.box or DEMO_BOX, Path(options.clip or DEMO_CLIP).name, bar.step
+        )
         bar.close()
         report.update(bundle=str(options.out), **verification.to_json())
         if not (options.quiet or options.json):
@@ -110,23 +129,26 @@ def verification_table(found: dict[str, object]) -> str:
     """The verification for people."""
     tensors = found["tensors"]
     assert isinstance(tensors, list)
-    rows = [[c["variant"], c["stage"], c["tensor"], f"{c['worst']:.1e}", f"{c['mean']:.1e}",
-             f"{c['tolerance']:.0e} {c['kind']}", "ok" if c["passed"] else "FAILED"] for c in tensors]
+    rows = [
+        [
+            c["variant"],
+            c["stage"],
+            c["tensor"],
+            f"{c['worst']:.1e}",
+            f"{c['mean']:.1e}",
+            f"{c['tolerance']:.0e} {c['kind']}",
+            "ok" if c["passed"] else "FAILED",
+        ]
+        for c in tensors
+    ]
     table = format_table(["graphs", "stage", "output", "worst error", "mean error", "allowed", ""], rows)
     track = found["track"]
     assert isinstance(track, dict)
-    return (f"{table}\n\n{track['clip']}, {track['frames']} frames, exported tracker against reference, frame by frame: mean "
-            f"IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} px on "
-            f"average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}")
-
-
-def parse_box(text: str) -> Box:
-    """``X,Y,W,H`` as four numbers, for argparse."""
-    try:
-        x, y, width, height = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H (four numbers)") from None
-    return x, y, width, height
+    return (
+        f"{table}\n\n{track['clip']}, {track['frames']} frames, exported tracker against reference, frame by frame: "
+        f"IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} px on "
+        f"average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}"
+    )
 
 
 def _targets(text: str) -> tuple[int, ...]:

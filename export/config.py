@@ -132,4 +132,6 @@ def _interpret(flat: dict[str, Any], file: Path) -> tuple[ModelSpec, TrackerSett
         raise SettingsError(f"{file}: " + "; ".join(wrong))
     spec["coarse_scale_factor"] = tuple(scales)
     made = TrackerSettings(**settings)
-    return ModelSpec(**spec), dataclasses.replace(made, found_threshold=max(made.found_threshold, made.update_threshold))
+    return ModelSpec(**spec), dataclasses.replace(
+        made, found_threshold=max(made.found_threshold, made.update_threshold)
+    )

@@ -3,8 +3,8 @@
 ``T`` targets are the leading axis of every tensor, ``K`` proposals per target, ``N`` anchors. Crops are BGR 0..255,
 boxes x1, y1, x2, y2 in crop pixels. Every rewrite against the reference model is exact algebra, and tested:
 
-* coarse stage: between the search branch's 3 x 3 convolution and the correlation there is nothing but linear algebra, so
-  both compose into one 6 x 6 convolution per target (``template`` makes its kernel, ``search`` applies it);
+* coarse stage: between the search branch's 3 x 3 convolution and the correlation there is nothing but linear algebra,
+  so both compose into one 6 x 6 convolution per target (``template`` makes its kernel, ``search`` applies it);
 * fine stage: the relation convolution over target and proposal is split; the target's half is computed once;
 * conv5 is computed only on the window of conv4 that its crop reads;
 * a softmax of two classes is a sigmoid of their difference;
@@ -28,7 +28,7 @@ from .model import MAX_LOG_SCALE
 
 OPSETS = range(17, 24)
 LRN_FORMS = ("operator", "expanded")
-LRN = {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+LRN: dict[str, Any] = {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0}
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -61,15 +61,19 @@ def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tup
     t, size, n = targets, spec.crop_size, spec.anchor_count
     cells = size // spec.stride + 1
     crop = (t, 3, size, size)
-    head = {"head_kernel": (t, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
-            "head_bias": (t, 6 * spec.anchors_per_cell)}
+    head = {
+        "head_kernel": (t, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
+        "head_bias": (t, 6 * spec.anchors_per_cell),
+    }
     features = {"shallow": (t, 256, cells, cells), "deep": (t, 384, cells, cells)}
     target_half = {"target_half": (t, 256, spec.roi_cells, spec.roi_cells)}
     return {
         "template": {"inputs": {"crop": crop, "box": (t, 4)}, "outputs": {**head, **target_half}},
         "search": {"inputs": {"crop": crop, **head}, "outputs": {"scores": (t, n), "boxes": (t, n, 4), **features}},
-        "relation": {"inputs": {**features, **target_half, "proposals": (t, "K", 4)},
-                     "outputs": {"scores": (t, "K"), "boxes": (t, "K", 4)}},
+        "relation": {
+            "inputs": {**features, **target_half, "proposals": (t, "K", 4)},
+            "outputs": {"scores": (t, "K"), "boxes": (t, "K", 4)},
+        },
     }
 
 
@@ -80,8 +84,16 @@ def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions) -> 
     shallow, deep = backbone(g, crop, options)
     embedding = top_cells(g, spec, deep, spec.template_cells)
     kernel, bias = head_kernel(g, spec, embedding, options.targets)
-    roi = g.call(fused_roi_crop(spec, options.opset), deep, shallow, g.reshape(box, [options.targets, 1, 4]),
-                 g.weight("roi_scale"), g.weight("roi_shift"), name="target_features", **PLUGIN)
+    roi = g.call(
+        fused_roi_crop(spec, options.opset),
+        deep,
+        shallow,
+        g.reshape(box, [options.targets, 1, 4]),
+        g.weight("roi_scale"),
+        g.weight("roi_shift"),
+        name="target_features",
+        **PLUGIN,
+    )
     half = g.op("Conv", roi, g.weight("relate_target.weight"), g.weight("relate.bias"), pads=[1, 1, 1, 1])
     return _finish(g, shapes["outputs"], {"head_kernel": kernel, "head_bias": bias, "target_half": half})
 
@@ -101,8 +113,16 @@ def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions) -> 
     g, shapes = GraphBuilder("relation", options.opset, weights), contract(spec, options.targets)["relation"]
     shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
     t, cells = options.targets, spec.roi_cells
-    roi = g.call(fused_roi_crop(spec, options.opset), deep, shallow, proposals, g.weight("roi_scale"),
-                 g.weight("roi_shift"), name="proposal_features", **PLUGIN)
+    roi = g.call(
+        fused_roi_crop(spec, options.opset),
+        deep,
+        shallow,
+        proposals,
+        g.weight("roi_scale"),
+        g.weight("roi_shift"),
+        name="proposal_features",
+        **PLUGIN,
+    )
     own_half = g.op("Conv", roi, g.weight("relate_proposal.weight"), pads=[1, 1, 1, 1], name="proposal_half")
     if t > 1:
         own_half = g.reshape(own_half, [t, -1, 256, cells, cells])
@@ -152,10 +172,11 @@ def lrn(g: GraphBuilder, x: ir.Value, options: GraphOptions) -> ir.Value:
     """
     if options.lrn == "operator":
         return g.op("LRN", x, **LRN)
-    size, alpha, bias = int(LRN["size"]), LRN["alpha"], LRN["bias"]
+    size, alpha, bias = LRN["size"], LRN["alpha"], LRN["bias"]
     squares = g.op("Unsqueeze", g.op("Mul", x, x), g.constant([1]))
-    mean = g.op("AveragePool", squares, kernel_shape=[size, 1, 1], pads=[size // 2, 0, 0, size // 2, 0, 0],
-                count_include_pad=1)
+    mean = g.op(
+        "AveragePool", squares, kernel_shape=[size, 1, 1], pads=[size // 2, 0, 0, size // 2, 0, 0], count_include_pad=1
+    )
     t = g.op("Add", g.op("Mul", g.op("Squeeze", mean, g.constant([1])), g.constant(alpha)), g.constant(bias))
     root = g.op("Sqrt", t)
     return g.op("Div", x, g.op("Mul", root, g.op("Sqrt", root)))
@@ -181,16 +202,23 @@ def head_kernel(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, targets: 
     return g.op("Concat", *kernels, axis=1), g.op("Concat", *biases, axis=1)
 
 
-def coarse_head(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, kernel: ir.Value, bias: ir.Value,
-                targets: int) -> tuple[ir.Value, ir.Value]:
+def coarse_head(
+    g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, kernel: ir.Value, bias: ir.Value, targets: int
+) -> tuple[ir.Value, ir.Value]:
     """Correlation with each target's kernel, then scores ``[T, N]`` and boxes ``[T, N, 4]``."""
     t, anchors, cells = targets, spec.anchors_per_cell, spec.response_cells
     outputs, size = 6 * anchors, spec.search_cells
     if t > 1:  # one group per target
         embedding = g.reshape(embedding, [1, t * 256, size, size])
     k = spec.template_cells
-    head = g.op("Conv", embedding, g.reshape(kernel, [t * outputs, 256, k, k]), g.reshape(bias, [t * outputs]), group=t,
-                kernel_shape=[k, k])
+    head = g.op(
+        "Conv",
+        embedding,
+        g.reshape(kernel, [t * outputs, 256, k, k]),
+        g.reshape(bias, [t * outputs]),
+        group=t,
+        kernel_shape=[k, k],
+    )
     if t > 1:
         head = g.reshape(head, [t, outputs, cells, cells])
     logits = g.slice(head, 0, 2 * anchors, [1], name="logits")
@@ -202,8 +230,13 @@ def coarse_head(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, kernel: i
     return scores, decode(g, flat, g.weight("anchor_centers"), g.weight("anchor_sizes"))
 
 
-def decode(g: GraphBuilder, deltas: ir.Value, center: ir.Value, size: ir.Value,
-           weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)) -> ir.Value:
+def decode(
+    g: GraphBuilder,
+    deltas: ir.Value,
+    center: ir.Value,
+    size: ir.Value,
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+) -> ir.Value:
     """Boxes from deltas ``[T, n, 4]`` and the centres and sizes of what they move (docs/model.md, "Box decoding")."""
     shift, log_scale = g.split(deltas, [2, 2], axis=2)
     if weights != (1.0, 1.0, 1.0, 1.0):
@@ -240,14 +273,16 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     start = g.op("Unsqueeze", g.op("Mul", low, edge), g.constant([3]))
     steps = g.op("Mul", g.op("Unsqueeze", step, g.constant([3])), g.constant([float(i) for i in range(cells)]))
     positions = g.op("Add", start, steps, name="positions")  # [T, K, 2, 6]
-    inside = g.op("And", g.op("GreaterOrEqual", positions, g.constant(0.0)),
-                  g.op("LessOrEqual", positions, edge), name="inside")
+    inside = g.op(
+        "And", g.op("GreaterOrEqual", positions, g.constant(0.0)), g.op("LessOrEqual", positions, edge), name="inside"
+    )
     # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
     normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
     grid_x, grid_y = _axes(g, normalized)
     spread = g.constant(np.zeros((cells, cells), np.float32))
-    grid = g.op("Concat", *(g.op("Unsqueeze", g.op("Add", axis, spread), g.constant([4])) for axis in (grid_x, grid_y)),
-                axis=4)
+    grid = g.op(
+        "Concat", *(g.op("Unsqueeze", g.op("Add", axis, spread), g.constant([4])) for axis in (grid_x, grid_y)), axis=4
+    )
     grid = g.reshape(grid, [0, -1, cells, 2], name="grid")
     mode = "linear" if opset >= 20 else "bilinear"
     # The mask below decides what is outside; the border mode keeps the last row and column what they are.

@@ -166,7 +166,8 @@ class SPMTracker(nn.Module):
 
     def features(self, crop: Tensor) -> Features:
         """Features of raw crops: ``[B, 3, H, W]``, BGR, 0..255."""
-        return self.backbone(crop - self.mean)
+        features: Features = self.backbone(crop - self.mean)
+        return features
 
     def template_embedding(self, features: Features) -> Tensor:
         """The central 6 x 6 cells of conv5 of a template crop."""
@@ -222,7 +223,7 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, cells: int) -> Tensor:
     Returns:
         ``[B, K, C, n, n]``.
     """
-    batch, channels, height, width = maps.shape
+    batch, _, height, width = maps.shape
     x = sample_positions(boxes[..., 0], boxes[..., 2], width, cells)
     y = sample_positions(boxes[..., 1], boxes[..., 3], height, cells)
     inside = ((y >= 0) & (y <= height - 1))[..., :, None] & ((x >= 0) & (x <= width - 1))[..., None, :]

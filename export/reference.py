@@ -77,7 +77,8 @@ class TorchContext:
         return torch.from_numpy(array).to(self._device)
 
 
-def reference_tracker(model: SPMTracker, settings: TrackerSettings, device: str = "cpu",
-                      threads: int | None = None) -> Tracker:
+def reference_tracker(
+    model: SPMTracker, settings: TrackerSettings, device: str = "cpu", threads: int | None = None
+) -> Tracker:
     """A tracker on the reference model."""
     return Tracker(TorchBackend(model, device, threads), model.spec, settings)

@@ -135,8 +135,10 @@ def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Ten
     kernels, biases = [], []
     refine = stage.refine.weight.double()[:, :, 0, 0]
     both = stage.kernels(embedding)
-    for own, search, constant, mix in ((both.classify, stage.search_classify, stage.classify_bias, None),
-                                       (both.regress, stage.search_regress, stage.refine.bias, refine)):
+    for own, search, constant, mix in (
+        (both.classify, stage.search_classify, stage.classify_bias, None),
+        (both.regress, stage.search_regress, stage.refine.bias, refine),
+    ):
         kernel = own[0].double() if mix is None else torch.tensordot(mix, own[0].double(), 1)
         weight = search.weight.double()
         full = torch.zeros(len(kernel), 256, stage.cells + 2, stage.cells + 2, dtype=torch.float64)
@@ -150,8 +152,14 @@ def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Ten
     return torch.cat(kernels)[None].float(), torch.cat(biases)[None].float()
 
 
-def check_tensors(model: SPMTracker, bundle: Bundle, inputs: Iterable[tuple[str, Arrays]], targets: int, variant: str,
-                  step: Callable[[], None] = lambda: None) -> list[TensorCheck]:
+def check_tensors(
+    model: SPMTracker,
+    bundle: Bundle,
+    inputs: Iterable[tuple[str, Arrays]],
+    targets: int,
+    variant: str,
+    step: Callable[[], None] = lambda: None,
+) -> list[TensorCheck]:
     """Every output of every graph of one variant against the reference.
 
     Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
@@ -178,12 +186,28 @@ def check_tensors(model: SPMTracker, bundle: Bundle, inputs: Iterable[tuple[str,
                 total.setdefault(key, []).append(float(error.mean()))
         step()
     label = variant if targets == 1 else f"{variant}, {targets} targets"
-    return [TensorCheck(label, stage, name, *_tolerance(stage, name)[:1], worst[stage, name],
-                        float(np.mean(total[stage, name])), _tolerance(stage, name)[1]) for stage, name in worst]
+    return [
+        TensorCheck(
+            label,
+            stage,
+            name,
+            *_tolerance(stage, name)[:1],
+            worst[stage, name],
+            float(np.mean(total[stage, name])),
+            _tolerance(stage, name)[1],
+        )
+        for stage, name in worst
+    ]
 
 
-def check_tracks(model: SPMTracker, exported: Tracker, clip: Sequence[NDArray[np.uint8]], box: Box, name: str,
-                 step: Callable[[], None] = lambda: None) -> TrackCheck:
+def check_tracks(
+    model: SPMTracker,
+    exported: Tracker,
+    clip: Sequence[NDArray[np.uint8]],
+    box: Box,
+    name: str,
+    step: Callable[[], None] = lambda: None,
+) -> TrackCheck:
     """The exported tracker against the reference: from the same box in every frame, and each on its own way."""
     reference, free = reference_tracker(model, exported.settings), exported.sibling()
     for tracker in (reference, exported, free):
@@ -198,9 +222,16 @@ def check_tracks(model: SPMTracker, exported: Tracker, clip: Sequence[NDArray[np
     expected, forced, own = (np.array(track) for track in tracks)
     overlaps = iou(expected, forced)
     apart = np.linalg.norm(((expected - forced)[:, :2] + (expected - forced)[:, 2:]) / 2, axis=1)
-    return TrackCheck(name, len(clip), float(overlaps.mean()), float(overlaps.min()),
-                      float((overlaps > CLOSE_IOU).mean()), float(apart.mean()), float(apart.max()),
-                      float(iou(expected, own).mean()))
+    return TrackCheck(
+        name,
+        len(clip),
+        float(overlaps.mean()),
+        float(overlaps.min()),
+        float((overlaps > CLOSE_IOU).mean()),
+        float(apart.mean()),
+        float(apart.max()),
+        float(iou(expected, own).mean()),
+    )
 
 
 def _is_usable(box: Box, frame: NDArray[np.uint8]) -> bool:
@@ -224,6 +255,7 @@ def _shifted(given: Arrays, by: int) -> Arrays:
 
 def _feeds(stage: str, given: list[Arrays], expected: list[dict[str, Arrays]]) -> Arrays:
     """A graph's inputs from the reference's values, one target after the other."""
+
     def many(source: list[Arrays], name: str) -> NDArray[np.float32]:
         return np.concatenate([one[name] for one in source])
 
@@ -232,8 +264,11 @@ def _feeds(stage: str, given: list[Arrays], expected: list[dict[str, Arrays]]) -
         return {"crop": many(given, "template"), "box": many(given, "box")}
     if stage == "search":
         return {"crop": many(given, "search"), **{n: many(template, n) for n in ("head_kernel", "head_bias")}}
-    return {**{n: many(search, n) for n in ("shallow", "deep")}, "target_half": many(template, "target_half"),
-            "proposals": many(given, "proposals")}
+    return {
+        **{n: many(search, n) for n in ("shallow", "deep")},
+        "target_half": many(template, "target_half"),
+        "proposals": many(given, "proposals"),
+    }
 
 
 def _session(path: Path) -> Any:

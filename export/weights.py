@@ -20,8 +20,11 @@ def graph_weights(model: SPMTracker) -> Arrays:
 
 
 def _backbone(model: SPMTracker) -> Arrays:
-    arrays = {f"conv{i}.{part}": _array(getattr(getattr(model.backbone, f"conv{i}"), part))
-              for i in range(1, 6) for part in ("weight", "bias")}
+    arrays = {
+        f"conv{i}.{part}": _array(getattr(getattr(model.backbone, f"conv{i}"), part))
+        for i in range(1, 6)
+        for part in ("weight", "bias")
+    }
     arrays["pixel_mean"] = np.array(model.spec.pixel_mean_bgr, np.float32).reshape(1, 3, 1, 1)
     return arrays
 
@@ -61,8 +64,6 @@ def _fine(model: SPMTracker) -> Arrays:
     stage = model.fine
     scales, shifts = [], []
     for norm in (stage.norm_deep, stage.norm_shallow):
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
         scale = _double(norm.weight) / np.sqrt(_double(norm.running_var) + norm.eps)
         scales.append(scale)
         shifts.append(_double(norm.bias) - _double(norm.running_mean) * scale)
@@ -74,16 +75,21 @@ def _fine(model: SPMTracker) -> Arrays:
         "relate_target.weight": np.ascontiguousarray(relate[:, :half]),
         "relate_proposal.weight": np.ascontiguousarray(relate[:, half:]),
         "relate.bias": _array(stage.relate.bias),
-        **{f"{name}.{part}": _array(getattr(getattr(stage, name), part))
-           for name in ("linear1", "linear2", "classify", "regress") for part in ("weight", "bias")},
+        **{
+            f"{name}.{part}": _array(getattr(getattr(stage, name), part))
+            for name in ("linear1", "linear2", "classify", "regress")
+            for part in ("weight", "bias")
+        },
     }
 
 
-def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+def _array(tensor: torch.Tensor | None) -> NDArray[np.float32]:
+    assert tensor is not None  # no layer of this network lacks a bias
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
-def _double(tensor: torch.Tensor) -> NDArray[np.float64]:
+def _double(tensor: torch.Tensor | None) -> NDArray[np.float64]:
+    assert tensor is not None
     return tensor.detach().cpu().double().numpy()
 
 

@@ -53,7 +53,9 @@ class Bundle:
         try:
             spec = from_json(ModelSpec, manifest["model"])
             settings = from_json(TrackerSettings, manifest["tracker"])
-            files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()}
+            files = {
+                str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()
+            }
             for graphs in manifest["graphs"].values():
                 for stage in STAGES:
                     for variant in VARIANTS:
@@ -84,8 +86,9 @@ class Bundle:
         """
         if str(targets) not in self.manifest["graphs"]:
             have = ", ".join(str(n) for n in self.targets)
-            raise BundleError(f"{self.path}: no graphs for {targets} targets (there are: {have}); "
-                              f"export again with --targets")
+            raise BundleError(
+                f"{self.path}: no graphs for {targets} targets (there are: {have}); export again with --targets"
+            )
         return self.path / str(self.manifest["graphs"][str(targets)][stage][variant])
 
 
@@ -94,7 +97,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); the folder is no bundle, or not all of one") from error
+        why = error.strerror or type(error).__name__
+        raise BundleError(f"{path}: cannot be read ({why}); the folder is no bundle, or not all of one") from error
     try:
         manifest = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -142,7 +146,8 @@ def verify_file(folder: Path, name: str, size: int, digest: str) -> None:
         if found != size:
             raise BundleError(f"{path}: {found} bytes instead of {size} (copied only in part?); run spm-export again")
         if file_digest(path) != digest:
-            raise BundleError(f"{path}: sha256 differs from {MANIFEST} (edited or damaged after export?); "
-                              "run spm-export again")
+            raise BundleError(
+                f"{path}: sha256 differs from {MANIFEST} (edited or damaged after export?); run spm-export again"
+            )
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); run spm-export again") from error

@@ -2,8 +2,8 @@
 
 A crop is what the release computes (docs/model.md, "Crop"): one bilinear sample per crop pixel, the first and last
 samples exactly on the region's edges, and everything that lies outside the frame is this frame's mean colour, decided
-sample by sample. :func:`crop_exact` follows the release's float32 arithmetic step by step; :func:`crop_into` is the fast
-form, which agrees with it to 0.002 grey levels (tests/runtime/test_crop.py).
+sample by sample. :func:`crop_exact` follows the release's float32 arithmetic step by step; :func:`crop_into` is the
+fast form, which agrees with it to 0.002 grey levels (tests/runtime/test_crop.py).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _GATHER_FROM = 2.5
 def check_frame(frame: object) -> Frame:
     """``frame`` as an array ``[height, width, channels]`` of uint8 or float, or a FrameError that says what is wrong.
 
-    Accepted: uint8 or float (0..255) arrays of shape [h, w], [h, w, 1] (grey), [h, w, 3] (BGR) or [h, w, 4] (BGRA, alpha
-    is ignored), of any memory layout, at least 2 x 2 pixels. Nothing is copied.
+    Accepted: uint8 or float (0..255) arrays of shape [h, w], [h, w, 1] (grey), [h, w, 3] (BGR) or [h, w, 4] (BGRA,
+    alpha is ignored), of any memory layout, at least 2 x 2 pixels. Nothing is copied.
     """
     if not isinstance(frame, np.ndarray):
         raise FrameError(f"a frame is a numpy array, not {type(frame).__name__} (unreadable file or end of video?)")
@@ -115,8 +115,9 @@ def _warp(frame: Frame, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArr
     step_y = (float(y[-1]) - float(y[0])) / max(len(y) - 1, 1)
     matrix = np.array([[step_x, 0, float(x[0]) - x0], [0, step_y, float(y[0]) - y0]])
     # The replicated border keeps samples exactly on the last row and column what they are.
-    warped = cv2.warpAffine(pixels, matrix, (len(x), len(y)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                            borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(
+        pixels, matrix, (len(x), len(y)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(warped, np.float32)
 
 

@@ -24,8 +24,14 @@ class Fused(NamedTuple):
     chosen: int
 
 
-def fuse(coarse_scores: Floats, coarse_boxes: Floats, fine_scores: Floats, fine_boxes: Floats, window: Floats,
-         settings: TrackerSettings) -> Fused:
+def fuse(
+    coarse_scores: Floats,
+    coarse_boxes: Floats,
+    fine_scores: Floats,
+    fine_boxes: Floats,
+    window: Floats,
+    settings: TrackerSettings,
+) -> Fused:
     """Weighted scores and boxes of both stages, and the best proposal (docs/model.md, "Fusion").
 
     In ``series`` mode the fine stage alone scores and places, in ``coarse`` mode the coarse stage.
@@ -59,8 +65,9 @@ def cosine_window(boxes: Floats, crop_size: int) -> Floats:
     return window
 
 
-def next_box(current: NDArray[np.float64], detected: Floats, score: float, frame_size: tuple[int, int],
-             settings: TrackerSettings) -> NDArray[np.float64]:
+def next_box(
+    current: NDArray[np.float64], detected: Floats, score: float, frame_size: tuple[int, int], settings: TrackerSettings
+) -> NDArray[np.float64]:
     """The new box ``[4]``: the detection's centre, the size smoothed by the score (docs/model.md, "Final box").
 
     The clamp is the release's and not symmetric: the centre may go down to 0, the right and bottom edges stay inside.

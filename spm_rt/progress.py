@@ -20,7 +20,9 @@ class Progress:
         stream: where to; standard error by default, so that results can be piped.
     """
 
-    def __init__(self, label: str, total: int | None = None, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, label: str, total: int | None = None, *, quiet: bool = False, stream: TextIO | None = None
+    ) -> None:
         self._label, self._total, self._quiet = label, total, quiet
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
@@ -60,7 +62,9 @@ class Progress:
         print(f"\r{text:<100}" if self._live else text, end="" if self._live else "\n", file=self._stream, flush=True)
 
 
-def track_progress(items: Iterable[Item], label: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Item]:
+def track_progress(
+    items: Iterable[Item], label: str, total: int | None = None, *, quiet: bool = False
+) -> Iterator[Item]:
     """The items, with a progress line."""
     bar = Progress(label, total, quiet=quiet)
     for item in items:

@@ -11,8 +11,9 @@ from .settings import TrackerSettings
 Indices = NDArray[np.intp]
 
 
-def select_proposals(scores: NDArray[np.float32], boxes: NDArray[np.float32], current: NDArray[np.float32],
-                     settings: TrackerSettings) -> Indices:
+def select_proposals(
+    scores: NDArray[np.float32], boxes: NDArray[np.float32], current: NDArray[np.float32], settings: TrackerSettings
+) -> Indices:
     """Indices of at most K proposals: the best by score after suppression, then the one reserved for the last box.
 
     Ties in score are broken by the lower index, so the result does not depend on the machine.

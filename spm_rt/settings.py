@@ -41,14 +41,30 @@ class ModelSpec:
         for name in ("template_size", "crop_size", "stride", "template_cells", "search_cells", "response_cells"):
             _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, name, getattr(self, name), "> 0")
         _require(self.roi_cells > 1, "roi_cells", self.roi_cells, "at least 2")
-        _require(len(self.anchor_ratios) > 0 and min(self.anchor_ratios) > 0, "anchor_ratios", self.anchor_ratios,
-                 "a list of positive numbers")
-        _require(len(self.anchor_scales) > 0 and min(self.anchor_scales) > 0, "anchor_scales", self.anchor_scales,
-                 "a list of positive numbers")
-        _require(len(self.fine_weights) == 4 and min(self.fine_weights) > 0, "fine_weights", self.fine_weights,
-                 "four positive numbers")
-        _require(self.context_amount == 0.5, "context_amount", self.context_amount,
-                 "0.5 (the crop geometry is defined for it)")
+        _require(
+            len(self.anchor_ratios) > 0 and min(self.anchor_ratios) > 0,
+            "anchor_ratios",
+            self.anchor_ratios,
+            "a list of positive numbers",
+        )
+        _require(
+            len(self.anchor_scales) > 0 and min(self.anchor_scales) > 0,
+            "anchor_scales",
+            self.anchor_scales,
+            "a list of positive numbers",
+        )
+        _require(
+            len(self.fine_weights) == 4 and min(self.fine_weights) > 0,
+            "fine_weights",
+            self.fine_weights,
+            "four positive numbers",
+        )
+        _require(
+            self.context_amount == 0.5,
+            "context_amount",
+            self.context_amount,
+            "0.5 (the crop geometry is defined for it)",
+        )
 
     @property
     def anchors_per_cell(self) -> int:
@@ -98,19 +114,39 @@ class TrackerSettings:
 
     def __post_init__(self) -> None:
         _require(self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
-        _require(isinstance(self.num_candidates, int) and 1 <= self.num_candidates <= 64, "num_candidates",
-                 self.num_candidates, "a whole number from 1 to 64")
+        _require(
+            isinstance(self.num_candidates, int) and 1 <= self.num_candidates <= 64,
+            "num_candidates",
+            self.num_candidates,
+            "a whole number from 1 to 64",
+        )
         _require(self.num_near_candidates in (0, 1), "num_near_candidates", self.num_near_candidates, "0 or 1")
-        _require(self.num_near_candidates < self.num_candidates or self.num_candidates == 1, "num_near_candidates",
-                 self.num_near_candidates, "fewer than num_candidates")
-        for name in ("near_iou", "score_floor", "nms_threshold", "fine_score_weight", "window_influence", "size_rate",
-                     "update_threshold", "found_threshold"):
+        _require(
+            self.num_near_candidates < self.num_candidates or self.num_candidates == 1,
+            "num_near_candidates",
+            self.num_near_candidates,
+            "fewer than num_candidates",
+        )
+        for name in (
+            "near_iou",
+            "score_floor",
+            "nms_threshold",
+            "fine_score_weight",
+            "window_influence",
+            "size_rate",
+            "update_threshold",
+            "found_threshold",
+        ):
             value = getattr(self, name)
             _require(isinstance(value, (int, float)) and 0.0 <= value <= 1.0, name, value, "from 0 to 1")
         for name in ("fine_box_weight", "min_side"):
             value = getattr(self, name)
-            _require(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0, name, value,
-                     "a number, 0 or more")
+            _require(
+                isinstance(value, (int, float)) and math.isfinite(value) and value >= 0,
+                name,
+                value,
+                "a number, 0 or more",
+            )
 
 
 Settings = TypeVar("Settings", ModelSpec, TrackerSettings)

@@ -86,8 +86,15 @@ class Tracker:
         self._busy = threading.Lock()
 
     @classmethod
-    def load(cls, bundle: str | os.PathLike[str] | Bundle, backend: str = "auto", device: str = "cpu", *,
-             threads: int | None = None, settings: TrackerSettings | None = None) -> Tracker:
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        backend: str = "auto",
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        settings: TrackerSettings | None = None,
+    ) -> Tracker:
         """A tracker on a bundle's graphs.
 
         Args:
@@ -148,8 +155,9 @@ class Tracker:
             self._box = start
             self._frame_size = (frame.shape[0], frame.shape[1])
 
-    def update(self, frame: Frame, *, candidates: bool = False,
-               clock: Callable[[str], None] = _no_clock) -> TrackResult:
+    def update(
+        self, frame: Frame, *, candidates: bool = False, clock: Callable[[str], None] = _no_clock
+    ) -> TrackResult:
         """Find the target in the next frame.
 
         Args:
@@ -167,8 +175,10 @@ class Tracker:
             frame = check_frame(frame)
             if frame.shape[:2] != self._frame_size:
                 was, now = self._frame_size[::-1], frame.shape[1::-1]
-                raise FrameError(f"the frame's size changed from {was[0]} x {was[1]} to {now[0]} x {now[1]}: "
-                                 "boxes would mean something else; call init again")
+                raise FrameError(
+                    f"the frame's size changed from {was[0]} x {was[1]} to {now[0]} x {now[1]}: "
+                    "boxes would mean something else; call init again"
+                )
             region = search_region(self._box, self.spec)
             crop_into(frame, region, self._context.crop[0])
             clock("crop")
@@ -197,10 +207,24 @@ class Tracker:
         listed = None
         if candidates:
             order = np.argsort(-fused.ranking, kind="stable")
-            listed = tuple(Candidate(xyxy_to_xywh(fused.boxes[k]), float(fused.scores[k]), float(coarse_scores[k]),
-                                     float(fine_scores[k]), float(fused.ranking[k])) for k in order)
-        result = TrackResult(xyxy_to_xywh(self._box), score, score >= self.settings.found_threshold,
-                             float(coarse_scores[best]), float(fine_scores[best]), listed)
+            listed = tuple(
+                Candidate(
+                    xyxy_to_xywh(fused.boxes[k]),
+                    float(fused.scores[k]),
+                    float(coarse_scores[k]),
+                    float(fine_scores[k]),
+                    float(fused.ranking[k]),
+                )
+                for k in order
+            )
+        result = TrackResult(
+            xyxy_to_xywh(self._box),
+            score,
+            score >= self.settings.found_threshold,
+            float(coarse_scores[best]),
+            float(fine_scores[best]),
+            listed,
+        )
         clock("fusion")
         return result
 

@@ -60,8 +60,9 @@ def available() -> list[str]:
     return [name for name, (_, library) in MODULES.items() if importlib.util.find_spec(library) is not None]
 
 
-def load_backend(bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None,
-                 targets: int = 1) -> Backend:
+def load_backend(
+    bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None, targets: int = 1
+) -> Backend:
     """Compile a bundle's graphs.
 
     Args:

@@ -28,8 +28,8 @@ def usable_cores() -> int:
 class OnnxRuntimeBackend:
     """One session per graph; sessions are shared by all contexts and safe to call from several threads.
 
-    ``device`` is ``cpu``, ``cuda``, ``cuda:INDEX``, ``tensorrt`` or any provider's full name. ONNX Runtime falls back to
-    the CPU without a word when a provider cannot be had; here that is an error.
+    ``device`` is ``cpu``, ``cuda``, ``cuda:INDEX``, ``tensorrt`` or any provider's full name. ONNX Runtime falls back
+    to the CPU without a word when a provider cannot be had; here that is an error.
     """
 
     name = "onnxruntime"
@@ -61,11 +61,12 @@ class OnnxRuntimeBackend:
             except Exception as error:  # the library has no common base class for its errors
                 raise BackendError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
             if session.get_providers()[0] != provider:
-                raise BackendError(f"device {device!r}: onnxruntime silently fell back from {provider} to "
-                                   f"{session.get_providers()[0]} (missing driver or library?)")
+                raise BackendError(
+                    f"device {device!r}: onnxruntime silently fell back from {provider} to "
+                    f"{session.get_providers()[0]} (missing driver or library?)"
+                )
             self.sessions[stage] = session
-        self.description = (f"onnxruntime {onnxruntime.__version__}, {provider}, "
-                            f"{options.intra_op_num_threads} threads")
+        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {options.intra_op_num_threads} threads"
 
     def context(self) -> OnnxRuntimeContext:
         return OnnxRuntimeContext(self)
@@ -98,7 +99,9 @@ class OnnxRuntimeContext:
             self._values[name] = self._library.OrtValue.ortvalue_from_numpy(array)
         self.crop: Floats = self._arrays["crop"]
         self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
-        self._search = self._bind("search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep"))
+        self._search = self._bind(
+            "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
+        )
         self._relations: dict[int, tuple[Any, Floats, Floats, Floats]] = {}
 
     def set_template(self, box: Floats) -> None:
@@ -146,5 +149,5 @@ def _provider(device: str) -> tuple[str, int]:
         raise BackendError(f"device {device!r}: the part after the colon must be a number")
     provider = PROVIDERS.get(kind.lower(), kind)
     if not provider.endswith("ExecutionProvider"):
-        raise BackendError(f"device {device!r} is unknown to onnxruntime; try {', '.join(PROVIDERS)}, or a provider's name")
+        raise BackendError(f"device {device!r} is unknown to onnxruntime; try {', '.join(PROVIDERS)} or a provider")
     return provider, int(index or 0)
