@@ -38,8 +38,8 @@ class Window:
         scale = np.array([side / self.width, side / self.height] * 2)
         out = (boxes - np.array([self.left, self.top] * 2)) * scale
         if self.mirror:
-            # The mirror image of sample j is sample side - 1 - j.
-            out = np.stack([side - 1 - out[:, 2], out[:, 1], side - 1 - out[:, 0], out[:, 3]], axis=1)
+            # Sample j becomes sample 270 - j, and lies at j * 271 / 270 in these coordinates.
+            out = np.stack([side - out[:, 2], out[:, 1], side - out[:, 0], out[:, 3]], axis=1)
         return np.asarray(out, dtype=np.float32)
 
 

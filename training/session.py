@@ -141,15 +141,18 @@ class _Log:
     """Every step as a line of JSON, running means on the terminal."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
+        broken = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         self._file = path.open("a", encoding="utf-8")
+        if broken:  # killed in the middle of a line
+            self._file.write("\n")
         self._progress = progress
         self._validation = ""
         self.running: dict[str, float] = {}
 
     def __call__(self, event: dict[str, Any]) -> None:
         self._file.write(json.dumps(event) + "\n")
+        self._file.flush()
         if event["kind"] == "validation":
-            self._file.flush()
             self._validation = f"held-out IoU {event['fine_overlap']:.3f} AUC {event['fine_auc']:.3f}"
             return
         for name in ("total", "coarse_class", "coarse_box", "fine_class", "fine_box", "top_overlap"):

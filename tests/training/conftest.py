@@ -1,0 +1,127 @@
+"""Tiny data sets of every layout, made on the spot: coloured shapes that move over a pattern."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SIZE = (96, 72)  # width, height
+
+
+def draw(shape: int, center: tuple[float, float], seed: int = 0) -> tuple[np.ndarray, list[float]]:
+    """A picture with one shape on a pattern, and the shape's box as x, y, width, height."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(60, 200, (9, 12, 3), dtype=np.uint8)
+    picture = cv2.resize(small, SIZE, interpolation=cv2.INTER_CUBIC)
+    color = [(30, 30, 220), (220, 40, 30), (30, 200, 40), (20, 210, 230)][shape % 4]
+    x, y = round(center[0]), round(center[1])
+    width, height = (24, 20) if shape % 2 else (18, 26)
+    if shape % 2:
+        cv2.ellipse(picture, (x, y), (width // 2, height // 2), 0, 0, 360, color, -1)
+    else:
+        cv2.rectangle(picture, (x - width // 2, y - height // 2), (x + width // 2, y + height // 2), color, -1)
+    cv2.line(picture, (x - 5, y - 5), (x + 5, y + 4), (255, 255, 255), 2)
+    return picture, [x - width / 2, y - height / 2, float(width), float(height)]
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+@pytest.fixture
+def stills(tmp_path: Path) -> Path:
+    """A packed set of eight photographs, two of each of four categories."""
+    folder = tmp_path / "stills"
+    folder.mkdir()
+    data, lines = b"", []
+    for i in range(8):
+        picture, box = draw(i % 4, (30 + 4 * i, 30 + i), seed=i)
+        code = jpeg(picture)
+        lines.append(json.dumps({"offset": len(data), "length": len(code), "size": SIZE, "source": "made/up",
+                                 "objects": [{"category": f"shape {i % 4}", "box": box}]}))
+        data += code
+    (folder / "images.bin").write_bytes(data)
+    (folder / "index.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A packed set of three clips of five frames; the second frame of the first clip has no box."""
+    folder = tmp_path / "video"
+    folder.mkdir()
+    data, clips = b"", []
+    for clip in range(3):
+        spans, boxes = [], []
+        for frame in range(5):
+            picture, box = draw(clip, (30 + 6 * frame, 34 + 2 * clip), seed=100 + clip)
+            code = jpeg(picture)
+            spans.append([len(data), len(code)])
+            boxes.append(None if (clip, frame) == (0, 1) else box)
+            data += code
+        clips.append({"name": f"clip{clip}", "data_set": "made up", "source": "made/up", "commit": "0", "licence": "none",
+                      "step": 1, "size": SIZE, "frames": spans, "tracks": [{"category": f"shape {clip}", "boxes": boxes}]})
+    (folder / "frames.bin").write_bytes(data)
+    (folder / "tracks.json").write_text(json.dumps({"clips": clips}))
+    return folder
+
+
+@pytest.fixture
+def got10k(tmp_path: Path) -> Path:
+    root = tmp_path / "got10k" / "train"
+    for clip in range(2):
+        folder = root / f"GOT-10k_Train_{clip + 1:06d}"
+        folder.mkdir(parents=True)
+        rows = []
+        for frame in range(4):
+            picture, box = draw(clip, (30 + 6 * frame, 34), seed=clip)
+            cv2.imwrite(str(folder / f"{frame + 1:08d}.jpg"), picture)
+            rows.append(",".join(f"{v:.4f}" for v in box))
+        (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n")
+        (folder / "absence.label").write_text("0\n0\n1\n0\n" if clip == 0 else "0\n0\n0\n0\n")
+        (folder / "meta_info.ini").write_text(
+            f"[METAINFO]\nobject_class: shape {clip}\nresolution: ({SIZE[0]}, {SIZE[1]})\n")
+    return tmp_path / "got10k"
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """The annotations' path."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    (root / "train2017").mkdir()
+    images, annotations = [], []
+    for i in range(3):
+        picture, box = draw(i, (40, 30 + i), seed=i)
+        cv2.imwrite(str(root / "train2017" / f"{i:012d}.jpg"), picture)
+        images.append({"id": 10 + i, "file_name": f"{i:012d}.jpg", "width": SIZE[0], "height": SIZE[1]})
+        annotations.append({"id": i, "image_id": 10 + i, "category_id": 1 + i % 2, "bbox": box, "iscrowd": 0})
+    annotations.append({"id": 8, "image_id": 10, "category_id": 1, "bbox": [0, 0, 50, 50], "iscrowd": 1})
+    annotations.append({"id": 9, "image_id": 10, "category_id": 1, "bbox": [5, 5, 0, 3], "iscrowd": 0})
+    content = {"images": images, "annotations": annotations,
+               "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "disc"}]}
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def vid(tmp_path: Path) -> Path:
+    root = tmp_path / "ILSVRC"
+    for clip in range(2):
+        name = Path("VID") / "train" / "part0" / f"ILSVRC2015_train_{clip:08d}"
+        (root / "Annotations" / name).mkdir(parents=True)
+        (root / "Data" / name).mkdir(parents=True)
+        for frame in range(6):
+            picture, (x, y, width, height) = draw(clip, (30 + 4 * frame, 34), seed=clip)
+            cv2.imwrite(str(root / "Data" / name / f"{frame:06d}.JPEG"), picture)
+            box = "".join(f"<{k}>{v:.0f}</{k}>" for k, v in (
+                ("xmax", x + width), ("xmin", x), ("ymax", y + height), ("ymin", y)))
+            (root / "Annotations" / name / f"{frame:06d}.xml").write_text(
+                f"<annotation><size><width>{SIZE[0]}</width><height>{SIZE[1]}</height></size>"
+                f"<object><trackid>0</trackid><name>n0000{clip}</name><bndbox>{box}</bndbox></object></annotation>")
+    return root
