@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spm_rt.bundle import STAGES, Bundle
+from spm_rt.bundle import STAGES, VARIANTS, Bundle
 from spm_rt.crop import crop_exact
 from spm_rt.errors import BackendError, BoxError
 from spm_rt.geometry import iou, search_region, to_crop, xywh_to_xyxy
@@ -34,6 +34,9 @@ TOLERANCES = {
     "relation.boxes": ("absolute", 0.02),
 }
 """Worst error allowed per tensor of a float32 export: absolute, or relative to the tensor's largest magnitude."""
+
+SAMPLES = 6
+"""Pairs of crops that :func:`sample_inputs` gives."""
 
 CLOSE_IOU = 0.99
 MEAN_IOU = 0.999
@@ -103,7 +106,7 @@ def sample_inputs(model: SPMTracker, clip: Sequence[NDArray[np.uint8]], box: Box
     target = to_crop(start, region)[None]
     offset = rng.uniform(-25, 25, (1, 9, 4))
     proposals = (target[:, None] + offset).astype(np.float32)
-    for index in np.linspace(0, len(clip) - 1, 4).astype(int):
+    for index in np.linspace(0, len(clip) - 1, SAMPLES - 2).astype(int):
         search = crop_exact(clip[index], region, size)[None]
         yield f"frame {index}", {"template": template, "search": search, "box": target, "proposals": proposals}
 
@@ -152,52 +155,41 @@ def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Ten
     return torch.cat(kernels)[None].float(), torch.cat(biases)[None].float()
 
 
-def check_tensors(
-    model: SPMTracker,
-    bundle: Bundle,
-    inputs: Iterable[tuple[str, Arrays]],
-    targets: int,
-    variant: str,
-    step: Callable[[], None] = lambda: None,
-) -> list[TensorCheck]:
-    """Every output of every graph of one variant against the reference.
+def check_tensors(model: SPMTracker, bundle: Bundle, inputs: Iterable[tuple[str, Arrays]], targets: int,
+                  variants: Sequence[str] = VARIANTS, step: Callable[[], None] = lambda: None) -> list[TensorCheck]:
+    """Every output of every graph of the given variants against the reference; ``step`` is called after each input.
 
     Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
     the inputs are repeated with a shift per target, so that a mix-up of targets shows.
     """
-    sessions = {stage: _session(bundle.graph(stage, targets=targets, variant=variant)) for stage in STAGES}
-    worst: dict[tuple[str, str], float] = {}
-    total: dict[tuple[str, str], list[float]] = {}
+    sessions = {(variant, stage): _session(bundle.graph(stage, targets=targets, variant=variant))
+                for variant in variants for stage in STAGES}
+    errors: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for _, given in inputs:
         shifted = [_shifted(given, k) for k in range(targets)]
         expected = [reference_outputs(model, one) for one in shifted]
-        for stage in STAGES:
-            feeds = _feeds(stage, shifted, expected)
+        for (variant, stage), session in sessions.items():
             names = list(expected[0][stage])
-            for name, found in zip(names, sessions[stage].run(names, feeds), strict=True):
+            for name, found in zip(names, session.run(names, _feeds(stage, shifted, expected)), strict=True):
                 wanted = np.concatenate([one[stage][name] for one in expected])
-                error = np.abs(found.astype(np.float64) - wanted)
-                kind, _ = _tolerance(stage, name)
-                if kind == "relative":
-                    error /= max(float(np.abs(wanted).max()), 1e-12)
-                key = (stage, name)
-                # A NaN must not vanish in a maximum.
-                worst[key] = max(worst.get(key, 0.0), float(error.max()) if np.isfinite(error).all() else np.inf)
-                total.setdefault(key, []).append(float(error.mean()))
+                errors.setdefault((variant, stage, name), []).append(_error(found, wanted, _tolerance(stage, name)[0]))
         step()
-    label = variant if targets == 1 else f"{variant}, {targets} targets"
-    return [
-        TensorCheck(
-            label,
-            stage,
-            name,
-            *_tolerance(stage, name)[:1],
-            worst[stage, name],
-            float(np.mean(total[stage, name])),
-            _tolerance(stage, name)[1],
-        )
-        for stage, name in worst
-    ]
+    checks = []
+    for (variant, stage, name), found_errors in errors.items():
+        label = variant if targets == 1 else f"{variant}, {targets} targets"
+        kind, allowed = _tolerance(stage, name)
+        checks.append(TensorCheck(label, stage, name, kind, max(worst for worst, _ in found_errors),
+                                  float(np.mean([mean for _, mean in found_errors])), allowed))
+    return checks
+
+
+def _error(found: NDArray[np.float32], wanted: NDArray[np.float32], kind: str) -> tuple[float, float]:
+    """Worst and mean error of a tensor; infinite where it is not finite, so that a NaN does not vanish in a maximum."""
+    error = np.abs(found.astype(np.float64) - wanted)
+    if not np.isfinite(error).all():
+        return np.inf, np.inf
+    scale = max(float(np.abs(wanted).max()), 1e-12) if kind == "relative" else 1.0
+    return float(error.max()) / scale, float(error.mean()) / scale
 
 
 def check_tracks(
@@ -276,6 +268,8 @@ def _session(path: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Many sessions take turns here with PyTorch: threads that spin while they wait would slow each other down.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library has no common base class for its errors
