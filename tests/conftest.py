@@ -74,5 +74,6 @@ def default_bundle(tmp_path_factory: pytest.TempPathFactory, default_model: SPMT
                    clip_box: Box) -> Path:
     """A verified bundle of the shipped weights: opset 17, graphs for one target."""
     folder = tmp_path_factory.mktemp("default") / "bundle"
-    export_bundle(default_model, folder, ExportOptions(source="shipped weights"), clip[:EXPORT_FRAMES], clip_box, "clip")
+    options = ExportOptions(source="shipped weights")
+    export_bundle(default_model, folder, options, clip[:EXPORT_FRAMES], clip_box, "clip")
     return folder

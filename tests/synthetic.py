@@ -1,7 +1,8 @@
 """Weights without training: a network of the release's layout that matches like with like, the same on every machine.
 
-Each tensor is drawn from its own stream of raw PCG64 words and scaled in float64, so that its float32 bytes do not depend
-on the platform. tests/data/parity/weights.json has their digests; the recorded numbers beside it were made with them.
+Each tensor is drawn from its own stream of raw PCG64 words and scaled in float64, so that its float32 bytes do not
+depend on the platform. tests/data/parity/weights.json has their digests; the recorded numbers beside it were made with
+them.
 
 The coarse stage's foreground kernels repeat the search branch's projection, and the relation convolution starts from
 target minus proposal, so scores depend on what is seen. Noise in every tensor makes a swapped axis or channel show.
