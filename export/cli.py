@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spm_engines import advise, gpus, libraries
 from spm_rt.cli import parse_box
 from spm_rt.errors import ExportError, SpmError
 from spm_rt.progress import Progress
@@ -27,6 +28,7 @@ EPILOG = """examples:
   spm-export mine.safetensors --targets 1,4,16 --out spm_mine
   spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
   spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
+  spm-export doctor                                           what is installed here, and which road to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
 follows the reference box by box over a clip. It takes about half a minute on two cores. Exit status: 0 written,
@@ -37,6 +39,8 @@ follows the reference box by box over a clip. It takes about half a minute on tw
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
+    if options.checkpoint == ["doctor"]:
+        return doctor(options.json)
     if not options.out and not options.save_checkpoint:
         parser.error("give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both")
     try:
@@ -122,6 +126,19 @@ def run(options: argparse.Namespace) -> int:
             print(f"\nwrote {options.out}")
     if options.json:
         print(json.dumps(report, indent=1))
+    return 0
+
+
+def doctor(as_json: bool) -> int:
+    """Print what is installed, the GPUs, and the advice for them."""
+    found, cards = libraries(), gpus()
+    advice = advise(cards)
+    if as_json:
+        entries = [dataclasses.asdict(library) for library in found]
+        print(json.dumps({"libraries": entries, "gpus": [dataclasses.asdict(g) for g in cards], "advice": advice}))
+        return 0
+    print(format_table(["package", "version", "what for"], [[x.name, x.version or "-", x.purpose] for x in found]))
+    print("\n" + "\n".join(advice))
     return 0
 
 

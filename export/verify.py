@@ -155,15 +155,24 @@ def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Ten
     return torch.cat(kernels)[None].float(), torch.cat(biases)[None].float()
 
 
-def check_tensors(model: SPMTracker, bundle: Bundle, inputs: Iterable[tuple[str, Arrays]], targets: int,
-                  variants: Sequence[str] = VARIANTS, step: Callable[[], None] = lambda: None) -> list[TensorCheck]:
+def check_tensors(
+    model: SPMTracker,
+    bundle: Bundle,
+    inputs: Iterable[tuple[str, Arrays]],
+    targets: int,
+    variants: Sequence[str] = VARIANTS,
+    step: Callable[[], None] = lambda: None,
+) -> list[TensorCheck]:
     """Every output of every graph of the given variants against the reference; ``step`` is called after each input.
 
     Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
     the inputs are repeated with a shift per target, so that a mix-up of targets shows.
     """
-    sessions = {(variant, stage): _session(bundle.graph(stage, targets=targets, variant=variant))
-                for variant in variants for stage in STAGES}
+    sessions = {
+        (variant, stage): _session(bundle.graph(stage, targets=targets, variant=variant))
+        for variant in variants
+        for stage in STAGES
+    }
     errors: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for _, given in inputs:
         shifted = [_shifted(given, k) for k in range(targets)]
@@ -178,8 +187,17 @@ def check_tensors(model: SPMTracker, bundle: Bundle, inputs: Iterable[tuple[str,
     for (variant, stage, name), found_errors in errors.items():
         label = variant if targets == 1 else f"{variant}, {targets} targets"
         kind, allowed = _tolerance(stage, name)
-        checks.append(TensorCheck(label, stage, name, kind, max(worst for worst, _ in found_errors),
-                                  float(np.mean([mean for _, mean in found_errors])), allowed))
+        checks.append(
+            TensorCheck(
+                label,
+                stage,
+                name,
+                kind,
+                max(worst for worst, _ in found_errors),
+                float(np.mean([mean for _, mean in found_errors])),
+                allowed,
+            )
+        )
     return checks
 
 

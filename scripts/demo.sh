@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# From nothing to boxes: sets up .venv, exports a checkpoint into a verified bundle, tracks the shipped clip, writes an
+# annotated video and a picture, and prints the latency table.
+#
+#   scripts/demo.sh                              the shipped weights
+#   scripts/demo.sh cm_stage.pt fm_stage.pt      other weights, the official ones above all
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+source "$root/scripts/environment.sh"
+out=${SPM_DEMO_OUT:-demo_out}
+mkdir -p "$out"
+
+echo "== 1/3  export"
+spm-export "$@" --out "$out/spm_alexnet"
+echo
+echo "== 2/3  track"
+spm-track "$root/export/data/bunny.mp4" --box 193,158,57,72 --bundle "$out/spm_alexnet" \
+    --out "$out/bunny.mp4" --sheet "$out/bunny.png" --csv "$out/bunny.csv"
+echo
+echo "== 3/3  latency, against the PyTorch reference in the same run"
+spm-bench latency "$out/spm_alexnet" --against torch ${1:+--checkpoint "$@"} --frames 60
+echo
+echo "Look at $out/bunny.mp4 and $out/bunny.png."

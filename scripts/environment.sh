@@ -1,0 +1,16 @@
+# Sourced by demo.sh and test.sh: a virtual environment in .venv with this project and all it needs, made once.
+# SPM_VENV names another place.
+venv=${SPM_VENV:-$root/.venv}
+if [ ! -x "$venv/bin/python" ]; then
+    "${PYTHON:-python3}" -m venv "$venv"
+fi
+source "$venv/bin/activate"
+stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" | cksum | cut -d' ' -f1)"
+if [ ! -f "$stamp" ]; then
+    echo "== setting up $venv (once; a few minutes)"
+    python -m pip install --quiet --upgrade pip
+    # First and by itself, so that nothing pulls a build with CUDA: the CPU build is all that export and tests need.
+    python -m pip install --quiet "torch==${SPM_TORCH:-2.13.0}"
+    python -m pip install --quiet --editable "$root[dev,openvino]"
+    touch "$stamp"
+fi

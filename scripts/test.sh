@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Sets up .venv, checks style and types, runs the tests. Arguments go to pytest: scripts/test.sh tests/runtime -k crop
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+source "$root/scripts/environment.sh"
+cd "$root"
+
+ruff check .
+# mypy finds packages by their import names in the installed copy, not by the folders' names here.
+typed=$(mktemp -d)
+trap 'rm -rf "$typed"' EXIT
+for pair in spm_rt:spm_rt export:spm_export engines:spm_engines benchmarks:spm_bench training:spm_train; do
+    ln -s "$root/${pair%%:*}" "$typed/${pair##*:}"
+done
+(cd "$typed" && MYPYPATH="$typed" mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" \
+    -p spm_rt -p spm_export -p spm_engines -p spm_bench -p spm_train)
+python -m pytest "$@"
