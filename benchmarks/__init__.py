@@ -1,1 +1,1 @@
-"""Measurements: latency, parity, accuracy."""
+"""Measurements: latency, parity, work, accuracy, ablation, and how well scores tell lost from found (``spm-bench``)."""

@@ -1,0 +1,130 @@
+"""Trackers by name: ``torch`` (the PyTorch reference), a runtime backend, or a bundle's folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.backends import MODULES, available, load_backend
+from spm_rt.backends.onnxruntime import usable_cores
+from spm_rt.bundle import Bundle
+from spm_rt.errors import BackendError, BundleError, SourceError
+from spm_rt.settings import TrackerSettings
+from spm_rt.tracker import Box, Tracker
+from spm_rt.video import frames
+
+TORCH = "torch"
+DEFAULT_BUNDLE = "spm_alexnet"
+Frame = NDArray[np.uint8]
+
+
+def default_threads() -> int:
+    """Two, the setting in which figures are quoted, or one where there is but one core."""
+    return min(2, usable_cores())
+
+
+def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None,
+                 settings: TrackerSettings | None = None, checkpoint: Sequence[str] = ()) -> Tracker:
+    """A tracker on a bundle's graphs, or on the PyTorch reference with the same weights.
+
+    Args:
+        bundle: the bundle; for ``torch`` it says which weights are meant.
+        name: ``torch``, ``auto``, or a runtime backend.
+        device: as for :func:`spm_rt.backends.load_backend`.
+        threads: threads per inference call.
+        settings: instead of the bundle's.
+        checkpoint: for ``torch``, the files of the bundle's checkpoint; none for the shipped weights.
+
+    Raises:
+        SpmError: the backend or the checkpoint cannot be had, or the checkpoint is not the bundle's.
+    """
+    settings = settings or bundle.settings
+    if name != TORCH:
+        return Tracker(load_backend(bundle, name, device=device, threads=threads), bundle.spec, settings)
+    from spm_export.checkpoint import checkpoint_digest, expected_weights, load_model
+    from spm_export.reference import reference_tracker
+
+    model = load_model(checkpoint, bundle.spec)
+    if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
+        given = " + ".join(checkpoint) or "the shipped weights"
+        source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
+        raise BundleError(f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would run on "
+                          "different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, or one "
+                          ".safetensors), or export the bundle again")
+    return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
+
+
+def set_threads(threads: int) -> None:
+    """OpenCV's threads; the inference libraries are given theirs when a backend is loaded."""
+    import cv2
+
+    cv2.setNumThreads(threads)
+
+
+def check_name(name: str) -> str:
+    """A backend's name as it will be shown (``auto`` resolved), or a BackendError that lists what there is."""
+    if name == "auto":
+        names = available()
+        if not names:
+            raise BackendError("no inference library is installed: `pip install onnxruntime`")
+        return names[0]
+    if name != TORCH and name not in MODULES:
+        raise BackendError(f"backend {name!r} is unknown; there are: auto, {TORCH}, {', '.join(MODULES)}")
+    return name
+
+
+def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tuple[list[Frame], Box, str]:
+    """Frames in memory, the target's first box, and the clip's name; the shipped clip by default.
+
+    A folder in OTB layout needs no box: its first annotated one is taken.
+    """
+    from itertools import islice
+
+    from spm_export.cli import DEMO_BOX, DEMO_CLIP
+
+    if clip is None:
+        clip, box = str(DEMO_CLIP), box or DEMO_BOX
+    if box is None:
+        truth = Path(clip) / "groundtruth_rect.txt"
+        if not truth.is_file():
+            raise SourceError(f"--clip {clip} needs --box X,Y,W,H, the target in its first frame")
+        from .datasets import read_boxes
+
+        x, y, width, height = (float(v) for v in read_boxes(truth)[0])
+        box = (x, y, width, height)
+    pictures = list(islice(frames(clip), limit))
+    if len(pictures) < 2:
+        raise SourceError(f"{clip}: one frame is not a clip")
+    return pictures, box, Path(clip).name
+
+
+def add_clip_options(parser: argparse.ArgumentParser) -> None:
+    from spm_export.cli import parse_box
+
+    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
+    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="the bundle's checkpoint, for the PyTorch "
+                        "reference: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N",
+                        help="threads per inference call, the same for all (default: 2, or 1 on one core)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return number

@@ -1,0 +1,127 @@
+"""Timing trackers side by side: who runs when, what is counted, and what is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.geometry import iou, xywh_to_xyxy
+from spm_rt.progress import Progress
+from spm_rt.tracker import Box, Tracker
+
+Frame = NDArray[np.uint8]
+STAGES = ("crop", "search", "proposals", "relation", "fusion", "rest")
+UNCOUNTED = 3
+"""Frames at the start of each turn that are not counted: caches and threads are the previous backend's until then."""
+WARM_UP = 5
+
+
+@dataclasses.dataclass
+class Contestant:
+    """One tracker on its way through a clip, over and over, with what was measured. Times in seconds."""
+
+    name: str
+    tracker: Tracker
+    frames: Sequence[Frame]
+    box: Box
+    load: float
+    start_up: float
+    first: float
+    position: int = 1
+    times: list[float] = dataclasses.field(default_factory=list)
+    stages: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    turns: list[float] = dataclasses.field(default_factory=list)
+    boxes: list[Box] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def start(cls, name: str, load: Callable[[], Tracker], frames: Sequence[Frame], box: Box) -> Contestant:
+        """Load, take the template, and track the first frame, each timed by itself; then warm up."""
+        times = [time.perf_counter()]
+        tracker = load()
+        times.append(time.perf_counter())
+        tracker.init(frames[0], box)
+        times.append(time.perf_counter())
+        tracker.update(frames[1])
+        times.append(time.perf_counter())
+        contestant = cls(name, tracker, frames, box, *(float(t) for t in np.diff(times)))
+        contestant.start_over()
+        for _ in range(WARM_UP):
+            contestant.step(counted=False)
+        contestant.start_over()
+        return contestant
+
+    def start_over(self) -> None:
+        """Back to the clip's first frame."""
+        self.tracker.init(self.frames[0], self.box)
+        self.position = 1
+
+    def step(self, counted: bool) -> None:
+        """Track the next frame; at the clip's end, start again (that is not counted)."""
+        if self.position == len(self.frames):
+            self.start_over()
+        ends: dict[str, float] = {}
+
+        def clock(stage: str) -> None:
+            ends[stage] = time.perf_counter()
+
+        frame = self.frames[self.position]
+        begin = time.perf_counter()
+        result = self.tracker.update(frame, clock=clock)
+        end = time.perf_counter()
+        self.position += 1
+        if not counted:
+            return
+        marks = [begin, *ends.values(), end]
+        self.times.append(end - begin)
+        self.stages.append(dict(zip((*ends, "rest"), np.diff(marks).tolist(), strict=True)))
+        self.boxes.append(result.box)
+
+
+def interleave(contestants: Sequence[Contestant], frames: int, block: int, pause: float, *, quiet: bool = False) -> None:
+    """Let the contestants take turns until each has ``frames`` counted frames.
+
+    A turn is ``UNCOUNTED`` frames that are not counted and ``block`` that are; ``pause`` seconds lie between turns, in which
+    the last library's threads stop spinning. The order is reversed from round to round, so that a drift of the machine's
+    speed hits all alike.
+    """
+    bar = Progress("measuring", frames * len(contestants), quiet=quiet)
+    done, round_number = 0, 0
+    while done < frames:
+        size = min(block, frames - done)
+        order = list(contestants) if round_number % 2 == 0 else list(reversed(contestants))
+        for contestant in order:
+            if len(contestants) > 1:
+                time.sleep(pause)
+            for _ in range(UNCOUNTED):
+                contestant.step(counted=False)
+            for _ in range(size):
+                contestant.step(counted=True)
+                bar.step()
+            contestant.turns.append(float(np.median(contestant.times[-size:])))
+        done, round_number = done + size, round_number + 1
+    bar.close()
+
+
+def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
+    """Figures per contestant; the first one is the reference. Times in milliseconds."""
+    reference = contestants[0]
+    base = float(np.median(reference.times))
+    results = {}
+    for one in contestants:
+        times = np.array(one.times) * 1e3
+        p50, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
+        by_turn = np.array(reference.turns) / np.array(one.turns)
+        overlap = iou(np.array([xywh_to_xyxy(b) for b in one.boxes]), np.array([xywh_to_xyxy(b) for b in reference.boxes]))
+        results[one.name] = {
+            "fps": 1e3 / float(times.mean()), "p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": float(times.mean()),
+            "ratio": base / (p50 / 1e3), "ratio_spread": [float(v) for v in np.percentile(by_turn, [25, 75])],
+            "stages_ms": {stage: float(np.median([s.get(stage, 0.0) for s in one.stages])) * 1e3 for stage in STAGES},
+            "frames": len(times), "load_ms": one.load * 1e3, "init_ms": one.start_up * 1e3, "first_frame_ms": one.first * 1e3,
+            "same_boxes_iou": float(overlap.mean()), "description": one.tracker.backend.description,
+        }
+    return results
