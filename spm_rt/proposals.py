@@ -16,7 +16,8 @@ def select_proposals(
 ) -> Indices:
     """Indices of at most K proposals: the best by score after suppression, then the one reserved for the last box.
 
-    Ties in score are broken by the lower index, so the result does not depend on the machine.
+    Ties in score are broken by the lower index (for the reserved one by the overlap), so the result does not depend on
+    the machine.
 
     Args:
         scores: ``[N]`` foreground probabilities.
@@ -42,10 +43,13 @@ def select_proposals(
 
 
 def reserve_near(scores: NDArray[np.float32], overlaps: NDArray[np.float32], near_iou: float) -> int:
-    """The proposal kept for the last box: the best-scored of two or more near boxes, else the nearest one."""
+    """The proposal kept for the last box: the best-scored of two or more near boxes, else the nearest one.
+
+    Of near boxes with the same score (in a crop that is mostly padding) the nearest one is kept.
+    """
     near = np.flatnonzero(overlaps > near_iou)
     if len(near) >= 2:
-        return int(near[np.argmax(scores[near])])
+        return int(near[np.lexsort((-overlaps[near], -scores[near]))[0]])
     return int(np.argmax(overlaps))
 
 
