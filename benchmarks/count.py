@@ -14,10 +14,10 @@ from spm_rt.tables import format_table
 
 from .runners import positive
 
-DESCRIPTION = """Multiply-adds of a bundle's graphs: convolutions and matrix products, with all shapes inferred and functions
-inlined. Element-wise work, pooling and sampling are not counted, as usual."""
-EPILOG = """A frame costs search + relation; template is paid once per target. The released network's figure for the same number of
-proposals stands beside it."""
+DESCRIPTION = """Multiply-adds of a bundle's graphs: convolutions and matrix products, with all shapes inferred and
+functions inlined. Element-wise work, pooling and sampling are not counted, as usual."""
+EPILOG = """A frame costs search + relation; template is paid once per target. The released network's figure for the
+same number of proposals stands beside it."""
 
 RELEASED_COARSE = 4_981_693_456
 """Per frame in the authors' release: backbone and coarse stage (docs/model.md, "Cost")."""
@@ -36,7 +36,8 @@ class Layer(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument("-k", "--proposals", type=positive, default=9, metavar="K", help="proposals per frame (default 9)")
+    parser.add_argument("-k", "--proposals", type=positive, default=9, metavar="K",
+                        help="proposals per frame (default 9)")
     parser.add_argument("--targets", type=positive, default=1, metavar="T", help="the graphs for T targets (default 1)")
     parser.add_argument("--variant", choices=VARIANTS, default="portable", help="which form of the graphs")
     parser.add_argument("--limit", type=float, metavar="GMAC", help="exit with 1 if a frame costs more")
@@ -45,8 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     bundle = Bundle.open(options.bundle)
-    layers = {stage: count_layers(bundle.graph(stage, targets=options.targets, variant=options.variant), options.proposals)
-              for stage in STAGES}
+    paths = {stage: bundle.graph(stage, targets=options.targets, variant=options.variant) for stage in STAGES}
+    layers = {stage: count_layers(path, options.proposals) for stage, path in paths.items()}
     totals = {stage: sum(layer.macs for layer in found) for stage, found in layers.items()}
     frame = totals["search"] + totals["relation"]
     released = options.targets * (RELEASED_COARSE + RELEASED_FINE * options.proposals)
@@ -54,12 +55,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         graphs = {stage: {"macs": totals[stage], "layers": [layer._asdict() for layer in found]}
                   for stage, found in layers.items()}
-        print(json.dumps({"proposals": options.proposals, "targets": options.targets, "graphs": graphs, "frame_macs": frame,
-                          "frame_gmac": frame / 1e9, "released_gmac": released / 1e9, "within_limit": within}, indent=1))
+        print(json.dumps({"proposals": options.proposals, "targets": options.targets, "graphs": graphs,
+                          "frame_macs": frame, "frame_gmac": frame / 1e9, "released_gmac": released / 1e9,
+                          "within_limit": within}, indent=1))
     else:
         print(count_table(layers, totals))
-        print(f"\na frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network needs "
-              f"{released / 1e9:.2f}, {released / frame:.2f} times as much")
+        print(f"\na frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
+              f"needs {released / 1e9:.2f}, {released / frame:.2f} times as much")
     if not within:
         raise ExportError(f"{frame / 1e9:.3f} GMAC a frame, over the limit of {options.limit:g}")
     return 0

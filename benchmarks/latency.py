@@ -22,9 +22,9 @@ from .runners import (
 )
 from .timing import STAGES, Contestant, interleave, summarize
 
-DESCRIPTION = """Frames per second of the whole tracker, from a BGR frame in memory to a box. Backends take turns in short blocks on
-the same frames, with a pause between them: a library's idle threads spin for a while after a call and would slow the
-next one down. The first frames of each block are not counted."""
+DESCRIPTION = """Frames per second of the whole tracker, from a BGR frame in memory to a box. Backends take turns in
+short blocks on the same frames, with a pause between them: a library's idle threads spin for a while after a call and
+would slow the next one down. The first frames of each block are not counted."""
 EPILOG = """ratio: the reference's p50 over this one's. The reference is --against, or else the first backend.
 
 examples:
@@ -38,9 +38,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle's folder")
     parser.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME",
                         help="what to measure: onnxruntime, openvino, torch, ... (default: auto)")
-    parser.add_argument("--against", metavar="NAME", help="what to measure against, torch (the PyTorch reference) or a backend")
+    parser.add_argument("--against", metavar="NAME",
+                        help="what to measure against: torch (the PyTorch reference), or a backend")
     add_clip_options(parser)
-    parser.add_argument("--frames", type=positive, default=200, metavar="N", help="frames counted per backend (default 200)")
+    parser.add_argument("--frames", type=positive, default=200, metavar="N",
+                        help="frames counted per backend (default 200)")
     parser.add_argument("--block", type=positive, default=10, metavar="N", help="frames counted per turn (default 10)")
     parser.add_argument("--pause", type=float, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
     add_run_options(parser)
@@ -71,20 +73,20 @@ def latency_text(report: dict[str, Any]) -> str:
     """The report for people."""
     results = report["backends"]
     size = report["frame_size"]
-    rows = [[name, f"{r['fps']:.1f}", f"{r['p50_ms']:.2f}", f"{r['p90_ms']:.2f}", f"{r['p99_ms']:.2f}", f"{r['ratio']:.2f}x",
-             f"{r['ratio_spread'][0]:.2f} to {r['ratio_spread'][1]:.2f}"] for name, r in results.items()]
+    rows = [[name, *(f"{r[key]:.1f}" if key == "fps" else f"{r[key]:.2f}" for key in ("fps", "p50_ms", "p90_ms", "p99_ms")),
+             f"{r['ratio']:.2f}x", " to ".join(f"{v:.2f}" for v in r["ratio_spread"])] for name, r in results.items()]
     stages = [[name, *(f"{r['stages_ms'][stage]:.2f}" for stage in STAGES)] for name, r in results.items()]
-    starts = [[name, f"{r['load_ms']:.0f}", f"{r['init_ms']:.1f}", f"{r['first_frame_ms']:.1f}", f"{r['same_boxes_iou']:.6f}",
-               r["description"]] for name, r in results.items()]
+    starts = [[name, f"{r['load_ms']:.0f}", f"{r['init_ms']:.1f}", f"{r['first_frame_ms']:.1f}",
+               f"{r['same_boxes_iou']:.6f}", r["description"]] for name, r in results.items()]
     counted = min(r["frames"] for r in results.values())
     few = f"\nonly {counted} frames were counted: take {ENOUGH_FRAMES} or more before you quote anything" \
         if counted < ENOUGH_FRAMES else ""
     torch_note = ", which is the PyTorch reference" if report["reference"] == TORCH else ""
     return "\n\n".join([
         machine_line(report["machine"]),
-        f"{report['clip']}, {size[0]} x {size[1]}, {counted} frames counted per backend, in turns of {report['block']}; "
-        f"ratio to {report['reference']}{torch_note}{few}",
+        f"{report['clip']}, {size[0]} x {size[1]}, {counted} frames counted per backend, in turns of "
+        f"{report['block']}; ratio to {report['reference']}{torch_note}{few}",
         format_table(["backend", "fps", "p50 ms", "p90 ms", "p99 ms", "ratio", "quartiles over turns"], rows),
         "median ms per stage\n" + format_table(["backend", *STAGES], stages),
-        "apart from that\n" + format_table(["backend", "load ms", "template ms", "first frame ms", "IoU with reference", ""],
-                                           starts)])
+        "apart from that\n" + format_table(
+            ["backend", "load ms", "template ms", "first frame ms", "IoU with reference", ""], starts)])

@@ -15,8 +15,8 @@ INSTRUCTION_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f
                     "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve")
 """Those that change what an inference library can do, as the kernel names them."""
 
-LIBRARIES = ("spm-rt", "numpy", "opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "onnxruntime",
-             "onnxruntime-gpu", "openvino", "torch", "onnx")
+LIBRARIES = ("spm-rt", "numpy", "opencv-python-headless", "opencv-python", "opencv-contrib-python-headless",
+             "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx")
 
 
 def describe_machine(threads: int | None = None) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def machine_line(facts: dict[str, Any]) -> str:
     """The same in two lines for people."""
     sets = " ".join(name for name in facts["instruction_sets"] if name not in ("sse4_2", "avx", "f16c"))
     libraries = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
-    return (f"{facts['cpu']} ({sets or 'instruction sets unknown'}), {facts['usable_cores']} of {facts['cores']} cores usable, "
-            f"{facts['threads']} threads, load {facts['load_1min']}\n{libraries}, Python {facts['python']}")
+    return (f"{facts['cpu']} ({sets or 'instruction sets unknown'}), {facts['usable_cores']} of {facts['cores']} cores "
+            f"usable, {facts['threads']} threads, load {facts['load_1min']}\n{libraries}, Python {facts['python']}")
 
 
 def peak_memory_mb() -> float | None:

@@ -27,8 +27,8 @@ def score_operators(data: Data, subject: Any) -> Checks:
     Args:
         data: the file's arrays.
         subject: the reference model (``SPMTracker``), or a :class:`~spm_rt.bundle.Bundle`. Of a bundle's graphs, the
-            anchors and the fine stage's decoding can be run by themselves; their sampling is tied to the maps' size and is
-            compared through the features of the other sets.
+            anchors and the fine stage's decoding can be run by themselves; their sampling is tied to the maps' size and
+            is compared through the features of the other sets.
     """
     checks = Checks()
     _score_runtime(checks, data, subject.spec)
@@ -46,7 +46,8 @@ def _score_runtime(checks: Checks, data: Data, spec: ModelSpec) -> None:
     picture = np.ascontiguousarray(data["crop_image"][0].transpose(1, 2, 0))
     size = data["crop_9x9"].shape[-1]
     for box, wanted in zip(data["crop_boxes"], data["crop_9x9"], strict=True):
-        region = Region(*(float(v) for v in box), 1.0)
+        x1, y1, x2, y2 = (float(v) for v in box)
+        region = Region(x1, y1, x2, y2, 1.0)
         _near(checks, "crop", crop_exact(picture, region, size), wanted)
         fast = np.zeros_like(wanted)
         crop_into(picture, region, fast)

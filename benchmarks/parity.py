@@ -31,13 +31,13 @@ from .runners import (
     set_threads,
 )
 
-DESCRIPTION = """Two trackers over a clip, box by box: `spm-bench parity A B`, where A and B are torch (the PyTorch reference), a
-backend (onnxruntime, openvino, ...) on --bundle, or the folders of two bundles. Exit status 1 where the mean overlap of the
-boxes, frame by frame from the same last box, is under 0.999.
+DESCRIPTION = """Two trackers over a clip, box by box: `spm-bench parity A B`, where A and B are torch (the PyTorch
+reference), a backend (onnxruntime, openvino, ...) on --bundle, or the folders of two bundles. Exit status 1 where the
+mean overlap of the boxes, frame by frame from the same last box, is under 0.999.
 
 Or one implementation against recorded data of the authors' release, stage by stage:
-`spm-bench parity BUNDLE --reference FILE.npz ...` (or torch in place of a bundle's folder). Exit status 1 where a tolerance is
-missed. The recorded numbers belong to certain weights: export the bundle from those."""
+`spm-bench parity BUNDLE --reference FILE.npz ...` (or torch in place of a bundle's folder). Exit status 1 where a
+tolerance is missed. The recorded numbers belong to certain weights: export the bundle from those."""
 EPILOG = """examples:
   spm-bench parity torch onnxruntime --sequences OTB
   spm-bench parity onnxruntime openvino --bundle my_bundle --clip clip.mp4 --box 193,158,57,72
@@ -52,8 +52,8 @@ MEAN_IOU = 0.999
 class ClipParity:
     """Two trackers' boxes on one clip. Distances between box centres, in pixels.
 
-    ``mean_iou``, ``min_iou`` and the distances compare frame by frame, both from the first tracker's last box; ``free_*``
-    when each goes its own way from the first frame on.
+    ``mean_iou``, ``min_iou`` and the distances compare frame by frame, both from the first tracker's last box;
+    ``free_*`` when each goes its own way from the first frame on.
     """
 
     clip: str
@@ -68,8 +68,8 @@ class ClipParity:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subjects", nargs="+", metavar="SUBJECT", help="torch, a backend's name, or a bundle's folder; two of "
-                        "them (a third is taken as --bundle), or one with --reference")
+    parser.add_argument("subjects", nargs="+", metavar="SUBJECT", help="torch, a backend's name, or a bundle's "
+                        "folder; two of them (a third is taken as --bundle), or one with --reference")
     parser.add_argument("--reference", nargs="+", metavar="FILE.npz", help="recorded reference data")
     parser.add_argument("--bundle", default=None, metavar="FOLDER",
                         help=f"the bundle that backends are compared on (default: {DEFAULT_BUNDLE})")
@@ -99,7 +99,8 @@ def run(options: argparse.Namespace) -> int:
     passed = overall(found)["mean_iou"] >= MEAN_IOU
     if options.json:
         print(json.dumps({"a": first.backend.description, "b": second.backend.description, "passed": passed,
-                          "overall": overall(found), "clips": {c.clip: dataclasses.asdict(c) for c in found}}, indent=1))
+                          "overall": overall(found),
+                          "clips": {c.clip: dataclasses.asdict(c) for c in found}}, indent=1))
     else:
         print(f"A: {first.backend.description}\nB: {second.backend.description}\n\n{tracks_table(found)}")
         print(f"\nmean overlap {overall(found)['mean_iou']:.6f}, {MEAN_IOU} is needed: {'ok' if passed else 'FAILED'}")
@@ -151,7 +152,8 @@ def tracks_table(found: Sequence[ClipParity]) -> str:
     rows.append(["all", str(sum(c.frames for c in found)), f"{total['mean_iou']:.6f}", f"{total['min_iou']:.6f}",
                  f"{total['mean_distance']:.4f}", f"{total['max_distance']:.4f}", f"{total['free_iou']:.6f}",
                  f"{total['free_min_iou']:.6f}"])
-    return format_table(["clip", "frames", "mean IoU", "min IoU", "mean px", "max px", "free mean IoU", "free min IoU"], rows)
+    return format_table(["clip", "frames", "mean IoU", "min IoU", "mean px", "max px", "free mean IoU", "free min IoU"],
+                        rows)
 
 
 def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,7 +191,8 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     def loader(clip: Clip) -> Callable[[], tuple[list[Frame], Box]]:
         return lambda: (list(clip.frames(options.frames)), clip.first_box)
 
-    return [(clip.name, min(len(clip), options.frames or len(clip)), loader(clip)) for clip in find_sequences(options.sequences)]
+    return [(clip.name, min(len(clip), options.frames or len(clip)), loader(clip))
+            for clip in find_sequences(options.sequences)]
 
 
 def _run_reference(options: argparse.Namespace) -> int:
@@ -200,7 +203,8 @@ def _run_reference(options: argparse.Namespace) -> int:
     name = options.subjects[0]
     sets = {Path(path).name: load_reference(path) for path in options.reference}
     subject, operators_of = _reference_subject(name, options)
-    bar = Progress("scoring", sum(1 if is_operators(d) else steps_of(subject, d) for d in sets.values()), quiet=options.quiet)
+    steps = sum(1 if is_operators(data) else steps_of(subject, data) for data in sets.values())
+    bar = Progress("scoring", steps, quiet=options.quiet)
     results = {}
     for file, data in sets.items():
         if is_operators(data):
@@ -221,8 +225,8 @@ def _run_reference(options: argparse.Namespace) -> int:
         for file, checks in results.items():
             print(f"\n{file}: {'ok' if checks.passed else 'FAILED'}\n{reference_table(checks)}")
         if not passed and _foreign_weights(results):
-            print("\nnearly everything that depends on weights differs: was this exported from the checkpoint that the data were "
-                  "recorded with?")
+            print("\nnearly everything that depends on weights differs: was this exported from the checkpoint that the "
+                  "data were recorded with?")
     return 0 if passed else 1
 
 
@@ -251,11 +255,13 @@ def _reference_subject(name: str, options: argparse.Namespace) -> tuple[Any, Any
 
 def reference_table(checks: Any) -> str:
     rows = [[c.array, f"{c.worst:.0f} differ" if c.kind == "exact" else f"{c.worst:.1e}",
-             "none" if c.kind == "exact" else f"{c.allowed:.0e} {c.kind}", str(c.values), "ok" if c.passed else "FAILED"]
+             "none" if c.kind == "exact" else f"{c.allowed:.0e} {c.kind}", str(c.values),
+             "ok" if c.passed else "FAILED"]
             for c in checks.found.values()]
     return format_table(["array", "worst", "allowed", "values", ""], rows)
 
 
 def _foreign_weights(results: dict[str, Any]) -> bool:
-    heads = [c for checks in results.values() for c in checks.found.values() if c.array in ("conv2", "logits", "cm_scores")]
+    heads = [c for checks in results.values() for c in checks.found.values()
+             if c.array in ("conv2", "logits", "cm_scores")]
     return bool(heads) and all(not c.passed for c in heads)

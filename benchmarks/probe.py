@@ -1,10 +1,10 @@
 """Backends that show what happens inside: the PyTorch reference and a bundle's graphs, intermediate arrays included.
 
 A probe is a backend like any other (:mod:`spm_rt.backends`), and a tracker can run on it. Its contexts also fill
-``seen``, under the names of docs/benchmarks.md: ``conv2, conv4, conv5`` (``[C, h, w]``; conv5 may be its central window),
-``kcls``, ``kbox`` (template kernels ``[O, 256, 4, 4]``), ``template_feat`` ``[640, 6, 6]``, ``logits``, ``deltas``
-(``[O, 19, 19]``), ``roi_feat`` ``[K, 640, 6, 6]``, ``fm_logits`` ``[K, 2]``, ``fm_deltas`` ``[K, 4]``. What an
-implementation does not compute as such is not in it.
+``seen``, under the names of docs/benchmarks.md: ``conv2, conv4, conv5`` (``[C, h, w]``; conv5 may be its central
+window), ``kcls``, ``kbox`` (template kernels ``[O, 256, 4, 4]``), ``template_feat`` ``[640, 6, 6]``, ``logits``,
+``deltas`` (``[O, 19, 19]``), ``roi_feat`` ``[K, 640, 6, 6]``, ``fm_logits`` ``[K, 2]``, ``fm_deltas`` ``[K, 4]``. What
+an implementation does not compute as such is not in it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class TorchProbeContext:
         kernels = model.coarse.kernels(model.template_embedding(features))
         target = model.fine.roi_features(features, torch.from_numpy(box)[:, None])[:, 0]
         self._state.update(kernels=kernels, target=target)
-        self.seen.update(kcls=kernels.classify[0].numpy(), kbox=kernels.regress[0].numpy(), template_feat=target[0].numpy())
+        self.seen.update(kcls=kernels.classify[0].numpy(), kbox=kernels.regress[0].numpy(),
+                         template_feat=target[0].numpy())
 
     @torch.inference_mode()
     def search(self) -> tuple[Floats, Floats]:
@@ -68,7 +69,8 @@ class TorchProbeContext:
         model, boxes = self._model, torch.from_numpy(proposals)
         roi = model.fine.roi_features(self._state["features"], boxes)
         output = model.fine(self._state["target"], roi)
-        self.seen.update(roi_feat=roi[0].numpy(), fm_logits=output.logits[0].numpy(), fm_deltas=output.deltas[0].numpy())
+        self.seen.update(roi_feat=roi[0].numpy(), fm_logits=output.logits[0].numpy(),
+                         fm_deltas=output.deltas[0].numpy())
         scores, moved = model.fine_boxes(output, boxes)
         return scores.numpy(), moved.numpy()
 
@@ -82,8 +84,8 @@ class TorchProbeContext:
 class GraphProbe:
     """A bundle's graphs in ONNX Runtime on the CPU, with intermediate values as further outputs.
 
-    The files on disk stay as they are; the outputs are added to copies in memory. The form of the graphs is the one that
-    the runtime's ONNX Runtime backend uses on a CPU.
+    The files on disk stay as they are; the outputs are added to copies in memory. The form of the graphs is the one
+    that the runtime's ONNX Runtime backend uses on a CPU.
     """
 
     name = "onnxruntime"
@@ -161,14 +163,15 @@ def _open_wide(path: Path, stage: str, threads: int | None) -> tuple[Any, dict[s
 def _inner_names(graph: Any, stage: str) -> dict[str, str]:
     """Where the values of interest are in a graph, found by what makes or reads them."""
     produced = {name for node in graph.node for name in node.output}
-    names = {}
+    names: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "FusedRoiCrop" and stage == "template":
             names.update(conv4=node.input[0], conv2=node.input[1], template_feat=node.output[0])
         if node.op_type == "FusedRoiCrop" and stage == "relation":
             names["roi_feat"] = node.output[0]
         if node.op_type == "Conv" and "conv5.weight" in node.input:
-            names["conv5"] = next(n.output[0] for n in graph.node if n.op_type == "Relu" and n.input[0] == node.output[0])
+            names["conv5"] = next(n.output[0] for n in graph.node
+                                  if n.op_type == "Relu" and n.input[0] == node.output[0])
     wanted = {"template": {"kcls": "classify_kernel"},
               "search": {"conv2": "shallow", "conv4": "deep", "logits": "logits", "deltas": "deltas"},
               "relation": {"fm_logits": "logits", "fm_deltas": "deltas"}}[stage]

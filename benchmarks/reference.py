@@ -27,8 +27,8 @@ Data = dict[str, Array]
 
 SCORE, LOGIT, PIXEL, TRACK, CROP = 1e-4, 1e-3, 0.02, 0.1, 2e-3
 FAST_CROP = 8e-3
-"""Allowed for the tracker's fast crop: one float32 step of a sampling position between 256 and 512, across an edge of the
-full range (the exact form of the same crop is held to ``CROP``)."""
+"""Allowed for the tracker's fast crop: one float32 step of a sampling position between 256 and 512, across an edge of
+the full range (the exact form of the same crop is held to ``CROP``)."""
 SLOTS = {"prop_image": PIXEL, "prop_crop": PIXEL, "prop_score": SCORE, "fm_logits": LOGIT, "fm_deltas": LOGIT,
          "fm_scores": SCORE, "fm_boxes": PIXEL, "win_scores": SCORE, "pred_scores": SCORE, "final_scores": SCORE,
          "fused_image": PIXEL, "fused_crop": PIXEL}
@@ -126,7 +126,8 @@ def _compare_start(checks: Checks, row: Row, data: Data) -> None:
         checks.close("template_feat", row["template_feat"][:: len(row["template_feat"]) // len(wanted)], wanted, 1e-4)
 
 
-def _compare_features(checks: Checks, name: str, found: Array | None, data: Data, layer: str, wanted: Array | None) -> None:
+def _compare_features(checks: Checks, name: str, found: Array | None, data: Data, layer: str,
+                      wanted: Array | None) -> None:
     """Samples of a 34 x 34 map, of which ``found`` may be the central window; relative to the largest sample."""
     if found is None or wanted is None:
         return
@@ -171,7 +172,7 @@ def _compare_row(checks: Checks, row: Row, data: Data, k: int) -> None:
 
 
 def _pixels(box_size: float) -> float:
-    """Pixels allowed where the last box has a side of ``box_size``: crops of huge boxes are small, errors grow with it."""
+    """Pixels allowed after a last box with a side of ``box_size``: a crop of a huge box shows few of its pixels."""
     return max(PIXEL, 1e-4 * box_size)
 
 

@@ -51,7 +51,8 @@ def frame_row(context: Context, frame: Array, box: Array, spec: ModelSpec, setti
     tied = (overlaps > settings.near_iou) & (np.abs(scores - scores[index[-1]]) <= TIE)
     fine_scores, fine_boxes = (array[0].copy() for array in context.relate(proposals[None]))
     row.update(cm_scores=scores, cm_boxes=np.concatenate([frame_boxes, crop_boxes], axis=1),
-               near_count=np.array((overlaps > settings.near_iou).sum()), near_iou=overlaps[index[-1]], near_iou_tied=overlaps[tied],
+               near_count=np.array((overlaps > settings.near_iou).sum()), near_iou=overlaps[index[-1]],
+               near_iou_tied=overlaps[tied],
                num_prop=np.array(len(index)), prop_index=index, prop_image=frame_boxes[index], prop_crop=proposals,
                prop_score=scores[index], fm_scores=fine_scores, fm_boxes=fine_boxes, **_seen(context))
     window = cosine_window(proposals, spec.crop_size)

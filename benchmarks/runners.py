@@ -52,9 +52,9 @@ def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", thr
     if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
         given = " + ".join(checkpoint) or "the shipped weights"
         source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
-        raise BundleError(f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would run on "
-                          "different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, or one "
-                          ".safetensors), or export the bundle again")
+        raise BundleError(f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would "
+                          "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, or "
+                          "one .safetensors), or export the bundle again")
     return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
 
 
@@ -103,15 +103,15 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
 
 
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
-    from spm_export.cli import parse_box
+    from spm_rt.cli import parse_box
 
     parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="the bundle's checkpoint, for the PyTorch "
-                        "reference: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)")
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="the bundle's checkpoint, for torch: "
+                        "cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N",
                         help="threads per inference call, the same for all (default: 2, or 1 on one core)")

@@ -48,7 +48,8 @@ class Contestant:
         times.append(time.perf_counter())
         tracker.update(frames[1])
         times.append(time.perf_counter())
-        contestant = cls(name, tracker, frames, box, *(float(t) for t in np.diff(times)))
+        load_time, start_up, first = (float(t) for t in np.diff(times))
+        contestant = cls(name, tracker, frames, box, load_time, start_up, first)
         contestant.start_over()
         for _ in range(WARM_UP):
             contestant.step(counted=False)
@@ -82,12 +83,13 @@ class Contestant:
         self.boxes.append(result.box)
 
 
-def interleave(contestants: Sequence[Contestant], frames: int, block: int, pause: float, *, quiet: bool = False) -> None:
+def interleave(contestants: Sequence[Contestant], frames: int, block: int, pause: float, *,
+               quiet: bool = False) -> None:
     """Let the contestants take turns until each has ``frames`` counted frames.
 
-    A turn is ``UNCOUNTED`` frames that are not counted and ``block`` that are; ``pause`` seconds lie between turns, in which
-    the last library's threads stop spinning. The order is reversed from round to round, so that a drift of the machine's
-    speed hits all alike.
+    A turn is ``UNCOUNTED`` frames that are not counted and ``block`` that are; ``pause`` seconds lie between turns, in
+    which the last library's threads stop spinning. The order is reversed from round to round, so that a drift of the
+    machine's speed hits all alike.
     """
     bar = Progress("measuring", frames * len(contestants), quiet=quiet)
     done, round_number = 0, 0
@@ -116,12 +118,14 @@ def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
         times = np.array(one.times) * 1e3
         p50, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
         by_turn = np.array(reference.turns) / np.array(one.turns)
-        overlap = iou(np.array([xywh_to_xyxy(b) for b in one.boxes]), np.array([xywh_to_xyxy(b) for b in reference.boxes]))
+        own, wanted = (np.array([xywh_to_xyxy(box) for box in each.boxes]) for each in (one, reference))
         results[one.name] = {
-            "fps": 1e3 / float(times.mean()), "p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": float(times.mean()),
-            "ratio": base / (p50 / 1e3), "ratio_spread": [float(v) for v in np.percentile(by_turn, [25, 75])],
+            "fps": 1e3 / float(times.mean()), "p50_ms": p50, "p90_ms": p90, "p99_ms": p99,
+            "mean_ms": float(times.mean()), "ratio": base / (p50 / 1e3),
+            "ratio_spread": [float(v) for v in np.percentile(by_turn, [25, 75])],
             "stages_ms": {stage: float(np.median([s.get(stage, 0.0) for s in one.stages])) * 1e3 for stage in STAGES},
-            "frames": len(times), "load_ms": one.load * 1e3, "init_ms": one.start_up * 1e3, "first_frame_ms": one.first * 1e3,
-            "same_boxes_iou": float(overlap.mean()), "description": one.tracker.backend.description,
+            "frames": len(times), "load_ms": one.load * 1e3, "init_ms": one.start_up * 1e3,
+            "first_frame_ms": one.first * 1e3, "same_boxes_iou": float(iou(own, wanted).mean()),
+            "description": one.tracker.backend.description,
         }
     return results
