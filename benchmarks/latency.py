@@ -73,7 +73,7 @@ def latency_text(report: dict[str, Any]) -> str:
     """The report for people."""
     results = report["backends"]
     size = report["frame_size"]
-    rows = [[name, *(f"{r[key]:.1f}" if key == "fps" else f"{r[key]:.2f}" for key in ("fps", "p50_ms", "p90_ms", "p99_ms")),
+    rows = [[name, f"{r['fps']:.1f}", *(f"{r[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
              f"{r['ratio']:.2f}x", " to ".join(f"{v:.2f}" for v in r["ratio_spread"])] for name, r in results.items()]
     stages = [[name, *(f"{r['stages_ms'][stage]:.2f}" for stage in STAGES)] for name, r in results.items()]
     starts = [[name, f"{r['load_ms']:.0f}", f"{r['init_ms']:.1f}", f"{r['first_frame_ms']:.1f}",

@@ -53,8 +53,8 @@ def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", thr
         given = " + ".join(checkpoint) or "the shipped weights"
         source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
         raise BundleError(f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would "
-                          "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, or "
-                          "one .safetensors), or export the bundle again")
+                          "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
+                          "or one .safetensors), or export the bundle again")
     return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
 
 
@@ -110,8 +110,8 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="the bundle's checkpoint, for torch: "
-                        "cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)")
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="the bundle's checkpoint, for "
+                        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N",
                         help="threads per inference call, the same for all (default: 2, or 1 on one core)")

@@ -1,0 +1,80 @@
+"""Curves as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spm_rt.errors import SourceError
+
+
+def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str, x: str, y: str,
+                marks: Mapping[str, tuple[float, float]] | None = None, y_from_zero: bool = True) -> Path:
+    """One picture with a named line per curve, in the given order.
+
+    Args:
+        path: the PNG.
+        curves: name -> x values, y values.
+        title, x, y: what is written on it.
+        marks: single points: name -> x, y.
+        y_from_zero: start the y axis at 0.
+    """
+    figure, axes = _figure(path)
+    for name, (across, up) in curves.items():
+        axes.plot(np.asarray(across), np.asarray(up), label=name, linewidth=1.8)
+    for name, (across, up) in (marks or {}).items():
+        axes.plot([across], [up], "o", markersize=6, label=name)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    if y_from_zero:
+        axes.set_ylim(bottom=0)
+    axes.grid(True, alpha=0.3)
+    axes.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def plot_histograms(path: Path, groups: Mapping[str, ArrayLike], *, title: str, x: str, bins: Sequence[float],
+                    line: float | None = None) -> Path:
+    """Shares of each group over the bins, one over the other; ``line`` marks a threshold."""
+    figure, axes = _figure(path)
+    for name, values in groups.items():
+        values = np.asarray(values)
+        shares = np.full(len(values), 1 / max(len(values), 1))
+        axes.hist(values, bins=list(bins), weights=shares, alpha=0.55, label=name)
+    if line is not None:
+        axes.axvline(line, color="black", linestyle="--", linewidth=1, label=f"threshold {line:.2f}")
+    axes.set(title=title, xlabel=x, ylabel="share of frames")
+    axes.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def make_folder(path: str | Path) -> Path:
+    """A folder to write to, made if need be."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"{folder}: cannot be made ({error.strerror})") from error
+    return folder
+
+
+def _figure(path: Path) -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SourceError(f"{path}: plots need matplotlib: `pip install spm-rt[bench]`") from error
+    figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, path: Path) -> Path:
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return path
