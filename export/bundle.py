@@ -27,6 +27,7 @@ from spm_rt.settings import TrackerSettings, to_json
 from spm_rt.tracker import Box, Tracker
 
 from .checkpoint import checkpoint_digest, expected_weights
+from .fast import FAST_BUILDERS, fast_weights
 from .graphs import BUILDERS, GraphOptions
 from .model import SPMTracker
 from .verify import SAMPLES, TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
@@ -154,7 +155,7 @@ def _put_in_place(staging: Path, target: Path) -> None:
 
 def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step: Step) -> dict[str, Any]:
     """All graph files and the weights they share; returns the manifest's table of them."""
-    arrays = graph_weights(model)
+    arrays = fast_weights(graph_weights(model))
     save_file(arrays, folder / WEIGHTS, metadata={"format": "spm_rt graph weights"})
     places = _tensor_places(folder / WEIGHTS)
     step(WEIGHTS)
@@ -172,11 +173,18 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
             if stage != "relation":
                 expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"))
                 made["expanded"] = (f"{stage}{suffix}_expanded.onnx", expanded)
+            for variant, lrn in (("fast", "operator"), ("fast_expanded", "expanded")):
+                if stage == "search" or (stage, variant) == ("relation", "fast"):
+                    fast = FAST_BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, lrn))
+                    made[variant] = (f"{stage}{suffix}_{variant}.onnx", fast)
             for name, graph in made.values():
                 _save_graph(graph, folder / name, places)
             table[str(targets)][stage] = {variant: name for variant, (name, _) in made.items()}
-            # Only LRN has a second form, and the relation graph has none.
-            table[str(targets)][stage].setdefault("expanded", made["portable"][0])
+            names = table[str(targets)][stage]
+            # Where a graph has no such form, another one serves: the relation has no LRN, the template runs once.
+            names.setdefault("expanded", names["portable"])
+            names.setdefault("fast", names["flat"])
+            names.setdefault("fast_expanded", names["fast"] if stage == "relation" else names["expanded"])
             step(made["portable"][0])
     return table
 

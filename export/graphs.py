@@ -128,18 +128,9 @@ def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions) -> 
         own_half = g.reshape(own_half, [t, -1, 256, cells, cells])
         target_half = g.reshape(target_half, [t, 1, 256, cells, cells])
     x = g.op("Relu", g.op("Add", own_half, target_half))
-    x = g.reshape(x, [-1, 256 * cells**2], name="relation_features")
-    for name in ("linear1", "linear2"):
-        x = g.op("Relu", _linear(g, x, name))
-    logits = g.reshape(_linear(g, x, "classify"), [t, -1, 2], name="logits")
-    deltas = g.reshape(_linear(g, x, "regress"), [t, -1, 4], name="deltas")
-    background, foreground = g.split(logits, [1, 1], axis=2)
-    scores = g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [t, -1])
-    low, high = g.split(proposals, [2, 2], axis=2)
-    size = g.op("Add", g.op("Sub", high, low), g.constant(1.0))
-    center = g.op("Add", low, g.op("Mul", size, g.constant(0.5)))
-    boxes = decode(g, deltas, center, size, spec.fine_weights)
-    return _finish(g, shapes["outputs"], {"scores": scores, "boxes": boxes})
+    scores, deltas = judge(g, g.reshape(x, [-1, 256 * cells**2], name="relation_features"), t)
+    outputs = {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)}
+    return _finish(g, shapes["outputs"], outputs)
 
 
 BUILDERS = {"template": build_template, "search": build_search, "relation": build_relation}
@@ -149,10 +140,10 @@ def backbone(g: GraphBuilder, crop: ir.Value, options: GraphOptions) -> tuple[ir
     """conv2 (after its LRN) and conv4 of raw crops."""
     # conv1 pads with zeros after the mean is taken off, so the mean cannot be folded into its bias.
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
-    x = _conv(g, x, "conv1", 5, strides=[2, 2])
-    x = lrn(g, _pool(g, x), options)
-    shallow = lrn(g, _pool(g, _conv(g, x, "conv2", 2, group=2)), options)
-    deep = _conv(g, _conv(g, shallow, "conv3", 1), "conv4", 1, group=2)
+    x = convolution(g, x, "conv1", 5, strides=[2, 2])
+    x = lrn(g, pool(g, x), options)
+    shallow = lrn(g, pool(g, convolution(g, x, "conv2", 2, group=2)), options)
+    deep = convolution(g, convolution(g, shallow, "conv3", 1), "conv4", 1, group=2)
     return shallow, deep
 
 
@@ -161,7 +152,7 @@ def top_cells(g: GraphBuilder, spec: ModelSpec, deep: ir.Value, cells: int) -> i
     full = spec.crop_size // spec.stride + 1
     first = (full - cells) // 2 - 1
     window = g.slice(deep, first, first + cells + 2, [2, 3])
-    return _conv(g, window, "conv5", 0, group=2)
+    return convolution(g, window, "conv5", 0, group=2)
 
 
 def lrn(g: GraphBuilder, x: ir.Value, options: GraphOptions) -> ir.Value:
@@ -191,7 +182,7 @@ def head_kernel(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, targets: 
     cells, anchors = spec.template_cells, spec.anchors_per_cell
     kernels, biases = [], []
     for branch, outputs in (("classify", 2 * anchors), ("regress", 4 * anchors)):
-        own = _conv(g, embedding, f"template_{branch}", 0, activation=False)
+        own = convolution(g, embedding, f"template_{branch}", 0, activation=False)
         own = g.reshape(own, [targets * outputs, 256, cells - 2, cells - 2], name=f"{branch}_kernel")
         full = g.op("ConvTranspose", own, g.weight(f"search_{branch}.weight"))
         kernels.append(g.reshape(full, [targets, outputs, 256, cells, cells]))
@@ -251,6 +242,27 @@ def decode(
     return g.op("Concat", g.op("Sub", new_center, half), g.op("Add", new_center, half), axis=2)
 
 
+def judge(g: GraphBuilder, x: ir.Value, targets: int, first: ir.Value | None = None) -> tuple[ir.Value, ir.Value]:
+    """The relation network's linear layers on ``[T * K, 9216]``: scores ``[T, K]`` and deltas ``[T, K, 4]``.
+
+    ``first`` stands for the first layer's weight where the inputs come in another order.
+    """
+    x = g.op("Relu", _linear(g, x, "linear1", first))
+    x = g.op("Relu", _linear(g, x, "linear2"))
+    logits = g.reshape(_linear(g, x, "classify"), [targets, -1, 2], name="logits")
+    deltas = g.reshape(_linear(g, x, "regress"), [targets, -1, 4], name="deltas")
+    background, foreground = g.split(logits, [1, 1], axis=2)
+    return g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [targets, -1]), deltas
+
+
+def decode_proposals(g: GraphBuilder, spec: ModelSpec, proposals: ir.Value, deltas: ir.Value) -> ir.Value:
+    """The fine stage's boxes ``[T, K, 4]``."""
+    low, high = g.split(proposals, [2, 2], axis=2)
+    size = g.op("Add", g.op("Sub", high, low), g.constant(1.0))
+    center = g.op("Add", low, g.op("Mul", size, g.constant(0.5)))
+    return decode(g, deltas, center, size, spec.fine_weights)
+
+
 # With these two attributes (and not without them) TensorRT replaces the node by a plugin of its name, if there is one.
 PLUGIN = {"plugin_version": "1", "plugin_namespace": ""}
 
@@ -266,16 +278,7 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     g = GraphBuilder("FusedRoiCrop", opset)
     deep, shallow, boxes, scale, shift = (g.input(n) for n in ("deep", "shallow", "boxes", "scale", "shift"))
     cells, last = spec.roi_cells, spec.crop_size // spec.stride
-    low, high = g.split(g.op("Div", boxes, g.constant(float(spec.stride))), [2, 2], axis=2)
-    edge = g.constant(float(last))
-    low, high = g.op("Div", low, edge), g.op("Div", high, edge)
-    step = g.op("Div", g.op("Mul", g.op("Sub", high, low), edge), g.constant(float(cells - 1)))
-    start = g.op("Unsqueeze", g.op("Mul", low, edge), g.constant([3]))
-    steps = g.op("Mul", g.op("Unsqueeze", step, g.constant([3])), g.constant([float(i) for i in range(cells)]))
-    positions = g.op("Add", start, steps, name="positions")  # [T, K, 2, 6]
-    inside = g.op(
-        "And", g.op("GreaterOrEqual", positions, g.constant(0.0)), g.op("LessOrEqual", positions, edge), name="inside"
-    )
+    positions, inside = sample_grid(g, spec, boxes)
     # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
     normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
     grid_x, grid_y = _axes(g, normalized)
@@ -297,23 +300,41 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     return g.function([features], [ir.Attr(name, ir.AttributeType.STRING, value) for name, value in PLUGIN.items()])
 
 
+def sample_grid(g: GraphBuilder, spec: ModelSpec, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map."""
+    cells, last = spec.roi_cells, spec.crop_size // spec.stride
+    low, high = g.split(g.op("Div", boxes, g.constant(float(spec.stride))), [2, 2], axis=2)
+    edge = g.constant(float(last))
+    low, high = g.op("Div", low, edge), g.op("Div", high, edge)
+    step = g.op("Div", g.op("Mul", g.op("Sub", high, low), edge), g.constant(float(cells - 1)))
+    start = g.op("Unsqueeze", g.op("Mul", low, edge), g.constant([3]))
+    steps = g.op("Mul", g.op("Unsqueeze", step, g.constant([3])), g.constant([float(i) for i in range(cells)]))
+    positions = g.op("Add", start, steps, name="positions")  # [T, K, 2, 6]
+    inside = g.op(
+        "And", g.op("GreaterOrEqual", positions, g.constant(0.0)), g.op("LessOrEqual", positions, edge), name="inside"
+    )
+    return positions, inside
+
+
 def _axes(g: GraphBuilder, values: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Values ``[T, K, 2, 6]`` of both axes as ``[T, K, 1, 6]`` along x and ``[T, K, 6, 1]`` along y."""
     x, y = g.split(values, [1, 1], axis=2)
     return x, g.op("Transpose", y, perm=[0, 1, 3, 2])
 
 
-def _conv(g: GraphBuilder, x: ir.Value, name: str, pad: int, *, activation: bool = True, **attributes: Any) -> ir.Value:
+def convolution(
+    g: GraphBuilder, x: ir.Value, name: str, pad: int, *, activation: bool = True, **attributes: Any
+) -> ir.Value:
     x = g.op("Conv", x, g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), pads=[pad] * 4, **attributes)
     return g.op("Relu", x) if activation else x
 
 
-def _pool(g: GraphBuilder, x: ir.Value) -> ir.Value:
+def pool(g: GraphBuilder, x: ir.Value) -> ir.Value:
     return g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
 
 
-def _linear(g: GraphBuilder, x: ir.Value, name: str) -> ir.Value:
-    return g.op("Gemm", x, g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), transB=1)
+def _linear(g: GraphBuilder, x: ir.Value, name: str, weight: ir.Value | None = None) -> ir.Value:
+    return g.op("Gemm", x, weight or g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), transB=1)
 
 
 def _finish(g: GraphBuilder, shapes: Mapping[str, Shape], outputs: Mapping[str, ir.Value]) -> ir.Model:

@@ -20,7 +20,7 @@ FORMAT = "spm_rt bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STAGES = ("template", "search", "relation")
-VARIANTS = ("portable", "flat", "expanded")
+VARIANTS = ("portable", "flat", "expanded", "fast", "fast_expanded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Bundle:
             stage: ``template``, ``search`` or ``relation``.
             targets: leading axis of every tensor.
             variant: ``portable`` (the RoI operator is one node with a function as its body), ``flat`` (standard
-                operators only) or ``expanded`` (as portable, LRN written out in operators that are fast on CPUs).
+                operators only), ``expanded`` (as portable, LRN written out in operators that are fast on CPUs),
+                ``fast`` (for CPUs: maps channels last, fewer multiplications) or ``fast_expanded`` (both).
         """
         if str(targets) not in self.manifest["graphs"]:
             have = ", ".join(str(n) for n in self.targets)

@@ -51,7 +51,7 @@ class OnnxRuntimeBackend:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
         # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
-        variant = "expanded" if provider == PROVIDERS["cpu"] else "portable"
+        variant = "fast_expanded" if provider == PROVIDERS["cpu"] else "portable"
         chosen = (provider, {"device_id": index}) if index else provider
         self.sessions: dict[str, Any] = {}
         for stage in STAGES:
@@ -81,7 +81,6 @@ class OnnxRuntimeContext:
         spec, targets = backend.spec, backend.targets
         self._values: dict[str, Any] = {}
         self._arrays: dict[str, Floats] = {}
-        cells = spec.crop_size // spec.stride + 1
         shapes = {
             "crop": (targets, 3, spec.crop_size, spec.crop_size),
             "box": (targets, 4),
@@ -90,8 +89,8 @@ class OnnxRuntimeContext:
             "target_half": (targets, 256, spec.roi_cells, spec.roi_cells),
             "scores": (targets, spec.anchor_count),
             "boxes": (targets, spec.anchor_count, 4),
-            "shallow": (targets, 256, cells, cells),
-            "deep": (targets, 384, cells, cells),
+            # The two feature maps' layout is the graphs' own affair.
+            **{o.name: tuple(o.shape) for o in self._sessions["search"].get_outputs() if o.name in ("shallow", "deep")},
         }
         for name, shape in shapes.items():
             array = np.zeros(shape, np.float32)

@@ -42,9 +42,9 @@ class OpenVinoBackend:
         count = threads or usable_cores()
         if self._device == "CPU":
             self._options["INFERENCE_NUM_THREADS"] = count
-        self._relation_file = bundle.graph("relation", targets=targets, variant="flat")
-        self.template = self._compile(bundle.graph("template", targets=targets, variant="flat"))
-        self.search = self._compile(bundle.graph("search", targets=targets, variant="flat"))
+        self._relation_file = bundle.graph("relation", targets=targets, variant="fast")
+        self.template = self._compile(bundle.graph("template", targets=targets, variant="fast"))
+        self.search = self._compile(bundle.graph("search", targets=targets, variant="fast"))
         self._relations: dict[int, Any] = {}
         self.relation(RELATION_SIZE)
         version = openvino.__version__.split("-")[0]
