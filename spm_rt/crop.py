@@ -68,7 +68,8 @@ def crop_exact(frame: Frame, region: Region, size: int) -> NDArray[np.float32]:
     inside = ((y >= 0) & (y <= height - 1))[:, None] & ((x >= 0) & (x <= width - 1))[None, :]
     out = _gather(frame, np.clip(x, 0, width - 1), np.clip(y, 0, height - 1))
     _require_finite(frame, out)
-    out[~inside] = mean_color(frame)
+    if not inside.all():
+        out[~inside] = _finite_mean(frame)
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
 
@@ -78,7 +79,7 @@ def crop_into(frame: Frame, region: Region, out: NDArray[np.float32]) -> None:
     Only the pixels under the region are read; the mean colour is computed only if the region leaves the frame.
 
     Raises:
-        FrameError: a float frame has values under the region that are not finite.
+        FrameError: a float frame has values that are not finite: under the region, or anywhere if its mean is needed.
     """
     size = out.shape[-1]
     height, width = frame.shape[:2]
@@ -87,7 +88,7 @@ def crop_into(frame: Frame, region: Region, out: NDArray[np.float32]) -> None:
     left, right = _inside_range(x, width)
     top, bottom = _inside_range(y, height)
     if left >= right or top >= bottom:
-        out[:] = mean_color(frame)[:, None, None]
+        out[:] = _finite_mean(frame)[:, None, None]
         return
     step = max(float(x[1] - x[0]), float(y[1] - y[0]))
     sampled = _gather if step > _GATHER_FROM else _remap
@@ -95,7 +96,7 @@ def crop_into(frame: Frame, region: Region, out: NDArray[np.float32]) -> None:
     _require_finite(frame, pixels)
     whole = right - left == size and bottom - top == size
     if not whole:
-        out[:] = mean_color(frame)[:, None, None]
+        out[:] = _finite_mean(frame)[:, None, None]
     for channel in range(3):
         plane = out[channel] if whole else out[channel, top:bottom, left:right]
         np.copyto(plane, pixels[:, :, channel])
@@ -129,8 +130,9 @@ def _gather(frame: Frame, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDA
         start = line[:, x0].astype(np.float32)
         return start + (line[:, x1].astype(np.float32) - start) * fx
 
-    upper = row(y0)
-    return _bgr(upper + (row(y1) - upper) * fy)
+    with np.errstate(invalid="ignore"):  # infinities of a float frame: what comes out is refused by the caller
+        upper = row(y0)
+        return _bgr(upper + (row(y1) - upper) * fy)
 
 
 def _bgr(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -148,3 +150,11 @@ def _contiguous(frame: Frame) -> Frame:
 def _require_finite(frame: Frame, pixels: NDArray[np.float32]) -> None:
     if frame.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise FrameError("the frame has NaN or infinite values near the target")
+
+
+def _finite_mean(frame: Frame) -> NDArray[np.float32]:
+    """:func:`mean_color`, if it is a colour at all."""
+    mean = mean_color(frame)
+    if not np.isfinite(mean).all():
+        raise FrameError("the frame has NaN or infinite values: it has no mean colour for what lies outside of it")
+    return mean

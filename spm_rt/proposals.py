@@ -50,7 +50,7 @@ def reserve_near(scores: NDArray[np.float32], overlaps: NDArray[np.float32], nea
     near = np.flatnonzero(overlaps > near_iou)
     if len(near) >= 2:
         return int(near[np.lexsort((-overlaps[near], -scores[near]))[0]])
-    return int(np.argmax(overlaps))
+    return int(np.argmax(np.nan_to_num(overlaps, nan=-1.0)))
 
 
 def by_descending_score(scores: NDArray[np.float32], keep: NDArray[np.bool_]) -> Indices:
