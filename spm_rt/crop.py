@@ -73,10 +73,36 @@ def crop_exact(frame: Frame, region: Region, size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
 
-def crop_into(frame: Frame, region: Region, out: NDArray[np.float32]) -> None:
+class Scratch:
+    """Memory that one tracker's crops reuse: fresh pages cost more than the sampling itself."""
+
+    def __init__(self, size: int) -> None:
+        self._map_x, self._map_y = (np.empty(size * size, np.float32) for _ in range(2))
+        self._samples = np.empty(size * size * 3, np.float32)
+        self._pixels = np.empty(0, np.float32)
+
+    def maps(self, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Two arrays ``shape`` for OpenCV's maps."""
+        count = shape[0] * shape[1]
+        return self._map_x[:count].reshape(shape), self._map_y[:count].reshape(shape)
+
+    def samples(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """An array ``[*shape, 3]`` for the samples."""
+        return self._samples[: shape[0] * shape[1] * 3].reshape(*shape, 3)
+
+    def pixels(self, height: int, width: int) -> NDArray[np.float32]:
+        """An array ``[height, width, 3]`` for the region's pixels."""
+        count = height * width * 3
+        if count > self._pixels.size:
+            self._pixels = np.empty(count * 3 // 2, np.float32)
+        return self._pixels[:count].reshape(height, width, 3)
+
+
+def crop_into(frame: Frame, region: Region, out: NDArray[np.float32], scratch: Scratch | None = None) -> None:
     """Write the crop into ``out``, float32 ``[3, size, size]``: the fast form of :func:`crop_exact`.
 
     Only the pixels under the region are read; the mean colour is computed only if the region leaves the frame.
+    ``scratch`` is the caller's to keep from frame to frame; it belongs to one thread.
 
     Raises:
         FrameError: a float frame has values that are not finite: under the region, or anywhere if its mean is needed.
@@ -91,15 +117,18 @@ def crop_into(frame: Frame, region: Region, out: NDArray[np.float32]) -> None:
         out[:] = _finite_mean(frame)[:, None, None]
         return
     step = max(float(x[1] - x[0]), float(y[1] - y[0]))
-    sampled = _gather if step > _GATHER_FROM else _remap
-    pixels = sampled(frame, x[left:right], y[top:bottom])
+    inner_x, inner_y = x[left:right], y[top:bottom]
+    if step > _GATHER_FROM:
+        pixels = _gather(frame, inner_x, inner_y)
+    else:
+        pixels = _remap(frame, inner_x, inner_y, scratch or Scratch(size))
     _require_finite(frame, pixels)
-    whole = right - left == size and bottom - top == size
-    if not whole:
+    if right - left == size and bottom - top == size and out.flags.c_contiguous:
+        cv2.split(pixels, [out[0], out[1], out[2]])
+        return
+    if right - left < size or bottom - top < size:
         out[:] = _finite_mean(frame)[:, None, None]
-    for channel in range(3):
-        plane = out[channel] if whole else out[channel, top:bottom, left:right]
-        np.copyto(plane, pixels[:, :, channel])
+    out[:, top:bottom, left:right] = pixels.transpose(2, 0, 1)
 
 
 def _inside_range(positions: NDArray[np.float32], size: int) -> tuple[int, int]:
@@ -107,16 +136,20 @@ def _inside_range(positions: NDArray[np.float32], size: int) -> tuple[int, int]:
     return int(np.searchsorted(positions, 0.0)), int(np.searchsorted(positions, np.float32(size - 1), side="right"))
 
 
-def _remap(frame: Frame, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+def _remap(frame: Frame, x: NDArray[np.float32], y: NDArray[np.float32], scratch: Scratch) -> NDArray[np.float32]:
     """Bilinear samples at the grid of positions ``x`` and ``y``, all inside the frame: ``[y, x, 3]``."""
     x0, y0 = int(x[0]), int(y[0])
-    pixels = _bgr(np.ascontiguousarray(frame[y0 : int(y[-1]) + 2, x0 : int(x[-1]) + 2], np.float32))
-    shape = (len(y), len(x))
-    map_x = np.ascontiguousarray(np.broadcast_to(x - np.float32(x0), shape))
-    map_y = np.ascontiguousarray(np.broadcast_to((y - np.float32(y0))[:, None], shape))
+    region = frame[y0 : int(y[-1]) + 2, x0 : int(x[-1]) + 2]
+    pixels = scratch.pixels(region.shape[0], region.shape[1])
+    # One grey channel spreads over three; a fourth channel stays behind.
+    np.copyto(pixels, region[:, :, :3], casting="same_kind")
+    map_x, map_y = scratch.maps((len(y), len(x)))
+    np.copyto(map_x, x - np.float32(x0))
+    np.copyto(map_y, (y - np.float32(y0))[:, None])
     # The replicated border keeps samples exactly on the last row and column what they are.
-    found = cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.float32).reshape(*shape, 3)
+    samples = scratch.samples(map_x.shape)
+    cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, dst=samples, borderMode=cv2.BORDER_REPLICATE)
+    return samples
 
 
 def _gather(frame: Frame, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:

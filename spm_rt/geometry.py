@@ -87,6 +87,18 @@ def overlap_with(boxes: NDArray[np.float32], box: NDArray[np.float32], one: floa
     return overlap
 
 
+def pairwise_overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Overlaps ``[n, m]`` of boxes ``[n, 4]`` with boxes ``[m, 4]``, without + 1, float32; NaN for two empty boxes."""
+    ax1, ay1, ax2, ay2 = (a[:, i, None] for i in range(4))
+    bx1, by1, bx2, by2 = (b[None, :, i] for i in range(4))
+    zero = np.float32(0)
+    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), zero)
+    inter = width * np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1), zero)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        overlap: NDArray[np.float32] = inter / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - inter)
+    return overlap
+
+
 def iou(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
     """Plain overlap of boxes ``[..., 4]`` (x1, y1, x2, y2) in pairs, float64; 0 where the union is empty."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

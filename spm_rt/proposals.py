@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import overlap_with
+from .geometry import overlap_with, pairwise_overlap
 from .settings import TrackerSettings
 
 Indices = NDArray[np.intp]
+
+_PIECE = 64
 
 
 def select_proposals(
@@ -62,13 +64,21 @@ def by_descending_score(scores: NDArray[np.float32], keep: NDArray[np.bool_]) ->
 def suppress(boxes: NDArray[np.float32], order: Indices, threshold: float, wanted: int) -> Indices:
     """Greedy suppression: walk down ``order`` and drop what overlaps a kept box by ``threshold`` or more.
 
-    Stops at ``wanted`` boxes. Overlaps are without + 1; those of two empty boxes (0 / 0) do not suppress.
+    Stops at ``wanted`` boxes. Overlaps are without + 1; those of two empty boxes (0 / 0) do not suppress. Works through
+    ``order`` in pieces: nearly always the first one is enough, and its overlaps are one small matrix.
     """
-    kept: list[int] = []
     limit = np.float32(threshold)
-    while len(order) and len(kept) < wanted:
-        first, order = order[0], order[1:]
-        kept.append(int(first))
-        overlaps = overlap_with(boxes[order], boxes[first], 0)
-        order = order[~(overlaps >= limit)]
+    kept: list[int] = []
+    for start in range(0, len(order), _PIECE):
+        piece = order[start : start + _PIECE]
+        if kept:
+            piece = piece[~(pairwise_overlap(boxes[piece], boxes[kept]) >= limit).any(axis=1)]
+        clash = pairwise_overlap(boxes[piece], boxes[piece]) >= limit
+        alive = np.ones(len(piece), np.bool_)
+        for row in range(len(piece)):
+            if alive[row]:
+                kept.append(int(piece[row]))
+                if len(kept) == wanted:
+                    return np.array(kept, np.intp)
+                alive &= ~clash[row]
     return np.array(kept, np.intp)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .backends import Backend, load_backend
 from .bundle import Bundle
-from .crop import Frame, check_frame, crop_into
+from .crop import Frame, Scratch, check_frame, crop_into
 from .errors import BoxError, FrameError, NotInitializedError, ThreadError
 from .fusion import cosine_window, fuse, next_box
 from .geometry import Region, search_region, to_crop, to_frame, xywh_to_xyxy, xyxy_to_xywh
@@ -81,6 +81,7 @@ class Tracker:
         self.spec = spec
         self.settings = settings
         self._context = backend.context()
+        self._scratch = Scratch(spec.crop_size)
         self._box: NDArray[np.float64] | None = None
         self._frame_size = (0, 0)
         self._busy = threading.Lock()
@@ -148,7 +149,7 @@ class Tracker:
             frame = check_frame(frame)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
-            crop_into(frame, region, self._context.crop[0])
+            crop_into(frame, region, self._context.crop[0], self._scratch)
             if frame.dtype != np.uint8 and 0 < float(self._context.crop.max()) <= 1.0:
                 raise FrameError("the float frame's values are within 0..1; 0..255 is needed")
             self._context.set_template(to_crop(start, region)[None])
@@ -180,7 +181,7 @@ class Tracker:
                     "boxes would mean something else; call init again"
                 )
             region = search_region(self._box, self.spec)
-            crop_into(frame, region, self._context.crop[0])
+            crop_into(frame, region, self._context.crop[0], self._scratch)
             clock("crop")
             return self._locate(region, candidates, clock)
 
