@@ -60,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
                           "within_limit": within}, indent=1))
     else:
         print(count_table(layers, totals))
-        print(f"\na frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
+        forms = [(name, sum(layer.macs for stage in ("search", "relation") for layer in count_layers(
+            bundle.graph(stage, targets=options.targets, variant=name), options.proposals))) for name in VARIANTS]
+        print("\nmillion MAC a frame, by form of the graphs: " + ", ".join(f"{n} {m / 1e6:.0f}" for n, m in forms))
+        print(f"a frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
               f"needs {released / 1e9:.2f}, {released / frame:.2f} times as much")
     if not within:
         raise ExportError(f"{frame / 1e9:.3f} GMAC a frame, over the limit of {options.limit:g}")

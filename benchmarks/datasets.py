@@ -157,7 +157,8 @@ def read_packed(folder: Path) -> list[Sequence]:
 def _packed_reader(data: NDArray[np.uint8], places: list[list[int]], name: str) -> Callable[[int], Frame]:
     def read(index: int) -> Frame:
         offset, length = places[index]
-        picture = cv2.imdecode(np.asarray(data[offset : offset + length]), cv2.IMREAD_COLOR)
+        encoded = np.asarray(data[offset : offset + length])
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
         if picture is None:
             raise SourceError(f"{name}: frame {index} is not a readable picture")
         return np.asarray(picture, np.uint8)

@@ -243,14 +243,16 @@ def _reference_subject(name: str, options: argparse.Namespace) -> tuple[Any, Any
 
         torch.set_num_threads(options.threads)
         probe = TorchProbe(load_model(options.checkpoint))
-        return Subject(name, probe.model.spec, probe, probe), probe.model
+        return Subject(name, probe.model.spec, probe, (probe,)), probe.model
     from spm_rt.backends import load_backend
 
     from .probe import GraphProbe
 
     bundle = Bundle.open(name)
     backend = load_backend(bundle, options.backend, device=options.device, threads=options.threads)
-    return Subject(name, bundle.spec, backend, GraphProbe(bundle, options.threads)), bundle
+    # The form that stays closest to the reference, and the one for CPUs.
+    probes = tuple(GraphProbe(bundle, variant, options.threads) for variant in ("expanded", "fast_expanded"))
+    return Subject(name, bundle.spec, backend, probes), bundle
 
 
 def reference_table(checks: Any) -> str:

@@ -9,6 +9,7 @@ an implementation does not compute as such is not in it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -84,21 +85,24 @@ class TorchProbeContext:
 class GraphProbe:
     """A bundle's graphs in ONNX Runtime on the CPU, with intermediate values as further outputs.
 
-    The files on disk stay as they are; the outputs are added to copies in memory. The form of the graphs is the one
-    that the runtime's ONNX Runtime backend uses on a CPU.
+    The files on disk stay as they are; the outputs are added to copies in memory.
+
+    Args:
+        bundle: the bundle.
+        variant: which form of its graphs (:meth:`spm_rt.bundle.Bundle.graph`).
+        threads: per inference call.
     """
 
     name = "onnxruntime"
-    variant = "expanded"
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, variant: str = "portable", threads: int | None = None) -> None:
         self.spec = bundle.spec
         self.sessions: dict[str, Any] = {}
         self.names: dict[str, dict[str, str]] = {}
         for stage in STAGES:
-            path = bundle.graph(stage, variant=self.variant)
+            path = bundle.graph(stage, variant=variant)
             self.sessions[stage], self.names[stage] = _open_wide(path, stage, threads)
-        self.description = f"{bundle.path}, {self.variant} graphs, ONNX Runtime, intermediate values as outputs"
+        self.description = f"{bundle.path}, {variant} graphs, ONNX Runtime, intermediate values as outputs"
 
     def context(self) -> GraphProbeContext:
         return GraphProbeContext(self)
@@ -134,7 +138,11 @@ class GraphProbeContext:
         for name, value in self._probe.names[stage].items():
             batched = outputs[value]
             # Kernels and RoI features have no axis for the one target; all else does.
-            self.seen[name] = batched if name in ("kcls", "roi_feat") else batched[0]
+            found = batched if name in ("kcls", "roi_feat") else batched[0]
+            if name in ("conv2", "conv4") and found.ndim == 2:  # channels last: [34 * 34, C]
+                side = math.isqrt(len(found))
+                found = np.ascontiguousarray(found.T).reshape(-1, side, side)
+            self.seen[name] = found
         return outputs
 
 

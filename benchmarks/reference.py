@@ -36,12 +36,15 @@ SLOTS = {"prop_image": PIXEL, "prop_crop": PIXEL, "prop_score": SCORE, "fm_logit
 
 
 class Subject(NamedTuple):
-    """What is scored: a backend, and a probe of the same weights that shows intermediate arrays (or none)."""
+    """What is scored: a backend, and probes of the same weights that show intermediate arrays.
+
+    A probe that is the backend itself is not run twice.
+    """
 
     name: str
     spec: ModelSpec
     backend: Backend
-    probe: Backend | None
+    probes: tuple[Backend, ...]
 
 
 def load_reference(path: str | Path) -> Data:
@@ -88,9 +91,7 @@ def score_set(subject: Subject, data: Data, step: Callable[[], None] = lambda: N
     if "frame_sha256" in data:
         digests = [hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest() for frame in frames]
         checks.exact("frame_sha256", np.array(digests), data["frame_sha256"])
-    sources = [subject.backend, *([subject.probe] if subject.probe not in (None, subject.backend) else [])]
-    for source in sources:
-        assert source is not None
+    for source in _sources(subject):
         context = source.context()
         _compare_start(checks, start_row(context, frames[0], data["init_box"], subject.spec), data)
         for k, index in enumerate(data["frame_index"]):
@@ -103,8 +104,12 @@ def score_set(subject: Subject, data: Data, step: Callable[[], None] = lambda: N
 
 def steps_of(subject: Subject, data: Data) -> int:
     """How often :func:`score_set` calls ``step``."""
-    passes = 1 if subject.probe in (None, subject.backend) else 2
-    return len(data["frame_index"]) * (passes + 1) + 2 * (len(data["frames"]) - 1)
+    free = 2 * (len(data["frames"]) - 1) if "track" in data else 0
+    return len(data["frame_index"]) * (len(_sources(subject)) + 1) + free
+
+
+def _sources(subject: Subject) -> list[Backend]:
+    return [subject.backend, *(probe for probe in subject.probes if probe is not subject.backend)]
 
 
 def _compare_start(checks: Checks, row: Row, data: Data) -> None:

@@ -1,0 +1,46 @@
+"""The command line as a whole: help, wrong usage, errors that people can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spm_bench.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"spm-bench {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["speed"], ["latency"], ["count", "b", "-k", "0"],
+                                       ["latency", "b", "--box", "1,2"], ["ablate", "c", "--proposals", "0,1"],
+                                       ["ablate", "c", "--proposals", "x"]])
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: spm-bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["latency", "BUNDLE"], ["count", "BUNDLE"], ["parity", "BUNDLE/", "torch"],
+                                       ["parity", "torch", "onnxruntime", "--bundle", "BUNDLE"]])
+def test_a_missing_bundle_is_1(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([a.replace("BUNDLE", str(tmp_path / "none")) for a in arguments]) == 1
+    assert "no such bundle folder" in capsys.readouterr().err
+
+
+def test_unknown_backends_are_named(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", str(default_bundle), "--backend", "fastest"]) == 1
+    assert "'fastest' is unknown; there are: auto, torch, onnxruntime" in capsys.readouterr().err
+    assert main(["parity", "torch", "nothing", "--bundle", str(default_bundle)]) == 1
+    assert "'nothing' is unknown" in capsys.readouterr().err
+
+
+def test_a_clip_needs_a_box(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", str(default_bundle), "--clip", str(tmp_path)]) == 1
+    assert "needs --box" in capsys.readouterr().err
