@@ -56,6 +56,8 @@ class Bundle:
             files = {
                 str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()
             }
+            if 1 not in {int(targets) for targets in manifest["graphs"]}:
+                raise BundleError(f"{folder / MANIFEST}: no graphs for one target")
             for graphs in manifest["graphs"].values():
                 for stage in STAGES:
                     for variant in VARIANTS:
