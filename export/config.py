@@ -43,8 +43,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "INFERENCE.LR": ("size_rate", float),
     "INFERENCE.MAX_SCORE_THRESHOLD": ("update_threshold", float),
     "INFERENCE.SCORE_THRESH_FACTOR": ("score_floor", float),
-    "INFERENCE.NUM_CANDIDATES": ("num_candidates", int),
-    "INFERENCE.NUM_NEAR_CANDIDATES": ("num_near_candidates", int),
+    "INFERENCE.NUM_CANDIDATES": ("num_candidates", lambda v: _whole(v)),
+    "INFERENCE.NUM_NEAR_CANDIDATES": ("num_near_candidates", lambda v: _whole(v)),
     "INFERENCE.NMS_THRESHOLD": ("nms_threshold", float),
 }
 _SPEC: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -52,6 +52,7 @@ _SPEC: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.ANCHOR_SCALES": ("anchor_scales", lambda v: tuple(float(x) for x in v)),
     "MODEL.FM_BBOX_VAR_INV": ("fine_weights", lambda v: tuple(float(x) for x in v)),
 }
+_SCALES = ("MODEL.CM_CLS_SCALE_FACTOR", "MODEL.CM_BBOX_SCALE_FACTOR")
 # In the older layout these keys of CM keep their name under MODEL; all others get the prefix CM_.
 _UNPREFIXED = {"BACKBONE", "FEAT_NAME", "ANCHOR_RATIOS", "ANCHOR_SCALES", "Z_CONTEXT_AMOUNT"}
 
@@ -118,20 +119,28 @@ def _interpret(flat: dict[str, Any], file: Path) -> tuple[ModelSpec, TrackerSett
             wanted = _FIXED[key]
             if (list(value) if isinstance(value, tuple) else value) != wanted:
                 wrong.append(f"{key} is {value!r}; only {wanted!r} is implemented")
-        elif key in ("MODEL.CM_CLS_SCALE_FACTOR", "MODEL.CM_BBOX_SCALE_FACTOR"):
-            scales["BBOX" in key] = float(value)
-        elif key in _SETTINGS or key in _SPEC:
-            target, (name, convert) = (settings, _SETTINGS[key]) if key in _SETTINGS else (spec, _SPEC[key])
+        elif key in _SCALES or key in _SETTINGS or key in _SPEC:
             try:
-                target[name] = convert(value)
-            except (TypeError, ValueError):
+                if key in _SCALES:
+                    scales[_SCALES.index(key)] = float(value)
+                else:
+                    target, (name, convert) = (settings, _SETTINGS[key]) if key in _SETTINGS else (spec, _SPEC[key])
+                    target[name] = convert(value)
+            except (TypeError, ValueError, OverflowError):
                 wrong.append(f"{key} is {value!r}")
         elif key not in _IGNORED:
             wrong.append(f"unknown key {key}")
     if wrong:
         raise SettingsError(f"{file}: " + "; ".join(wrong))
-    spec["coarse_scale_factor"] = tuple(scales)
-    made = TrackerSettings(**settings)
-    return ModelSpec(**spec), dataclasses.replace(
-        made, found_threshold=max(made.found_threshold, made.update_threshold)
-    )
+    try:
+        model = ModelSpec(**spec, coarse_scale_factor=(scales[0], scales[1]))
+        made = TrackerSettings(**settings)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from error
+    return model, dataclasses.replace(made, found_threshold=max(made.found_threshold, made.update_threshold))
+
+
+def _whole(value: Any) -> int:
+    if value != int(value):
+        raise ValueError
+    return int(value)

@@ -41,24 +41,17 @@ class ModelSpec:
         for name in ("template_size", "crop_size", "stride", "template_cells", "search_cells", "response_cells"):
             _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, name, getattr(self, name), "> 0")
         _require(self.roi_cells > 1, "roi_cells", self.roi_cells, "at least 2")
-        _require(
-            len(self.anchor_ratios) > 0 and min(self.anchor_ratios) > 0,
-            "anchor_ratios",
-            self.anchor_ratios,
-            "a list of positive numbers",
-        )
-        _require(
-            len(self.anchor_scales) > 0 and min(self.anchor_scales) > 0,
-            "anchor_scales",
-            self.anchor_scales,
-            "a list of positive numbers",
-        )
-        _require(
-            len(self.fine_weights) == 4 and min(self.fine_weights) > 0,
-            "fine_weights",
-            self.fine_weights,
-            "four positive numbers",
-        )
+        for name, count, words in (
+            ("anchor_ratios", None, "a list of"),
+            ("anchor_scales", None, "a list of"),
+            ("coarse_scale_factor", 2, "two"),
+            ("fine_weights", 4, "four"),
+        ):
+            values = getattr(self, name)
+            sound = len(values) == (count or len(values)) > 0 and all(math.isfinite(v) and v > 0 for v in values)
+            _require(sound, name, values, f"{words} positive numbers")
+        mean = self.pixel_mean_bgr
+        _require(len(mean) == 3 and all(math.isfinite(v) for v in mean), "pixel_mean_bgr", mean, "three numbers")
         _require(
             self.context_amount == 0.5,
             "context_amount",

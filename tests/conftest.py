@@ -60,8 +60,9 @@ def clip_box() -> Box:
 
 
 @pytest.fixture(scope="session")
-def synthetic_bundle(tmp_path_factory: pytest.TempPathFactory, synthetic_model: SPMTracker, clip: Frames,
-                     clip_box: Box) -> Path:
+def synthetic_bundle(
+    tmp_path_factory: pytest.TempPathFactory, synthetic_model: SPMTracker, clip: Frames, clip_box: Box
+) -> Path:
     """A verified bundle of the synthetic weights: opset 17, graphs for one target and for two."""
     folder = tmp_path_factory.mktemp("synthetic") / "bundle"
     options = ExportOptions(targets=(1, 2), source="synthetic weights")
@@ -70,8 +71,9 @@ def synthetic_bundle(tmp_path_factory: pytest.TempPathFactory, synthetic_model: 
 
 
 @pytest.fixture(scope="session")
-def default_bundle(tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker, clip: Frames,
-                   clip_box: Box) -> Path:
+def default_bundle(
+    tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker, clip: Frames, clip_box: Box
+) -> Path:
     """A verified bundle of the shipped weights: opset 17, graphs for one target."""
     folder = tmp_path_factory.mktemp("default") / "bundle"
     options = ExportOptions(source="shipped weights")

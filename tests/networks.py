@@ -33,8 +33,11 @@ class TorchNetwork:
         features = model.features(torch.from_numpy(crop)[None])
         self.kernels = model.coarse.kernels(model.template_embedding(features))
         self.target = model.fine.roi_features(features, torch.from_numpy(box)[None, None])[:, 0]
-        return _maps(features) | {"kcls": self.kernels.classify[0].numpy(), "kbox": self.kernels.regress[0].numpy(),
-                                  "template_feat": self.target[0].numpy()}
+        return _maps(features) | {
+            "kcls": self.kernels.classify[0].numpy(),
+            "kbox": self.kernels.regress[0].numpy(),
+            "template_feat": self.target[0].numpy(),
+        }
 
     @torch.inference_mode()
     def search(self, crop: Floats) -> Arrays:
@@ -42,8 +45,12 @@ class TorchNetwork:
         self.features = model.features(torch.from_numpy(crop)[None])
         output = model.coarse(self.kernels, model.search_embedding(self.features))
         scores, boxes = model.coarse_boxes(output)
-        return _maps(self.features) | {"logits": output.logits[0].numpy(), "deltas": output.deltas[0].numpy(),
-                                       "scores": scores[0].numpy(), "boxes": boxes[0].numpy()}
+        return _maps(self.features) | {
+            "logits": output.logits[0].numpy(),
+            "deltas": output.deltas[0].numpy(),
+            "scores": scores[0].numpy(),
+            "boxes": boxes[0].numpy(),
+        }
 
     @torch.inference_mode()
     def relate(self, proposals: Floats) -> Arrays:
@@ -51,19 +58,29 @@ class TorchNetwork:
         roi = self.model.fine.roi_features(self.features, boxes)
         output = self.model.fine(self.target, roi)
         scores, moved = self.model.fine_boxes(output, boxes)
-        return {"roi": roi[0].numpy(), "logits": output.logits[0].numpy(), "deltas": output.deltas[0].numpy(),
-                "scores": scores[0].numpy(), "boxes": moved[0].numpy()}
+        return {
+            "roi": roi[0].numpy(),
+            "logits": output.logits[0].numpy(),
+            "deltas": output.deltas[0].numpy(),
+            "scores": scores[0].numpy(),
+            "boxes": moved[0].numpy(),
+        }
 
 
 class GraphNetwork:
     """A bundle's graphs in ONNX Runtime, with some of their inner values made outputs."""
 
-    SHOWN: ClassVar = {"template": ("classify_kernel", "target_features"), "search": ("logits", "deltas"),
-                       "relation": ("proposal_features", "logits", "deltas")}
+    SHOWN: ClassVar = {
+        "template": ("classify_kernel", "target_features"),
+        "search": ("logits", "deltas"),
+        "relation": ("proposal_features", "logits", "deltas"),
+    }
 
     def __init__(self, bundle: Bundle, variant: str) -> None:
-        self.sessions = {stage: open_graph(bundle.graph(stage, variant=variant), self.SHOWN[stage], ("conv5.weight",))
-                         for stage in STAGES}
+        self.sessions = {
+            stage: open_graph(bundle.graph(stage, variant=variant), self.SHOWN[stage], ("conv5.weight",))
+            for stage in STAGES
+        }
 
     def template(self, crop: Floats, box: Floats) -> Arrays:
         seen = run(self.sessions["template"], {"crop": crop[None], "box": box[None]})

@@ -28,26 +28,78 @@ WHOLE = 34
 """Side of the feature maps."""
 
 TOLERANCES = {
-    "init_x_box": 1e-9, "init_scale": 1e-9, "x_box": 1e-9, "scale": 1e-9, "init_roi": 1e-4,
-    "init_crop_samples": 2e-3, "crop_samples": 2e-3, "crop_mean": 2e-3,
-    "init_conv2_samples": 1e-3, "init_conv4_samples": 1e-3, "init_conv5_samples": 1e-3,
-    "conv2_samples": 1e-3, "conv4_samples": 1e-3, "conv5_samples": 1e-3,
-    "kcls_samples": 1e-5, "kbox_samples": 1e-5, "template_feat": 1e-4,
-    "logits": 1e-3, "deltas": 1e-3, "cm_scores": 1e-4, "cm_boxes": 0.02, "near_count": 0, "near_iou": 1e-3,
-    "num_prop": 0, "prop_index": 0, "prop_image": 0.02, "prop_crop": 0.02, "prop_score": 1e-4, "roi_feat_first": 1e-3,
-    "fm_logits": 1e-3, "fm_deltas": 1e-3, "fm_scores": 1e-4, "fm_boxes": 0.02,
-    "win_scores": 1e-4, "pred_scores": 1e-4, "final_scores": 1e-4, "fused_image": 0.02, "fused_crop": 0.02,
-    "chosen": 0, "best_score": 1e-4, "updated": 0, "box_out": 0.02, "track": 0.1,
-    "track_chosen": 0, "track_updated": 0, "track_prop_index": 0,
+    "init_x_box": 1e-9,
+    "init_scale": 1e-9,
+    "x_box": 1e-9,
+    "scale": 1e-9,
+    "init_roi": 1e-4,
+    "init_crop_samples": 2e-3,
+    "crop_samples": 2e-3,
+    "crop_mean": 2e-3,
+    "init_conv2_samples": 1e-3,
+    "init_conv4_samples": 1e-3,
+    "init_conv5_samples": 1e-3,
+    "conv2_samples": 1e-3,
+    "conv4_samples": 1e-3,
+    "conv5_samples": 1e-3,
+    "kcls_samples": 1e-5,
+    "kbox_samples": 1e-5,
+    "template_feat": 1e-4,
+    "logits": 1e-3,
+    "deltas": 1e-3,
+    "cm_scores": 1e-4,
+    "cm_boxes": 0.02,
+    "near_count": 0,
+    "near_iou": 1e-3,
+    "num_prop": 0,
+    "prop_index": 0,
+    "prop_image": 0.02,
+    "prop_crop": 0.02,
+    "prop_score": 1e-4,
+    "roi_feat_first": 1e-3,
+    "fm_logits": 1e-3,
+    "fm_deltas": 1e-3,
+    "fm_scores": 1e-4,
+    "fm_boxes": 0.02,
+    "win_scores": 1e-4,
+    "pred_scores": 1e-4,
+    "final_scores": 1e-4,
+    "fused_image": 0.02,
+    "fused_crop": 0.02,
+    "chosen": 0,
+    "best_score": 1e-4,
+    "updated": 0,
+    "box_out": 0.02,
+    "track": 0.1,
+    "track_chosen": 0,
+    "track_updated": 0,
+    "track_prop_index": 0,
 }
 """Largest absolute error allowed: for boxes and scales of the region relative, for features relative to the largest."""
 
 RELATIVE = ("init_x_box", "init_scale", "x_box", "scale")
 RELATIVE_TO_LARGEST = tuple(name for name in TOLERANCES if "_conv" in name or name.startswith("conv"))
 SCALED_BY_BOX = ("prop_image", "fused_image", "box_out")
-NEEDS_ORDER = ("near_iou", "num_prop", "prop_index", "prop_image", "prop_crop", "prop_score", "roi_feat_first", "fm_logits",
-               "fm_deltas", "fm_scores", "fm_boxes", "win_scores", "pred_scores", "final_scores", "fused_image",
-               "fused_crop", "chosen", "best_score")
+NEEDS_ORDER = (
+    "near_iou",
+    "num_prop",
+    "prop_index",
+    "prop_image",
+    "prop_crop",
+    "prop_score",
+    "roi_feat_first",
+    "fm_logits",
+    "fm_deltas",
+    "fm_scores",
+    "fm_boxes",
+    "win_scores",
+    "pred_scores",
+    "final_scores",
+    "fused_image",
+    "fused_crop",
+    "chosen",
+    "best_score",
+)
 """Not comparable in rows where scores tie exactly: which of the equals comes first is a matter of rounding there."""
 
 Arrays = dict[str, NDArray[Any]]
@@ -107,8 +159,12 @@ def start(network: Network, recorded: Recorded) -> Arrays:
     crop = crop_of(recorded.frames[0], box)
     roi = to_crop(box, region)
     seen = network.template(crop, roi)
-    found: Arrays = {"init_x_box": _corners(region), "init_scale": np.array(region.scale), "init_roi": roi,
-                     "init_crop": crop - MEAN}
+    found: Arrays = {
+        "init_x_box": _corners(region),
+        "init_scale": np.array(region.scale),
+        "init_roi": roi,
+        "init_crop": crop - MEAN,
+    }
     return found | {f"init_{name}" if name.startswith("conv") else name: value for name, value in seen.items()}
 
 
@@ -130,19 +186,36 @@ def step(network: Network, frame: NDArray[np.uint8], box: NDArray[np.float64], s
     updated = best >= settings.update_threshold
     after = next_box(box, fused.boxes[fused.chosen], best, frame.shape[:2], settings) if updated else box
     near = overlap_with(image, current, 1)
-    return seen | {
-        "x_box": _corners(region), "scale": np.array(region.scale), "crop": crop - MEAN,
-        "crop_mean": (crop - MEAN).mean((1, 2), dtype=np.float64),
-        "cm_scores": scores, "cm_boxes": np.concatenate([image, boxes], axis=1),
-        "near_count": np.array((near > settings.near_iou).sum()), "near_iou": near[rows[-1]],
-        "num_prop": np.array(len(rows)), "prop_index": _slots(rows, -1), "prop_image": _slots(image[rows], np.nan),
-        "prop_crop": _slots(boxes[rows], np.nan), "prop_score": _slots(scores[rows], np.nan),
-        "fm_scores": _slots(judged["scores"], np.nan), "fm_boxes": _slots(judged["boxes"], np.nan),
-        "win_scores": _slots(window, np.nan), "pred_scores": _slots(fused.scores, np.nan),
-        "final_scores": _slots(fused.ranking, np.nan), "fused_image": _slots(fused.boxes, np.nan),
-        "fused_crop": _slots(fused_crop, np.nan), "chosen": np.array(fused.chosen), "best_score": np.array(best),
-        "updated": np.array(updated), "box_out": after,
-    } | _fine(judged)
+    return (
+        seen
+        | {
+            "x_box": _corners(region),
+            "scale": np.array(region.scale),
+            "crop": crop - MEAN,
+            "crop_mean": (crop - MEAN).mean((1, 2), dtype=np.float64),
+            "cm_scores": scores,
+            "cm_boxes": np.concatenate([image, boxes], axis=1),
+            "near_count": np.array((near > settings.near_iou).sum()),
+            "near_iou": near[rows[-1]],
+            "num_prop": np.array(len(rows)),
+            "prop_index": _slots(rows, -1),
+            "prop_image": _slots(image[rows], np.nan),
+            "prop_crop": _slots(boxes[rows], np.nan),
+            "prop_score": _slots(scores[rows], np.nan),
+            "fm_scores": _slots(judged["scores"], np.nan),
+            "fm_boxes": _slots(judged["boxes"], np.nan),
+            "win_scores": _slots(window, np.nan),
+            "pred_scores": _slots(fused.scores, np.nan),
+            "final_scores": _slots(fused.ranking, np.nan),
+            "fused_image": _slots(fused.boxes, np.nan),
+            "fused_crop": _slots(fused_crop, np.nan),
+            "chosen": np.array(fused.chosen),
+            "best_score": np.array(best),
+            "updated": np.array(updated),
+            "box_out": after,
+        }
+        | _fine(judged)
+    )
 
 
 def measure_rows(network: Network, recorded: Recorded) -> dict[str, float]:
@@ -156,8 +229,11 @@ def measure_rows(network: Network, recorded: Recorded) -> dict[str, float]:
     _score(found, {name: value for name, value in wanted.items() if not name.startswith("track")}, arrays, worst, 1.0)
     for row, (index, box) in enumerate(zip(arrays["frame_index"], arrays["prev_box"], strict=True)):
         found = step(network, recorded.frames[index], box, recorded.settings)
-        wanted = {name: arrays[name][row] for name in arrays if name in TOLERANCES and _has_rows(name)
-                  and len(arrays[name]) == len(arrays["prev_box"])}
+        wanted = {
+            name: arrays[name][row]
+            for name in arrays
+            if name in TOLERANCES and _has_rows(name) and len(arrays[name]) == len(arrays["prev_box"])
+        }
         for name in ("logits", "deltas"):
             wanted.pop(name, None)
             if name in arrays and row in arrays["head_rows"]:
@@ -180,8 +256,12 @@ def run_freely(network: Network, recorded: Recorded) -> dict[str, float]:
     for index in range(1, len(recorded.frames)):
         found = step(network, recorded.frames[index], box, recorded.settings)
         box = found["box_out"]
-        mine = {"track": box, "track_chosen": found["chosen"], "track_updated": found["updated"],
-                "track_prop_index": found["prop_index"]}
+        mine = {
+            "track": box,
+            "track_chosen": found["chosen"],
+            "track_updated": found["updated"],
+            "track_prop_index": found["prop_index"],
+        }
         _score(mine, {name: arrays[name][index] for name in mine}, arrays, worst, 1.0)
     return worst
 
@@ -191,8 +271,13 @@ def failures(worst: Mapping[str, float]) -> dict[str, float]:
     return {name: error for name, error in worst.items() if not error <= TOLERANCES[name]}
 
 
-def _score(found: Arrays, wanted: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], worst: dict[str, float],
-           box_scale: float) -> None:
+def _score(
+    found: Arrays,
+    wanted: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    worst: dict[str, float],
+    box_scale: float,
+) -> None:
     for name, value in wanted.items():
         mine, recorded = _counterpart(name, found, np.asarray(value), arrays)
         if mine is None:
@@ -212,8 +297,9 @@ def _score(found: Arrays, wanted: Mapping[str, Any], arrays: Mapping[str, NDArra
         worst[name] = max(worst.get(name, 0.0), largest)
 
 
-def _counterpart(name: str, found: Arrays, value: NDArray[Any],
-                 arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+def _counterpart(
+    name: str, found: Arrays, value: NDArray[Any], arrays: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     """The computed value that belongs to a recorded one, which may be a sample of it."""
     if not name.endswith("_samples"):
         mine = found.get(name)

@@ -61,18 +61,24 @@ def write_checkpoint(folder: Path, seed: int = SEED) -> tuple[Path, Path]:
 def digests(state: State) -> dict[str, dict[str, object]]:
     """Shape, type and sha256 of each tensor, as weights.json lists them."""
     return {
-        name: {"shape": list(value.shape), "dtype": str(value.numpy().dtype),
-               "sha256": hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()}
+        name: {
+            "shape": list(value.shape),
+            "dtype": str(value.numpy().dtype),
+            "sha256": hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest(),
+        }
         for name, value in state.items()
     }
 
 
-def _convolution(source: Source, name: str, shape: tuple[int, int, int], gain: float, bias: float,
-                 shift: float = 0.0) -> dict[str, Doubles]:
+def _convolution(
+    source: Source, name: str, shape: tuple[int, int, int], gain: float, bias: float, shift: float = 0.0
+) -> dict[str, Doubles]:
     outputs, inputs, size = shape
     weight = source.draw(f"{name}.weight", outputs, inputs, size, size)
-    return {f"{name}.weight": weight * (gain / (inputs * size * size) ** 0.5),
-            f"{name}.bias": source.draw(f"{name}.bias", outputs) * bias + shift}
+    return {
+        f"{name}.weight": weight * (gain / (inputs * size * size) ** 0.5),
+        f"{name}.bias": source.draw(f"{name}.bias", outputs) * bias + shift,
+    }
 
 
 def _backbone(source: Source) -> dict[str, Doubles]:
@@ -165,5 +171,7 @@ def _relation(source: Source) -> dict[str, Doubles]:
 
 def _as_torch(arrays: dict[str, NDArray[np.generic]]) -> State:
     kept = (np.dtype(np.int64),)
-    return {name: torch.from_numpy(np.array(value, value.dtype if value.dtype in kept else np.float32))
-            for name, value in arrays.items()}
+    return {
+        name: torch.from_numpy(np.array(value, value.dtype if value.dtype in kept else np.float32))
+        for name, value in arrays.items()
+    }

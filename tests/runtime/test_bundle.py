@@ -169,9 +169,22 @@ def test_two_files_exchanged_are_refused(bundle: Path) -> None:
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"null", b"[]", b"{}", b"\xff\xfe", b"{", b"text", b'{"format": "another"}', b"[" * 100_000, b"\x00" * 100,
-], ids=["empty", "null", "list", "object", "no text", "half", "words", "another format", "nested deeply", "zeros"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"{",
+        b"text",
+        b'{"format": "another"}',
+        b"[" * 100_000,
+        b"\x00" * 100,
+    ],
+    ids=["empty", "null", "list", "object", "no text", "half", "words", "another format", "nested deeply", "zeros"],
+)
 def test_foreign_manifests_are_refused(content: bytes, bundle: Path) -> None:
     rewrite(bundle / MANIFEST, content)
     with pytest.raises(BundleError, match=MANIFEST):

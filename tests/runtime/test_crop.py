@@ -109,13 +109,15 @@ BOXES = {"inside": (60.0, 50.0, 80.0, 66.0), "rim": (-8.0, 90.0, 20.0, 125.0), "
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_layout_and_type_do_not_matter(layout: Callable[[NDArray[np.uint8]], Frame],
-                                       box: tuple[float, float, float, float]) -> None:
+def test_layout_and_type_do_not_matter(
+    layout: Callable[[NDArray[np.uint8]], Frame], box: tuple[float, float, float, float]
+) -> None:
     frame = picture(120, 160)
     given = layout(frame)
     np.testing.assert_allclose(fast(given, around(box)), fast(frame, around(box)), rtol=0, atol=BOUND)
-    np.testing.assert_allclose(crop_exact(check_frame(given), around(box), 271), crop_exact(frame, around(box), 271),
-                               rtol=0, atol=BOUND)
+    np.testing.assert_allclose(
+        crop_exact(check_frame(given), around(box), 271), crop_exact(frame, around(box), 271), rtol=0, atol=BOUND
+    )
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
@@ -164,7 +166,8 @@ def test_first_and_last_positions_are_the_edges() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("box", [(60.0, 50.0, 80.0, 66.0), (0.0, 0.0, 160.0, 900.0)], ids=["near", "downscaled"])
 def test_float_frames_that_are_not_finite_near_the_target_are_refused(
-        value: float, box: tuple[float, float, float, float]) -> None:
+    value: float, box: tuple[float, float, float, float]
+) -> None:
     frame = picture(120, 160).astype(np.float32)
     frame[40:70, 50:90] = value
     with pytest.raises(FrameError, match="NaN or infinite"):
@@ -173,8 +176,9 @@ def test_float_frames_that_are_not_finite_near_the_target_are_refused(
 
 @pytest.mark.parametrize("box", [(0.0, 0.0, 20.0, 20.0), (-900.0, 0.0, -890.0, 10.0)], ids=["rim", "outside"])
 @pytest.mark.parametrize("form", [fast, lambda frame, region: crop_exact(frame, region, 271)], ids=["fast", "exact"])
-def test_a_mean_that_is_not_finite_is_refused(form: Callable[[Frame, Region], object],
-                                              box: tuple[float, float, float, float]) -> None:
+def test_a_mean_that_is_not_finite_is_refused(
+    form: Callable[[Frame, Region], object], box: tuple[float, float, float, float]
+) -> None:
     frame = picture(120, 160).astype(np.float32)
     frame[100, 150] = np.nan
     with pytest.raises(FrameError, match="NaN or infinite"):

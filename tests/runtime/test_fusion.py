@@ -74,8 +74,10 @@ def test_coarse_mode_does_not_read_the_fine_stage() -> None:
     assert np.isfinite(found.ranking).all()
 
 
-@pytest.mark.parametrize(("center", "wanted"), [((135, 135), 1.0), ((0, 135), 0.0), ((270, 270), 0.0),
-                                                ((67.5, 135), 0.5), ((-50, 135), 0.0), ((900, 135), 0.0)])
+@pytest.mark.parametrize(
+    ("center", "wanted"),
+    [((135, 135), 1.0), ((0, 135), 0.0), ((270, 270), 0.0), ((67.5, 135), 0.5), ((-50, 135), 0.0), ((900, 135), 0.0)],
+)
 def test_window(center: tuple[float, float], wanted: float) -> None:
     x, y = center
     box = np.array([[x - 10, y - 20, x + 10, y + 20]], np.float32)

@@ -54,13 +54,16 @@ def test_overlap_of_two_empty_boxes_is_nan_without_a_warning() -> None:
         assert np.isnan(overlap_with(empty, empty[0], 0)).all()
 
 
-@pytest.mark.parametrize(("a", "b", "wanted"), [
-    ((0, 0, 2, 2), (0, 0, 2, 2), 1.0),
-    ((0, 0, 2, 2), (1, 0, 3, 2), 1 / 3),
-    ((0, 0, 2, 2), (2, 0, 4, 2), 0.0),
-    ((0, 0, 2, 2), (5, 5, 6, 6), 0.0),
-    ((1, 1, 1, 1), (1, 1, 1, 1), 0.0),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "wanted"),
+    [
+        ((0, 0, 2, 2), (0, 0, 2, 2), 1.0),
+        ((0, 0, 2, 2), (1, 0, 3, 2), 1 / 3),
+        ((0, 0, 2, 2), (2, 0, 4, 2), 0.0),
+        ((0, 0, 2, 2), (5, 5, 6, 6), 0.0),
+        ((1, 1, 1, 1), (1, 1, 1, 1), 0.0),
+    ],
+)
 def test_iou(a: tuple[float, ...], b: tuple[float, ...], wanted: float) -> None:
     assert iou(np.array(a), np.array(b)) == pytest.approx(wanted)
 

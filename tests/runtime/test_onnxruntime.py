@@ -171,10 +171,12 @@ def test_a_template_stays_while_others_come_and_go(default_bundle: Path, clip: F
 
 
 @pytest.mark.parametrize("mode", ["series", "coarse"])
-def test_modes_choose_differently_but_among_the_same_proposals(mode: str, default_bundle: Path, clip: Frames,
-                                                               clip_box: Box) -> None:
-    whole, single = (Tracker.load(default_bundle, "onnxruntime", settings=TrackerSettings(mode=m))
-                     for m in ("series-parallel", mode))
+def test_modes_choose_differently_but_among_the_same_proposals(
+    mode: str, default_bundle: Path, clip: Frames, clip_box: Box
+) -> None:
+    whole, single = (
+        Tracker.load(default_bundle, "onnxruntime", settings=TrackerSettings(mode=m)) for m in ("series-parallel", mode)
+    )
     for tracker in (whole, single):
         tracker.init(clip[0], clip_box)
     a, b = (tracker.update(clip[3], candidates=True) for tracker in (whole, single))

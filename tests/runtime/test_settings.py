@@ -12,8 +12,16 @@ from spm_rt.errors import SettingsError
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings, from_json, to_json
 
 KINDS = (ModelSpec, TrackerSettings)
-SHARES = ("near_iou", "score_floor", "nms_threshold", "fine_score_weight", "window_influence", "size_rate",
-          "update_threshold", "found_threshold")
+SHARES = (
+    "near_iou",
+    "score_floor",
+    "nms_threshold",
+    "fine_score_weight",
+    "window_influence",
+    "size_rate",
+    "update_threshold",
+    "found_threshold",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -39,10 +47,18 @@ def test_spec_counts_its_anchors() -> None:
 
 
 BAD_SETTINGS = [
-    ("mode", "parallel"), ("mode", ""), ("num_candidates", 0), ("num_candidates", 65), ("num_candidates", 2.5),
-    ("num_near_candidates", 2), ("num_near_candidates", -1),
+    ("mode", "parallel"),
+    ("mode", ""),
+    ("num_candidates", 0),
+    ("num_candidates", 65),
+    ("num_candidates", 2.5),
+    ("num_near_candidates", 2),
+    ("num_near_candidates", -1),
     *((name, value) for name in SHARES for value in (-0.01, 1.01, float("nan"), float("inf"), "0.5", None)),
-    ("fine_box_weight", -1.0), ("fine_box_weight", float("inf")), ("fine_box_weight", "3"), ("min_side", -1.0),
+    ("fine_box_weight", -1.0),
+    ("fine_box_weight", float("inf")),
+    ("fine_box_weight", "3"),
+    ("min_side", -1.0),
     ("min_side", float("nan")),
 ]
 
@@ -54,10 +70,27 @@ def test_bad_tracker_settings_are_named(name: str, value: object) -> None:
 
 
 BAD_SPECS = [
-    ("backbone", "resnet50"), ("template_size", 0), ("template_size", 127.5), ("crop_size", -271), ("stride", 0),
-    ("template_cells", "6"), ("search_cells", 0), ("response_cells", -1), ("roi_cells", 1), ("anchor_ratios", ()),
-    ("anchor_ratios", (1.0, -1.0)), ("anchor_scales", ()), ("anchor_scales", (0.0,)), ("fine_weights", (1, 1, 1)),
-    ("fine_weights", (1, 1, 1, 0)), ("context_amount", 0.4),
+    ("backbone", "resnet50"),
+    ("template_size", 0),
+    ("template_size", 127.5),
+    ("crop_size", -271),
+    ("stride", 0),
+    ("template_cells", "6"),
+    ("search_cells", 0),
+    ("response_cells", -1),
+    ("roi_cells", 1),
+    ("anchor_ratios", ()),
+    ("anchor_ratios", (1.0, -1.0)),
+    ("anchor_scales", ()),
+    ("anchor_scales", (0.0,)),
+    ("fine_weights", (1, 1, 1)),
+    ("fine_weights", (1, 1, 1, 0)),
+    ("context_amount", 0.4),
+    ("anchor_ratios", (1.0, float("nan"))),
+    ("coarse_scale_factor", (0.001,)),
+    ("coarse_scale_factor", (0.001, float("inf"))),
+    ("pixel_mean_bgr", (104.0, 117.0)),
+    ("pixel_mean_bgr", (104.0, 117.0, float("nan"))),
 ]
 
 
@@ -85,12 +118,21 @@ def test_every_wrong_entry_is_named_in_one_error() -> None:
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), [
-    (TrackerSettings, "mode", 3), (TrackerSettings, "size_rate", True), (TrackerSettings, "size_rate", None),
-    (TrackerSettings, "size_rate", float("nan")), (TrackerSettings, "num_candidates", float("inf")),
-    (ModelSpec, "anchor_ratios", 0.5), (ModelSpec, "anchor_ratios", ["1"]), (ModelSpec, "anchor_ratios", {"a": 1}),
-    (ModelSpec, "crop_size", "271"), (ModelSpec, "backbone", None),
-])
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (TrackerSettings, "mode", 3),
+        (TrackerSettings, "size_rate", True),
+        (TrackerSettings, "size_rate", None),
+        (TrackerSettings, "size_rate", float("nan")),
+        (TrackerSettings, "num_candidates", float("inf")),
+        (ModelSpec, "anchor_ratios", 0.5),
+        (ModelSpec, "anchor_ratios", ["1"]),
+        (ModelSpec, "anchor_ratios", {"a": 1}),
+        (ModelSpec, "crop_size", "271"),
+        (ModelSpec, "backbone", None),
+    ],
+)
 def test_mistyped_entries_are_named(kind: type[Any], name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=name):
         from_json(kind, to_json(kind()) | {name: value})

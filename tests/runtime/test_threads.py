@@ -45,9 +45,15 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Tracker:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("use", [
-    lambda t: t.update(FRAME), lambda t: t.init(FRAME, BOX), lambda t: t.move_to(BOX),
-], ids=["update", "init", "move_to"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t.update(FRAME),
+        lambda t: t.init(FRAME, BOX),
+        lambda t: t.move_to(BOX),
+    ],
+    ids=["update", "init", "move_to"],
+)
 def test_a_second_thread_is_refused(busy: Tracker, use: Callable[[Tracker], object]) -> None:
     with pytest.raises(ThreadError, match="one tracker per thread"):
         use(busy)

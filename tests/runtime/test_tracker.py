@@ -190,9 +190,15 @@ def test_every_stage_is_reported_once_and_in_order() -> None:
 # Before init.
 
 
-@pytest.mark.parametrize("use", [
-    lambda t: t.update(FRAME), lambda t: t.move_to(BOX), lambda t: t.box,
-], ids=["update", "move_to", "box"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t.update(FRAME),
+        lambda t: t.move_to(BOX),
+        lambda t: t.box,
+    ],
+    ids=["update", "move_to", "box"],
+)
 def test_nothing_works_before_init(use: Callable[[Tracker], object]) -> None:
     with pytest.raises(NotInitializedError, match="init"):
         use(bright_tracker())
@@ -356,8 +362,16 @@ def test_bad_boxes_are_refused_by_move_to(box: Any, message: str) -> None:
     assert tracker.box == BOX
 
 
-BORDER_BOXES = [(-20, 40, 30, 20), (0, 0, 160, 120), (159, 119, 20, 20), (-29, -19, 30, 20), (-100, -100, 400, 400),
-                (50, 50, 1, 1), (0, 0, 1, 120), (159, 0, 1, 1)]
+BORDER_BOXES = [
+    (-20, 40, 30, 20),
+    (0, 0, 160, 120),
+    (159, 119, 20, 20),
+    (-29, -19, 30, 20),
+    (-100, -100, 400, 400),
+    (50, 50, 1, 1),
+    (0, 0, 1, 120),
+    (159, 0, 1, 1),
+]
 
 
 @pytest.mark.parametrize("box", BORDER_BOXES)
@@ -367,8 +381,11 @@ def test_boxes_on_the_border_are_tracked(box: Box) -> None:
     assert np.isfinite(tracker.update(FRAME).box).all()
 
 
-@pytest.mark.parametrize("box", [list(BOX), np.array(BOX), np.array(BOX, np.float32), tuple(int(v) for v in BOX)],
-                         ids=["list", "float64", "float32", "int"])
+@pytest.mark.parametrize(
+    "box",
+    [list(BOX), np.array(BOX), np.array(BOX, np.float32), tuple(int(v) for v in BOX)],
+    ids=["list", "float64", "float32", "int"],
+)
 def test_any_four_numbers_are_a_box(box: Any) -> None:
     tracker = bright_tracker()
     tracker.init(FRAME, box)
