@@ -44,7 +44,7 @@ def pick_anchors(labels: Tensor, foreground: Tensor, config: LossConfig, generat
         labels: ``[B, N]`` of :class:`Assignment`.
         foreground: ``[B, N]`` the anchors' present scores.
     """
-    noise = torch.rand(labels.shape, generator=generator).to(labels.device)
+    noise = torch.rand(labels.shape, generator=generator, device=generator.device)
     picked = torch.zeros_like(foreground)
     order = torch.where(labels == 1, noise, noise - 2).argsort(dim=1, descending=True)
     rank = order.argsort(dim=1)

@@ -7,12 +7,15 @@ half of the relation convolution is computed once per target; boxes are sampled 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
-from spm_export.model import CoarseKernels, CoarseOutput, SPMTracker, anchor_grid, center_crop, correlate
 from torch import Tensor
 from torch.nn import functional as F
+
+from spm_export.model import CoarseKernels, CoarseOutput, SPMTracker, anchor_grid, center_crop, correlate
+from spm_rt.settings import ModelSpec
 
 
 class Maps(NamedTuple):
@@ -46,8 +49,12 @@ def search_anchors(model: SPMTracker, side: int) -> Tensor:
     """Anchors ``[N, 4]`` of a search crop of ``side`` pixels, in pixels of the full crop."""
     spec = model.spec
     first = spec.template_size / 2 + spec.stride * offset_of(side, spec.crop_size)
-    grid = torch.from_numpy(anchor_grid(spec, response_of(side), first)).float()
-    return grid.to(model.anchors.device)
+    return _anchors(spec, response_of(side), first, model.anchors.device)
+
+
+@functools.lru_cache(maxsize=8)
+def _anchors(spec: ModelSpec, cells: int, first: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(anchor_grid(spec, cells, first)).float().to(device)
 
 
 def features(model: SPMTracker, crops: Tensor, embedding_cells: int, train_shallow: bool = False) -> Maps:
@@ -80,9 +87,21 @@ def coarse(model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, templat
     """
     stage = model.coarse
     classify, regress = stage.search_classify(embedding), stage.search_regress(embedding)
-    logits = correlate(classify[search_of], kernels.classify[template_of].to(classify.dtype))
-    deltas = correlate(regress[search_of], kernels.regress[template_of].to(regress.dtype))
+    # index_select, not indexing: the gradient of indexing is summed by several threads in no fixed order.
+    classify, regress = classify.index_select(0, search_of), regress.index_select(0, search_of)
+    compare = correlate if embedding.device.type == "cpu" else correlate_by_product
+    logits = compare(classify, kernels.classify.index_select(0, template_of).to(classify.dtype))
+    deltas = compare(regress, kernels.regress.index_select(0, template_of).to(regress.dtype))
     return CoarseOutput((logits + stage.classify_bias[:, None, None]).float(), stage.refine(deltas).float())
+
+
+def correlate_by_product(search: Tensor, kernels: Tensor) -> Tensor:
+    """:func:`spm_export.model.correlate` as one batched product of unfolded windows: hundreds of groups, as there are
+    in training, are slow as a grouped convolution on a GPU.
+    """
+    side = search.shape[-1] - kernels.shape[-1] + 1
+    windows = F.unfold(search, kernels.shape[-1])  # [B, C * k * k, side * side]
+    return torch.bmm(kernels.flatten(2), windows).reshape(len(kernels), kernels.shape[1], side, side)
 
 
 def update_statistics(model: SPMTracker, maps: Maps, momentum: float) -> None:
@@ -143,7 +162,7 @@ def fine(model: SPMTracker, targets: Tensor, proposals: Tensor, target_of: Tenso
     weight = stage.relate.weight
     known = F.conv2d(targets, weight[:, :half], stage.relate.bias, padding=1)
     x = F.conv2d(proposals, weight[:, half:], padding=1)
-    x = F.relu(x + known[target_of]).reshape(len(proposals), -1)
+    x = F.relu(x + known.index_select(0, target_of)).reshape(len(proposals), -1)
     x = F.relu(stage.linear2(F.relu(stage.linear1(x))))
     return stage.classify(x).float(), stage.regress(x).float()
 

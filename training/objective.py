@@ -6,8 +6,9 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
-from spm_export.model import SPMTracker, decode, flatten_deltas, foreground_score
 from torch import Tensor
+
+from spm_export.model import SPMTracker, decode, flatten_deltas, foreground_score
 
 from . import network
 from .boxes import assign, encode, overlap, spread_out
@@ -98,7 +99,7 @@ class Terms(NamedTuple):
 
 
 def losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> Terms:
-    """The loss of one batch. All chance comes from ``generator`` (of the CPU)."""
+    """The loss of one batch. All chance comes from ``generator``, which is of the model's device."""
     side = batch.search.shape[-1]
     spec = model.spec
     z = network.features(model, batch.template, spec.template_cells)
@@ -136,7 +137,8 @@ def losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: 
     values_x, values_z = network.normalized(model, x), network.normalized(model, z)
     targets = network.roi_features(model, values_z, batch.template_box[:, None], z.offset)[:, 0]
     order, back = _group_by_search(search_of, len(batch.box))
-    proposals = network.roi_features(model, values_x, shown[order], x.offset).flatten(0, 1)[back]
+    proposals = network.roi_features(model, values_x, shown[order], x.offset).flatten(0, 1)
+    proposals = proposals.index_select(0, back)
     fine_logits, fine_deltas = network.fine(model, targets, proposals, pairs.template[target_of])
     fine_class = class_loss(fine_logits, label, torch.ones_like(iou))
     is_match = label.float()
@@ -206,8 +208,8 @@ def _fine_boxes(batch: Batch, pairs: Pairs, boxes: Tensor, scores: Tensor, confi
 def jitter(boxes: Tensor, count: int, generator: torch.Generator, tight: bool = False) -> Tensor:
     """``[B, 4]`` -> ``[B, count, 4]``: boxes around each, from close to loose (IoU about 0.95 down to 0.3)."""
     shape = (len(boxes), count, 4)
-    noise = torch.randn(shape, generator=generator).to(boxes.device)
-    strength = torch.rand(shape[:2], generator=generator).to(boxes.device)
+    noise = torch.randn(shape, generator=generator, device=generator.device)
+    strength = torch.rand(shape[:2], generator=generator, device=generator.device)
     strength = (0.04 + 0.04 * strength if tight else 0.02 + 0.23 * strength)[..., None]
     size = (boxes[:, 2:] - boxes[:, :2])[:, None]
     center = (boxes[:, :2] + boxes[:, 2:])[:, None] / 2 + noise[..., :2] * strength * size

@@ -13,9 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+
 from spm_export.checkpoint import load_model
 from spm_export.model import SPMTracker
-
 from spm_rt.errors import BackendError, CheckpointError, SettingsError
 from spm_rt.progress import Progress
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spm_export.checkpoint import write_atomically
 
+from spm_export.checkpoint import write_atomically
 from spm_rt.errors import CheckpointError
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spm_export.checkpoint import save_checkpoint
-from spm_export.model import SPMTracker
 from torch import nn
 
+from spm_export.checkpoint import save_checkpoint
+from spm_export.model import SPMTracker
 from spm_rt.errors import CheckpointError
 
 from .config import TrainConfig
@@ -23,7 +23,7 @@ from .loading import batches
 from .objective import Batch, losses
 from .sampling import PairSampler
 from .state import load_state, save_state
-from .validation import Validation, validate
+from .validation import Validation, validate, validation_batches
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -49,6 +49,7 @@ class Trainer:
             layer.requires_grad_(config.train_shallow)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = self._make_optimizer()
+        self._held_out_batches: list[Batch] = []
         self.step = 0
         self.best = -1.0
         self.history: list[dict[str, float]] = []
@@ -111,19 +112,21 @@ class Trainer:
         rate = self.rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.step)
         self.model.eval()  # there is no dropout, and the batch norms run on running values (network.py)
         with autocast(self.device, config.bf16):
             terms = losses(self.model, batch, config.objective, generator)
-        if not torch.isfinite(terms.total):
-            raise CheckpointError(f"step {self.step}: the loss is not finite; resume with a lower --rate")
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {name: float(value.detach()) for name, value in zip(terms._fields, terms, strict=True)} | {"rate": rate}
+        # One transfer a step, and only after everything has been queued: a GPU is not kept waiting.
+        values = torch.stack([value.detach() for value in terms]).tolist()
+        if not math.isfinite(values[0]):
+            raise CheckpointError(f"step {self.step}: the loss is not finite; resume with a lower --rate")
+        return dict(zip(terms._fields, values, strict=True)) | {"rate": rate}
 
     def _update_average(self) -> None:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
@@ -137,8 +140,9 @@ class Trainer:
         if self.held_out is None:
             return
         with autocast(self.device, self.config.bf16):
-            result: Validation = validate(self.average, self.held_out, self.config, self.device,
-                                          self.folder / "pictures" / f"{self.step:06d}.jpg")
+            self._held_out_batches = self._held_out_batches or validation_batches(self.held_out, self.config)
+            picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
+            result: Validation = validate(self.average, self._held_out_batches, self.device, picture)
         self.history.append({"step": self.step, "top_overlap": result.top_overlap, "fine_auc": result.fine_auc,
                              "fine_overlap": result.fine_overlap})
         if result.score > self.best:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from spm_export.model import SPMTracker, decode, flatten_deltas, foreground_score
 from torch import Tensor
+
+from spm_export.model import SPMTracker, decode, flatten_deltas, foreground_score
 
 from . import network
 from .boxes import overlap, spread_out
@@ -35,21 +37,25 @@ class Validation(NamedTuple):
     """what ``best.safetensors`` is chosen by: fine_overlap"""
 
 
-def validate(model: SPMTracker, sampler: PairSampler, config: TrainConfig, device: torch.device,
-             picture: Path | None) -> Validation:
-    """Judge ``model`` on ``config.validation_samples`` held-out samples (the same ones every time)."""
-    tops, fines, scores, labels = [], [], [], []
+def validation_batches(sampler: PairSampler, config: TrainConfig) -> list[Batch]:
+    """``config.validation_samples`` held-out samples, the same ones in every run."""
     size = min(16, config.validation_samples)
-    for start in range(0, config.validation_samples, size):
-        batch = Batch(*(v.to(device) for v in collate([sampler.sample(start + i) for i in range(size)])))
-        generator = torch.Generator().manual_seed(start)
-        with torch.no_grad():
-            result = predict(model, batch, generator)
+    return [collate([sampler.sample(start + i) for i in range(size)])
+            for start in range(0, config.validation_samples, size)]
+
+
+@torch.no_grad()
+def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path | None) -> Validation:
+    """Judge ``model`` on held-out batches; the first one is drawn if there is a ``picture`` to write."""
+    tops, fines, scores, labels = [], [], [], []
+    for number, cpu_batch in enumerate(held_out):
+        batch = Batch(*(value.to(device) for value in cpu_batch))
+        result = predict(model, batch, torch.Generator(device).manual_seed(number))
         tops.append(overlap(result.coarse_box, batch.box))
         fines.append(overlap(result.box, batch.box))
         scores.append(result.fine_scores.flatten())
         labels.append(result.fine_labels.flatten())
-        if start == 0 and picture is not None:
+        if number == 0 and picture is not None:
             draw(batch, result, picture)
     fine = float(torch.cat(fines).mean())
     return Validation(float(torch.cat(tops).mean()), fine, roc_area(torch.cat(scores), torch.cat(labels)), fine)

@@ -63,8 +63,9 @@ def video(tmp_path: Path) -> Path:
             spans.append([len(data), len(code)])
             boxes.append(None if (clip, frame) == (0, 1) else box)
             data += code
-        clips.append({"name": f"clip{clip}", "data_set": "made up", "source": "made/up", "commit": "0", "licence": "none",
-                      "step": 1, "size": SIZE, "frames": spans, "tracks": [{"category": f"shape {clip}", "boxes": boxes}]})
+        tracks = [{"category": f"shape {clip}", "boxes": boxes}]
+        clips.append({"name": f"clip{clip}", "data_set": "made up", "source": "made/up", "commit": "0",
+                      "licence": "none", "step": 1, "size": SIZE, "frames": spans, "tracks": tracks})
     (folder / "frames.bin").write_bytes(data)
     (folder / "tracks.json").write_text(json.dumps({"clips": clips}))
     return folder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from spm_export.model import decode
 
+from spm_export.model import decode
 from spm_train.boxes import assign, encode, generalized_overlap, overlap, spread_out
 
 

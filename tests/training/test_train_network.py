@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from spm_export.model import SPMTracker, center_crop
 
+from spm_export.model import SPMTracker, center_crop, correlate
 from spm_train import network
 
 
@@ -79,3 +79,10 @@ def test_frozen_layers_get_no_gradient_and_the_others_do(crops: torch.Tensor) ->
     assert not grads["conv2.weight"]
     assert grads["conv3.weight"]
     assert grads["conv5.weight"]
+
+
+def test_correlation_as_a_product_equals_the_models() -> None:
+    generator = torch.Generator().manual_seed(2)
+    search = torch.randn(3, 8, 14, 14, generator=generator)
+    kernels = torch.randn(3, 10, 8, 4, 4, generator=generator)
+    torch.testing.assert_close(network.correlate_by_product(search, kernels), correlate(search, kernels))
