@@ -28,7 +28,8 @@ DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, 
 targets looked for in another clip. A frame counts as lost where its box overlaps the true one by less than 0.2. CLIPS
 is a folder of clips (OTB, GOT-10k or VOT layout), or a packed set (tracks.json and frames.bin). Thresholds are
 settings: take clips that you do not score on."""
-EPILOG = """The recommended threshold is the one of `score` with the best balanced accuracy: it goes into a bundle's
+EPILOG = """The recommended threshold is the lowest one of `score` whose balanced accuracy is within 0.01 of the best:
+the optimum is flat, and targets score lower on clips that the weights were not trained on. It goes into a bundle's
 settings as found_threshold.
 
 examples:
@@ -37,6 +38,8 @@ examples:
 """
 
 LOST_UNDER = 0.2
+CLOSE_TO_BEST = 0.01
+"""Of balanced accuracy: thresholds this close to the best one are as good."""
 MEASURES: dict[str, Callable[[Any], Any]] = {
     "score": lambda p: p.score,
     "coarse_score": lambda p: p.coarse,
@@ -102,10 +105,17 @@ def analyse(placements: Sequence[Placement], threshold: float) -> dict[str, Any]
     kept, caught = rates_at(scores, found, threshold)
     return {"frames": len(placements), "found": int(found.sum()), "lost": int((~found).sum()),
             "lost_by_source": {s: sum(p.source == s and p.iou < LOST_UNDER for p in placements) for s in SOURCES},
-            "measures": measures, "recommended_found_threshold": round(measures["score"]["threshold"], 2),
+            "measures": measures, "recommended_found_threshold": recommend(scores, found),
             "current": {"found_threshold": threshold, "found_kept": kept, "lost_caught": caught},
             "at": {f"{t:.2f}": dict(zip(("found_kept", "lost_caught"), rates_at(scores, found, float(t)), strict=True))
                    for t in np.arange(0.1, 0.91, 0.05)}}
+
+
+def recommend(scores: NDArray[np.float64], found: NDArray[np.bool_]) -> float:
+    """The lowest threshold, in steps of 0.01, whose balanced accuracy is within ``CLOSE_TO_BEST`` of the best."""
+    steps = np.round(np.arange(0, 1.001, 0.01), 2)
+    balanced = np.array([sum(rates_at(scores, found, float(t))) / 2 for t in steps])
+    return float(steps[np.argmax(balanced >= balanced.max() - CLOSE_TO_BEST)])
 
 
 def _by_source(values: NDArray[np.float64], found: NDArray[np.bool_],
@@ -141,15 +151,16 @@ def plot(out: Path, placements: Sequence[Placement], report: dict[str, Any]) -> 
     found = np.array([p.iou >= LOST_UNDER for p in placements], np.bool_)
     curves: dict[str, Roc] = {name: roc(np.array([measure(p) for p in placements], np.float64), found)
                               for name, measure in MEASURES.items()}
-    chosen = curves["score"]
+    chosen = report["recommended_found_threshold"]
+    kept, caught = rates_at(np.array([p.score for p in placements], np.float64), found, chosen)
     lines = {f"{name} ({c.area:.3f})": (c.rates[:, 0], c.rates[:, 1]) for name, c in curves.items()}
     plot_curves(out / "lost_roc.png", lines,
                 title="Telling found from lost", x="lost frames taken for found", y="found frames kept",
-                marks={f"score at {chosen.threshold:.2f}": (1 - chosen.caught, chosen.kept)})
+                marks={f"score at {chosen:.2f}": (1 - caught, kept)})
     scores = np.array([p.score for p in placements])
     plot_histograms(out / "lost_scores.png", {"found": scores[found], "lost": scores[~found]},
                     title="Score of found and lost frames", x="score", bins=np.linspace(0, 1, 41).tolist(),
-                    line=report["recommended_found_threshold"])
+                    line=chosen)
 
 
 def write_rows(path: Path, placements: Sequence[Placement]) -> None:

@@ -251,8 +251,9 @@ def _reference_subject(name: str, options: argparse.Namespace) -> tuple[Any, Any
     bundle = Bundle.open(name)
     backend = load_backend(bundle, options.backend, device=options.device, threads=options.threads)
     # The form that stays closest to the reference, and the one for CPUs.
-    probes = tuple(GraphProbe(bundle, variant, options.threads) for variant in ("expanded", "fast_expanded"))
-    return Subject(name, bundle.spec, backend, probes), bundle
+    close = GraphProbe(bundle, "expanded", options.threads)
+    fast = GraphProbe(bundle, "fast_expanded", options.threads, beside=close)
+    return Subject(name, bundle.spec, backend, (close, fast)), bundle
 
 
 def reference_table(checks: Any) -> str:

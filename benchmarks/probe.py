@@ -91,17 +91,22 @@ class GraphProbe:
         bundle: the bundle.
         variant: which form of its graphs (:meth:`spm_rt.bundle.Bundle.graph`).
         threads: per inference call.
+        beside: another probe of this bundle; files that both use are not loaded again.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, variant: str = "portable", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, variant: str = "portable", threads: int | None = None,
+                 beside: GraphProbe | None = None) -> None:
         self.spec = bundle.spec
+        self.opened: dict[Path, tuple[Any, dict[str, str]]] = dict(beside.opened) if beside else {}
         self.sessions: dict[str, Any] = {}
         self.names: dict[str, dict[str, str]] = {}
         for stage in STAGES:
             path = bundle.graph(stage, variant=variant)
-            self.sessions[stage], self.names[stage] = _open_wide(path, stage, threads)
+            if path not in self.opened:
+                self.opened[path] = _open_wide(path, stage, threads)
+            self.sessions[stage], self.names[stage] = self.opened[path]
         self.description = f"{bundle.path}, {variant} graphs, ONNX Runtime, intermediate values as outputs"
 
     def context(self) -> GraphProbeContext:

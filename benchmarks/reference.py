@@ -26,9 +26,6 @@ Array = NDArray[Any]
 Data = dict[str, Array]
 
 SCORE, LOGIT, PIXEL, TRACK, CROP = 1e-4, 1e-3, 0.02, 0.1, 2e-3
-FAST_CROP = 8e-3
-"""Allowed for the tracker's fast crop: one float32 step of a sampling position between 256 and 512, across an edge of
-the full range (the exact form of the same crop is held to ``CROP``)."""
 SLOTS = {"prop_image": PIXEL, "prop_crop": PIXEL, "prop_score": SCORE, "fm_logits": LOGIT, "fm_deltas": LOGIT,
          "fm_scores": SCORE, "fm_boxes": PIXEL, "win_scores": SCORE, "pred_scores": SCORE, "final_scores": SCORE,
          "fused_image": PIXEL, "fused_crop": PIXEL}
@@ -119,8 +116,8 @@ def _compare_start(checks: Checks, row: Row, data: Data) -> None:
     if "init_roi" in data:
         checks.close("init_roi", row["init_roi"], data["init_roi"], 1e-4)
     if "init_crop_samples" in data:
-        for name, allowed in (("init_crop", CROP), ("init_crop_fast", FAST_CROP)):
-            checks.close(name, row[name].reshape(-1)[data["crop_idx"]], data["init_crop_samples"], allowed)
+        for name in ("init_crop", "init_crop_fast"):
+            checks.close(name, row[name].reshape(-1)[data["crop_idx"]], data["init_crop_samples"], CROP)
     for layer in ("conv2", "conv4", "conv5"):
         _compare_features(checks, f"init_{layer}", row.get(layer), data, layer, data.get(f"init_{layer}_samples"))
     for name in ("kcls", "kbox"):
@@ -186,11 +183,11 @@ def _compare_crop_and_head(checks: Checks, row: Row, data: Data, k: int) -> None
         checks.close("x_box", row["x_box"], data["x_box"][k], 1e-9, relative_to=np.abs(data["x_box"][k]).max())
     if "scale" in data:
         checks.close("scale", row["scale"], data["scale"][k], 1e-9, relative_to=abs(float(data["scale"][k])))
-    for form, allowed in (("crop", CROP), ("crop_fast", FAST_CROP)):
+    for form in ("crop", "crop_fast"):
         if "crop_samples" in data:
-            checks.close(form, row[form].reshape(-1)[data["crop_idx"]], data["crop_samples"][k], allowed)
+            checks.close(form, row[form].reshape(-1)[data["crop_idx"]], data["crop_samples"][k], CROP)
         for at in np.flatnonzero(data.get("crop_full_rows", np.zeros(0)) == k):
-            checks.close(form.replace("crop", "crop_full"), row[form], data["crop_full"][at], allowed)
+            checks.close(form.replace("crop", "crop_full"), row[form], data["crop_full"][at], CROP)
     if "crop_mean" in data:
         checks.close("crop_mean", row["crop_fast"].mean(axis=(1, 2), dtype=np.float64), data["crop_mean"][k], CROP)
     for layer in ("conv2", "conv4", "conv5"):

@@ -86,8 +86,8 @@ def test_known_trackers(tmp_path: Path, known: str, capsys: pytest.CaptureFixtur
 
 def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_otb(tmp_path / "a", 4)
-    report = _run(capsys, "accuracy", str(tmp_path), "--bundle", str(default_bundle), "--modes", "--backend",
-                  "onnxruntime", "torch")
+    report = _run(capsys, "accuracy", str(tmp_path), "--bundle", str(default_bundle), "--modes", "--threads", "1",
+                  "--backend", "onnxruntime", "torch")
     names = list(report["trackers"])
     assert names == [f"{b} {m}" for b in ("onnxruntime", "torch") for m in ("series-parallel", "series", "coarse")]
     for mode in ("series-parallel", "series", "coarse"):
@@ -134,7 +134,9 @@ def test_lost_figures_by_hand() -> None:
     assert score["auc_roc"] == pytest.approx(15 / 16)
     assert score["auc_roc_by_source"] == {"free run": 0.75, "wrong place": 1.0, "other clip": 1.0}
     # Over 0.65: three of four kept, all caught. Over 0.4: all kept, three of four caught. The stricter one comes first.
-    assert report["recommended_found_threshold"] == 0.65
+    assert score["threshold"] == pytest.approx(0.65)
+    # Both are as good: the lowest step over 0.3 is taken.
+    assert report["recommended_found_threshold"] == 0.31
     assert report["current"] == {"found_threshold": 0.25, "found_kept": 1.0, "lost_caught": 0.5}
 
 
@@ -146,7 +148,7 @@ def test_lost_needs_both_kinds() -> None:
 def test_lost_on_clips(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     report = _run(capsys, "lost", str(write_packed(tmp_path / "packed")), "--bundle", str(default_bundle),
-                  "--forced", "2", "--out", str(out))
+                  "--forced", "2", "--threads", "1", "--out", str(out))
     # Two tracks of 6 and 5 frames, the second with a gap, and two frames of the other clip for each.
     assert report["frames"] >= 5 + 3 + 4
     assert report["lost_by_source"]["other clip"] == 4
@@ -161,7 +163,7 @@ def test_ablation(tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tu
     write_otb(tmp_path / "clips" / "a", 3)
     out = tmp_path / "out"
     report = _run(capsys, "ablate", str(tmp_path / "clips"), "--bundle", str(default_bundle), "--proposals", "1,3",
-                  "--plain-checkpoint", *map(str, synthetic_checkpoint), "--out", str(out))
+                  "--threads", "1", "--plain-checkpoint", *map(str, synthetic_checkpoint), "--out", str(out))
     assert list(report["modes"]) == ["series-parallel", "series", "coarse"] == list(report["plain_training"])
     assert list(report["proposals"]) == ["1", "3"]
     recall = report["recall"]["recall"]

@@ -86,7 +86,7 @@ def test_ratio_and_stages() -> None:
 
 def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--against", "torch", "--frames", "3",
-                 "--pause", "0", "--json", "--quiet"]) == 0
+                 "--pause", "0", "--threads", "1", "--json", "--quiet"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert list(report["backends"]) == ["torch", "onnxruntime"]
     assert report["reference"] == "torch"
@@ -104,7 +104,8 @@ def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--frames", "2", "--quiet"]) == 0
+    assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--frames", "2", "--quiet",
+                 "--threads", "1"]) == 0
     printed = capsys.readouterr().out
     for word in ("fps", "p99 ms", "relation", "first frame ms", "only 2 frames were counted", "cores usable"):
         assert word in printed
@@ -117,4 +118,4 @@ def test_the_reference_must_have_the_bundles_weights(synthetic_bundle: Path, syn
     assert "synthetic weights, which is not the shipped weights" in message
     assert "--checkpoint" in message
     assert main(["latency", str(synthetic_bundle), "--against", "torch", "--frames", "1", "--pause", "0", "--quiet",
-                 "--checkpoint", *map(str, synthetic_checkpoint)]) == 0
+                 "--threads", "1", "--checkpoint", *map(str, synthetic_checkpoint)]) == 0
