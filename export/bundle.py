@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import CheckerPass, InlinePass, NameFixPass, ShapeInferencePass
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 import spm_rt
@@ -106,8 +107,9 @@ def export_bundle(
     """
     target = Path(out)
     _check_place(target)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
+    staging: Path | None = None
     try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
         graphs = _write_graphs(model, staging, options, step)
         _write_manifest(model, staging, options, graphs)
         verification = _verify(model, staging, options, clip, box, clip_name, step)
@@ -121,10 +123,12 @@ def export_bundle(
         Bundle.open(staging)
         staging.chmod(0o755)
         _put_in_place(staging, target)
-    except OSError as error:
-        raise ExportError(f"{target}: cannot be written ({error.strerror or error}); nothing was changed") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(f"{target}: cannot be written ({reason}); nothing was changed") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
     return verification
 
 

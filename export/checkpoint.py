@@ -112,14 +112,24 @@ def save_checkpoint(
 
     Returns:
         The files written.
+
+    Raises:
+        CheckpointError: a name of another kind, values beyond float16, or a disk that cannot be written to.
     """
-    target = Path(path)
+    try:
+        return _save(model, Path(path), half, metadata or {})
+    except (OSError, RuntimeError) as error:  # PyTorch's own writer raises the latter where a disk is full
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be written ({reason})") from error
+
+
+def _save(model: SPMTracker, target: Path, half: bool, metadata: Mapping[str, str]) -> list[Path]:
     weights = {name: value.detach().cpu().contiguous() for name, value in expected_weights(model).items()}
     if target.suffix == ".safetensors":
         data = {name: value.half() if half else value.float() for name, value in weights.items()}
         if half and (large := [name for name, value in data.items() if not value.isfinite().all()]):
             raise CheckpointError(f"too large for float16: {', '.join(large)}")
-        payload = safetensors_save(data, metadata={**(metadata or {}), "format": FORMAT})
+        payload = safetensors_save(data, metadata={**metadata, "format": FORMAT})
         write_atomically(target, lambda stream: stream.write(payload))
         return [target]
     if target.suffix:

@@ -31,6 +31,7 @@ from spm_export.model import SPMTracker
 from spm_rt import CheckpointError
 
 from ..synthetic import coarse_state, fine_state
+from .disk import full_disk
 
 State = dict[str, Any]
 Pair = tuple[Path, Path]
@@ -386,3 +387,16 @@ def test_folders_are_made_as_needed(tmp_path: Path, empty_model: SPMTracker) -> 
 def test_weights_are_written_without_gradients_or_sharing(tmp_path: Path, empty_model: SPMTracker) -> None:
     for path in save_checkpoint(empty_model, tmp_path / "pair"):
         assert not any(isinstance(v, Tensor) and v.requires_grad for v in torch.load(path, weights_only=True).values())
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "official"])
+def test_a_full_disk_is_an_error_with_a_name_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    with full_disk(1_000_000), pytest.raises(CheckpointError, match=f"{name}: cannot be written"):
+        save_checkpoint(EMPTY, tmp_path / name)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_place_that_is_taken_is_an_error_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "official").write_text("a file")
+    with pytest.raises(CheckpointError, match="official: cannot be written"):
+        save_checkpoint(EMPTY, tmp_path / "official")

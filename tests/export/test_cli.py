@@ -1,0 +1,175 @@
+"""``spm-export``: usage, exit status, JSON, and both directions of conversion."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_export.bundle as exporter
+from spm_export.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
+from spm_export.cli import main, parse_box
+from spm_export.model import SPMTracker
+from spm_export.verify import check_tensors, sample_inputs
+from spm_rt import Bundle
+from spm_rt.tracker import Box
+
+Frames = list[NDArray[np.uint8]]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that make an export quick: a few pictures to verify on, and one input."""
+    monkeypatch.setattr(exporter, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
+    monkeypatch.setattr(exporter, "check_tensors", functools.partial(check_tensors, variants=("portable",)))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, frame in enumerate(clip[:3]):
+        cv2.imwrite(str(folder / f"{i}.png"), frame)
+    return ["--clip", str(folder), "--box", ",".join(str(v) for v in clip_box)]
+
+
+def usage_error(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_help_explains_itself(capsys: Capture) -> None:
+    assert usage_error("--help") == 0
+    printed = capsys.readouterr().out
+    for part in ("cm_stage.pt", "--opset", "--targets", "--json", "--save-checkpoint", "examples:", "Exit status"):
+        assert part in printed
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom spm_export.cli import make_parser\nmake_parser().format_help()\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["cm_stage.pt", "fm_stage.pt"],
+        ["--out"],
+        ["--out", "b", "--mode", "parallel"],
+        ["--out", "b", "--targets", "0"],
+        ["--out", "b", "--targets", "1,two"],
+        ["--out", "b", "--targets", "65"],
+        ["--out", "b", "--box", "1,2,3"],
+        ["--out", "b", "--box", "a,b,c,d"],
+        ["--out", "b", "--opset", "new"],
+        ["--out", "b", "--nonsense"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None:
+    assert usage_error(*arguments) == 2
+    assert "usage: spm-export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.safetensors"], "nothing.safetensors: no such file"),
+        (["--opset", "16"], "--opset 16: 17 to 23"),
+        (["--opset", "24"], "--opset 24: 17 to 23"),
+        (["--clip", "video.mp4"], "--clip and --box go together"),
+        (["--box", "1,2,3,4"], "--clip and --box go together"),
+        (["--clip", "video.mp4", "--box", "1,2,3,4"], "video.mp4: no such file"),
+        (["--config", "nothing.yaml"], "nothing.yaml"),
+        (["a.pt", "b.pt", "c.pt"], "a.pt: no such file"),
+    ],
+)
+def test_what_is_refused_exits_with_1_and_one_message(
+    arguments: list[str], message: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--out", "bundle"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("spm-export: ")
+    assert message in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_says_what_it_found(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    assert main(["--out", str(tmp_path / "bundle"), *pictures, "--mode", "series"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("worst error", "allowed", "relation", "pictures, 3 frames", f"wrote {tmp_path / 'bundle'}"):
+        assert part in printed
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.settings.mode == "series"
+    assert bundle.manifest["checkpoint"]["source"] == "the weights shipped with spm_rt"
+
+
+def test_json_is_all_of_standard_output(
+    pictures: list[str], tmp_path: Path, synthetic_checkpoint: tuple[Path, Path], capsys: Capture
+) -> None:
+    out = tmp_path / "bundle"
+    files = [str(path) for path in synthetic_checkpoint]
+    assert main([*files, "--out", str(out), "--json", "--opset", "20", *pictures]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bundle"] == str(out)
+    assert found["passed"] is True
+    assert found["track"]["frames"] == 3
+    assert {check["stage"] for check in found["tensors"]} == {"template", "search", "relation"}
+    manifest = Bundle.open(out).manifest
+    assert manifest["opset"] == 20
+    assert manifest["checkpoint"]["source"] == "cm_stage.pt + fm_stage.pt"
+
+
+def test_a_failed_verification_exits_with_1(
+    pictures: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = exporter.graph_weights
+    monkeypatch.setattr(
+        exporter, "graph_weights", lambda model: weights(model) | {"linear2.bias": np.full(256, 9, np.float32)}
+    )
+    assert main(["--out", str(tmp_path / "bundle"), *pictures, "--quiet"]) == 1
+    assert "do not compute what the reference computes" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def digest(model: SPMTracker) -> str:
+    return checkpoint_digest(expected_weights(model))
+
+
+def test_conversion_to_the_official_layout_and_back(tmp_path: Path, default_model: SPMTracker, capsys: Capture) -> None:
+    official, single = tmp_path / "official", tmp_path / "mine.safetensors"
+    assert main([str(DEFAULT_WEIGHTS), "--save-checkpoint", str(official)]) == 0
+    assert f"wrote {official / 'cm_stage.pt'}, {official / 'fm_stage.pt'}" in capsys.readouterr().out
+    files = [str(official / name) for name in ("cm_stage.pt", "fm_stage.pt")]
+    assert main([*files, "--save-checkpoint", str(single), "--half", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"checkpoint": [str(single)]}
+    assert digest(load_model([single])) == digest(load_model(files)) == digest(default_model)
+    assert single.stat().st_size < 0.6 * sum(Path(file).stat().st_size for file in files)
+
+
+def test_quiet_prints_nothing(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["--save-checkpoint", str(tmp_path / "w.safetensors"), "--half", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_configuration_reaches_the_bundle(pictures: list[str], tmp_path: Path) -> None:
+    (tmp_path / "lasot.yaml").write_text("INFERENCE: {WINDOWS_INFLUENCE: 0.4, MAX_SCORE_THRESHOLD: 0.2}\n")
+    out = tmp_path / "bundle"
+    assert main(["--config", str(tmp_path / "lasot.yaml"), "--out", str(out), "--quiet", *pictures]) == 0
+    assert Bundle.open(out).settings.window_influence == 0.4
+
+
+def test_boxes_are_four_numbers() -> None:
+    assert parse_box("1,2.5,-3,4e1") == (1.0, 2.5, -3.0, 40.0)
