@@ -163,8 +163,8 @@ def verification_table(found: dict[str, object]) -> str:
     assert isinstance(track, dict)
     return (
         f"{table}\n\n{track['clip']}, {track['frames']} frames, exported tracker against reference, frame by frame: "
-        f"mean IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} px "
-        f"on average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}"
+        f"mean IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} "
+        f"px on average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}"
     )
 
 

@@ -3,7 +3,7 @@
 They compute what :mod:`spm_export.graphs` computes, to float32 rounding, and are held to the same tolerances:
 
 * conv1 without the rings of its kernel that are zero (the adapted ImageNet weights fill 7 x 7 of 11 x 11);
-* conv3, conv4 and the relation convolution by Winograd's algorithm (:mod:`spm_export.winograd`);
+* conv2, conv3, conv4 and the relation convolution by Winograd's algorithm (:mod:`spm_export.winograd`);
 * feature maps go from one graph to the other channels last, ``[T, 34 * 34, C]``, so that a RoI sample is four
   contiguous rows: one Gather and one small product instead of GridSample.
 """
@@ -30,7 +30,7 @@ from .graphs import (
     sample_grid,
 )
 from .weights import Arrays
-from .winograd import convolve, convolve_patches
+from .winograd import convolve, convolve_and_pool, convolve_patches
 
 SHALLOW, DEEP = 256, 384
 
@@ -53,8 +53,9 @@ def build_fast_search(spec: ModelSpec, weights: Weights, options: GraphOptions) 
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
     pad = np.shape(weights["conv1_trimmed.weight"])[2] // 2
     x = lrn(g, pool(g, convolution(g, x, "conv1_trimmed", pad, strides=[2, 2])), options)
-    x = lrn(g, pool(g, convolution(g, x, "conv2", 2, group=2)), options)
     size = spec.crop_size // spec.stride + 1
+    x = convolve_and_pool(g, x, "conv2", targets=t, size=2 * size, channels=96, outputs=SHALLOW, taps=5, groups=2)
+    x = lrn(g, x, options)
     shallow = g.op("Transpose", x, perm=[0, 2, 3, 1])
     x = convolve(g, shallow, "conv3", targets=t, size=size, channels=SHALLOW, outputs=DEEP)
     deep = convolve(g, x, "conv4", targets=t, size=size, channels=DEEP, outputs=DEEP, groups=2)
