@@ -91,10 +91,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
-    from .bundle import ExportOptions, export_bundle, export_steps
-    from .checkpoint import load_model, save_checkpoint
-    from .config import load_config
-    from .graphs import OPSETS
+    try:
+        from .bundle import ExportOptions, export_bundle, export_steps
+        from .checkpoint import load_model, save_checkpoint
+        from .config import load_config
+        from .graphs import OPSETS
+    except ModuleNotFoundError as error:
+        raise ExportError(f"{error.name} is not installed: pip install 'spm-rt[export]'") from error
 
     if options.opset not in OPSETS:
         raise ExportError(f"--opset {options.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
