@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,11 @@ def test_unknown_backends_are_named(default_bundle: Path, capsys: pytest.Capture
 def test_a_clip_needs_a_box(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(default_bundle), "--clip", str(tmp_path)]) == 1
     assert "needs --box" in capsys.readouterr().err
+
+
+def test_commands_start_without_heavy_libraries() -> None:
+    """PyTorch, ONNX and matplotlib take seconds to import: not before a command needs them."""
+    names = ", ".join(f"spm_bench.{name}" for name in ("cli", *COMMANDS))
+    code = f"import sys, {names}; print(sorted({{'torch', 'onnx', 'onnxruntime', 'matplotlib'}} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

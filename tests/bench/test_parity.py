@@ -59,8 +59,8 @@ def test_wrong_numbers_fail_and_only_they(synthetic_bundle: Path, tmp_path: Path
     code, report = _score(capsys, str(synthetic_bundle), "--reference", str(tmp_path / "noise.npz"))
     assert code == 1
     assert set(_failed(report, "noise.npz")) == {
-        "init_conv2", "kcls", "crop", "crop_fast", "logits", "cm_scores", "cm_boxes", "prop_index", "prop_image", "fm_deltas",
-        "fm_scores", "chosen", "final_scores", "box_out", "tracker box_out", "track", "tracker track"}
+        "init_conv2", "kcls", "crop", "crop_fast", "logits", "cm_scores", "cm_boxes", "prop_index", "prop_image",
+        "fm_deltas", "fm_scores", "chosen", "final_scores", "box_out", "tracker box_out", "track", "tracker track"}
 
 
 @pytest.mark.parametrize("array", ["updated", "scale"])
