@@ -18,7 +18,7 @@ import spm_export.bundle as exporter
 from spm_export.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
 from spm_export.cli import main, parse_box
 from spm_export.model import SPMTracker
-from spm_export.verify import check_tensors, sample_inputs
+from spm_export.verify import TensorCheck, check_tensors, sample_inputs
 from spm_rt import Bundle
 from spm_rt.tracker import Box
 
@@ -119,28 +119,30 @@ def test_an_export_says_what_it_found(pictures: list[str], tmp_path: Path, capsy
 def test_json_is_all_of_standard_output(
     pictures: list[str], tmp_path: Path, synthetic_checkpoint: tuple[Path, Path], capsys: Capture
 ) -> None:
-    out = tmp_path / "bundle"
+    out, config = tmp_path / "bundle", tmp_path / "lasot.yaml"
+    config.write_text("INFERENCE: {WINDOWS_INFLUENCE: 0.4, MAX_SCORE_THRESHOLD: 0.2}\n")
     files = [str(path) for path in synthetic_checkpoint]
-    assert main([*files, "--out", str(out), "--json", "--opset", "20", *pictures]) == 0
+    assert main([*files, "--out", str(out), "--json", "--opset", "20", "--config", str(config), *pictures]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bundle"] == str(out)
     assert found["passed"] is True
     assert found["track"]["frames"] == 3
     assert {check["stage"] for check in found["tensors"]} == {"template", "search", "relation"}
-    manifest = Bundle.open(out).manifest
-    assert manifest["opset"] == 20
-    assert manifest["checkpoint"]["source"] == "cm_stage.pt + fm_stage.pt"
+    bundle = Bundle.open(out)
+    assert bundle.manifest["opset"] == 20
+    assert bundle.manifest["checkpoint"]["source"] == "cm_stage.pt + fm_stage.pt"
+    assert bundle.settings.window_influence == 0.4
 
 
 def test_a_failed_verification_exits_with_1(
     pictures: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = exporter.graph_weights
-    monkeypatch.setattr(
-        exporter, "graph_weights", lambda model: weights(model) | {"linear2.bias": np.full(256, 9, np.float32)}
-    )
+    bad = TensorCheck("flat", "search", "scores", "absolute", 0.5, 0.1, 1e-4)
+    monkeypatch.setattr(exporter, "check_tensors", lambda *_, **__: [bad])
     assert main(["--out", str(tmp_path / "bundle"), *pictures, "--quiet"]) == 1
-    assert "do not compute what the reference computes" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "do not compute what the reference computes" in message
+    assert "flat search.scores: worst absolute error 0.5, allowed 0.0001" in message
     assert not (tmp_path / "bundle").exists()
 
 
@@ -162,13 +164,6 @@ def test_conversion_to_the_official_layout_and_back(tmp_path: Path, default_mode
 def test_quiet_prints_nothing(tmp_path: Path, capsys: Capture) -> None:
     assert main(["--save-checkpoint", str(tmp_path / "w.safetensors"), "--half", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
-
-
-def test_a_configuration_reaches_the_bundle(pictures: list[str], tmp_path: Path) -> None:
-    (tmp_path / "lasot.yaml").write_text("INFERENCE: {WINDOWS_INFLUENCE: 0.4, MAX_SCORE_THRESHOLD: 0.2}\n")
-    out = tmp_path / "bundle"
-    assert main(["--config", str(tmp_path / "lasot.yaml"), "--out", str(out), "--quiet", *pictures]) == 0
-    assert Bundle.open(out).settings.window_influence == 0.4
 
 
 def test_boxes_are_four_numbers() -> None:

@@ -11,7 +11,7 @@ import pytest
 from spm_export.model import SPMTracker
 from spm_export.reference import reference_tracker
 from spm_rt import Bundle, Tracker
-from spm_rt.backends import load_backend
+from spm_rt.backends import MODULES, load_backend
 from spm_rt.bundle import VARIANTS
 from spm_rt.geometry import xywh_to_xyxy, xyxy_to_xywh
 
@@ -19,7 +19,7 @@ from ..networks import GraphNetwork, RuntimeNetwork, TorchNetwork
 from ..recorded import SETS, TOLERANCES, Network, Recorded, failures, measure_rows, read_set, run_freely
 
 NETWORKS = ("torch", *VARIANTS)
-RUNTIME = ("torch", "runtime")
+RUNTIME = ("torch", "onnxruntime", "openvino")
 EVERYWHERE = {name for name in TOLERANCES if not name.startswith("track")}
 HIDDEN = {"init_conv5_samples", "kbox_samples", "template_feat", "roi_feat_first"}
 """What some graphs do not compute in this form, or only inside a node."""
@@ -30,8 +30,9 @@ def network(request: pytest.FixtureRequest, synthetic_model: SPMTracker, synthet
     if request.param == "torch":
         return TorchNetwork(synthetic_model)
     bundle = Bundle.open(synthetic_bundle)
-    if request.param == "runtime":
-        return RuntimeNetwork(load_backend(bundle, "onnxruntime"))
+    if request.param in MODULES:
+        pytest.importorskip(request.param)
+        return RuntimeNetwork(load_backend(bundle, request.param))
     return GraphNetwork(bundle, request.param)
 
 

@@ -303,6 +303,17 @@ def test_bad_frames_are_refused_by_update_and_change_nothing(frame: Any, message
     assert tracker.update(moving()[3]) == expected.update(moving()[3])
 
 
+@pytest.mark.parametrize(
+    ("frame", "box"), [(FRAME / 255, BOX), (np.full((120, 160, 3), np.nan), BOX), (FRAME, (0, 0, 0, 0)), (None, BOX)]
+)
+def test_a_refused_init_leaves_the_running_track_alone(frame: Any, box: Box) -> None:
+    tracker, expected = started(), started()
+    with pytest.raises(SpmError):
+        tracker.init(frame, box)
+    assert track(tracker, list(moving())) == track(expected, list(moving()))
+    assert len(tracker._context.templates) == 1
+
+
 def test_float_frames_within_one_are_refused() -> None:
     with pytest.raises(FrameError, match=r"within 0\.\.1; 0\.\.255 is needed"):
         bright_tracker().init((FRAME / 255).astype(np.float32), BOX)
