@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 from spm_export.fast import fast_weights, roi_features, trim_kernel
 from spm_export.model import SPMTracker
 from spm_export.weights import graph_weights
-from spm_export.winograd import convolve, convolve_patches, tiled_input, tiled_output, winograd
+from spm_export.winograd import convolve, convolve_and_pool, convolve_patches, tiled_input, tiled_output, winograd
 from spm_rt.settings import ModelSpec
 
 from .small_graphs import evaluate
@@ -82,6 +84,29 @@ def test_convolution_of_maps(targets: int, size: int, channels: int, outputs: in
     )
     wanted = plain.relu().permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("targets", "size", "channels", "outputs", "taps", "groups"),
+    [(1, 68, 8, 12, 5, 2), (2, 12, 6, 4, 5, 1), (3, 8, 4, 4, 3, 4)],
+)
+def test_convolution_and_pool(targets: int, size: int, channels: int, outputs: int, taps: int, groups: int) -> None:
+    x = draw(targets, channels, size, size)
+    weights = {"c.weight": draw(outputs, channels // groups, taps, taps, seed=1), "c.bias": draw(outputs, seed=2) - 3}
+    part = functools.partial(
+        convolve_and_pool, targets=targets, size=size, channels=channels, outputs=outputs, taps=taps, groups=groups
+    )
+    (found,) = evaluate(lambda g, v: part(g, v[0], "c"), x, weights=weights)
+    kernel, bias = torch.from_numpy(weights["c.weight"]), torch.from_numpy(weights["c.bias"])
+    plain = F.conv2d(torch.from_numpy(x), kernel, bias, padding=taps // 2, groups=groups)
+    wanted = F.max_pool2d(plain.relu(), 3, stride=2, padding=1).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5 * np.abs(wanted).max())
+
+
+def test_maps_that_do_not_divide_into_tiles_are_refused() -> None:
+    part = functools.partial(convolve_and_pool, targets=1, size=10, channels=2, outputs=2, taps=3, groups=1)
+    with pytest.raises(ValueError, match="c: maps of 10 cells"):
+        evaluate(lambda g, v: part(g, v[0], "c"), draw(1, 2, 10, 10))
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])

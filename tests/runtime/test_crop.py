@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_rt.crop import check_frame, crop_exact, crop_into, mean_color, sample_positions
+from spm_rt.crop import Scratch, check_frame, crop_exact, crop_into, mean_color, sample_positions
 from spm_rt.errors import FrameError
 from spm_rt.geometry import Region, search_region
 from spm_rt.settings import ModelSpec
@@ -89,6 +89,21 @@ def test_fast_form_agrees_on_random_regions(size: tuple[int, int]) -> None:
         side = np.exp(rng.uniform(np.log(2), np.log(max(size)), 2))
         region = around((*(center - side / 2), *(center + side / 2)))
         np.testing.assert_allclose(fast(frame, region), crop_exact(frame, region, 271), rtol=0, atol=BOUND)
+
+
+def test_reused_memory_changes_nothing() -> None:
+    frame, scratch = picture(480, 640), Scratch(271)
+    for box in (*REGIONS.values(), *reversed(REGIONS.values())):
+        out = np.full((3, 271, 271), np.nan, np.float32)
+        crop_into(frame, around(box), out, scratch)
+        np.testing.assert_array_equal(out, fast(frame, around(box)))
+
+
+def test_the_crop_may_go_into_any_array() -> None:
+    frame, region = picture(480, 640), around(REGIONS["inside"])
+    out = np.zeros((271, 271, 3), np.float32).transpose(2, 0, 1)
+    crop_into(frame, region, out)
+    np.testing.assert_array_equal(out, fast(frame, region))
 
 
 LAYOUTS: dict[str, Callable[[NDArray[np.uint8]], Frame]] = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from spm_rt.geometry import overlap_with
 from spm_rt.proposals import by_descending_score, reserve_near, select_proposals, suppress
 from spm_rt.settings import TrackerSettings
 
@@ -45,6 +46,19 @@ def test_suppression_is_the_recorded_one() -> None:
 
 def test_suppression_stops_at_the_wanted_number() -> None:
     assert suppress(grid(20), np.arange(20), 0.5, 3).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 300])
+def test_suppression_in_pieces_is_the_greedy_one(count: int) -> None:
+    rng = np.random.default_rng(count)
+    corner = rng.uniform(0, 200, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 90, (count, 2))], axis=1).astype(np.float32)
+    kept: list[int] = []
+    for row in range(count):
+        if not any(overlap_with(boxes[row : row + 1], boxes[k], 0)[0] >= np.float32(0.5) for k in kept):
+            kept.append(row)
+    assert suppress(boxes, np.arange(count), 0.5, count).tolist() == kept
+    assert suppress(boxes, np.arange(count), 0.5, 8).tolist() == kept[:8]
 
 
 def test_an_overlap_of_exactly_the_threshold_suppresses() -> None:
