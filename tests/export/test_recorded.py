@@ -38,7 +38,7 @@ def network(request: pytest.FixtureRequest, synthetic_model: SPMTracker, synthet
     return GraphNetwork(bundle, request.param)
 
 
-@pytest.mark.parametrize(("network", "name"), ROWS, indirect=["network"])
+@pytest.mark.parametrize("name", SETS)
 def test_frames_are_the_recorded_ones(name: str) -> None:
     recorded = read_set(name)
     found = [hashlib.sha256(frame.tobytes()).hexdigest() for frame in recorded.frames]
