@@ -124,6 +124,15 @@ def test_the_same_backend_gives_the_same_boxes(default_bundle: Path, capsys: pyt
     assert report["overall"]["frames"] == 4
 
 
+def test_a_shifted_start_shows_in_the_free_run_alone(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for shift, differs in (("0", False), ("1", True)):
+        code, report = _score(capsys, "onnxruntime", "onnxruntime", "--bundle", str(default_bundle), "--frames", "3",
+                              "--shift", shift, "--threads", "1")
+        assert code == 0
+        assert report["overall"]["mean_iou"] == pytest.approx(1, abs=1e-12)
+        assert (report["overall"]["free_iou"] < 0.9999) == differs
+
+
 def test_different_weights_give_different_boxes(default_bundle: Path, synthetic_bundle: Path,
                                                 capsys: pytest.CaptureFixture[str]) -> None:
     code, report = _score(capsys, str(default_bundle), str(synthetic_bundle), "--frames", "5", "--threads", "1")
