@@ -25,7 +25,7 @@ from .datasets import Sequence as Clip
 from .datasets import find_sequences, usable
 from .evaluation import evaluate, summarize
 from .plots import make_folder, plot_curves
-from .runners import DEFAULT_BUNDLE, add_run_options, check_name, load_tracker, positive, set_threads
+from .runners import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, set_threads
 
 DESCRIPTION = """What each part of the tracker brings (paper, Tables 1 and 2, Fig. 6): the coarse stage alone, the fine
 stage deciding over its proposals (series), and both fused (series-parallel); AUC against the number of proposals K; the
@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--proposals", type=_numbers, default=tuple(range(1, 16)), metavar="K,...",
                         help="numbers of proposals to try (default 1 to 15)")
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
-    parser.add_argument("--frames", type=positive, metavar="N", help="at most so many frames of each clip")
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
     parser.add_argument("--out", metavar="FOLDER", help="write ablation.json, proposals.png, recall.png")
     add_run_options(parser)
 

@@ -24,7 +24,7 @@ from .evaluation import ClipResult, evaluate, mean_curve, summarize
 from .machine import describe_machine, machine_line
 from .metrics import DISTANCES, OVERLAPS
 from .plots import make_folder, plot_curves
-from .runners import DEFAULT_BUNDLE, add_run_options, check_name, load_tracker, positive, set_threads
+from .runners import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, set_threads
 
 DESCRIPTION = """One-pass evaluation on clips in OTB, GOT-10k or VOT layout, several trackers in one run. AUC is the
 mean of the success curve over 21 overlap thresholds, precision the share of frames within 20 px, normalised precision
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="further trackers")
     parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
     parser.add_argument("--only", default="", metavar="CLIP,...", help="these clips alone")
-    parser.add_argument("--frames", type=positive, metavar="N", help="at most so many frames of each clip")
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
     parser.add_argument("--out", metavar="FOLDER", help="write results.json, success.png, precision.png, and all boxes")
     add_run_options(parser)
 

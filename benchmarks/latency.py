@@ -18,6 +18,7 @@ from .runners import (
     load_clip,
     load_tracker,
     positive,
+    seconds,
     set_threads,
 )
 from .timing import STAGES, Contestant, interleave, summarize
@@ -44,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=positive, default=200, metavar="N",
                         help="frames counted per backend (default 200)")
     parser.add_argument("--block", type=positive, default=10, metavar="N", help="frames counted per turn (default 10)")
-    parser.add_argument("--pause", type=float, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
     add_run_options(parser)
 
 

@@ -22,7 +22,7 @@ from .datasets import find_sequences
 from .metrics import Roc, rates_at, roc
 from .placements import SOURCES, Placement, collect
 from .plots import make_folder, plot_curves, plot_histograms
-from .runners import DEFAULT_BUNDLE, add_run_options, check_name, load_tracker, positive, set_threads
+from .runners import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, positive, set_threads
 
 DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, wrong places in the same frame, and
 targets looked for in another clip. A frame counts as lost where its box overlaps the true one by less than 0.2. CLIPS
@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clips", help="folder of clips with ground truth, or a packed set")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
-    parser.add_argument("--frames", type=positive, metavar="N", help="at most so many frames of each clip")
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
     parser.add_argument("--forced", type=positive, default=6, metavar="N",
                         help="wrong places, and frames of another clip, per clip (default 6)")
     parser.add_argument("--out", metavar="FOLDER", help="write lost.csv (every frame), lost_roc.png, lost_scores.png")

@@ -26,6 +26,7 @@ from .runners import (
     add_clip_options,
     add_run_options,
     check_name,
+    clip_length,
     load_clip,
     load_tracker,
     set_threads,
@@ -76,7 +77,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs a subject that is a folder")
     add_clip_options(parser)
     parser.add_argument("--sequences", metavar="FOLDER", help="a folder of clips with ground truth, instead of --clip")
-    parser.add_argument("--frames", type=int, metavar="N", help="at most so many frames of each clip")
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
     parser.add_argument("--shift", type=float, default=0.0, metavar="PX", help="start B's free run so many pixels off: "
                         "what a free run owes to the last digits (try torch torch --shift 1e-5)")
     add_run_options(parser)

@@ -119,12 +119,28 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
+def positive(text: str, least: int = 1) -> int:
+    """A whole number of ``least`` or more, for argparse."""
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
     return number
+
+
+def clip_length(text: str) -> int:
+    """A number of frames to which clips may be cut, for argparse: the first and at least one more."""
+    return positive(text, 2)
+
+
+def seconds(text: str) -> float:
+    """A time of 0 or more, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return value

@@ -21,7 +21,8 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("arguments", [[], ["speed"], ["latency"], ["count", "b", "-k", "0"],
                                        ["latency", "b", "--box", "1,2"], ["ablate", "c", "--proposals", "0,1"],
-                                       ["ablate", "c", "--proposals", "x"]])
+                                       ["ablate", "c", "--proposals", "x"], ["accuracy", "c", "--frames", "1"],
+                                       ["latency", "b", "--pause", "-1"]])
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
