@@ -20,6 +20,7 @@ PACKAGES = {
     "onnx-ir": "export",
     "opencv-python-headless": "pixels (required)",
     "numpy": "arrays (required)",
+    "safetensors": "checkpoints",
 }
 """Distribution name -> what it is for here."""
 

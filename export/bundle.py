@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 import spm_rt
+from spm_engines import libraries
 from spm_rt.bundle import FORMAT, FORMAT_VERSION, MANIFEST, STAGES, Bundle, file_digest, seal_manifest
 from spm_rt.errors import ExportError
 from spm_rt.settings import TrackerSettings, to_json
@@ -230,7 +230,8 @@ def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, gra
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }
-    tools = ("torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "safetensors")
+    tools = ("torch", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy", "safetensors")
+    versions = {library.name: library.version for library in libraries() if library.version and library.name in tools}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -241,7 +242,7 @@ def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, gra
         "graphs": graphs,
         "files": files,
         "checkpoint": {"sha256": checkpoint_digest(expected_weights(model)), "source": options.source},
-        "tools": {"spm_rt": spm_rt.__version__, **{name: importlib.metadata.version(name) for name in tools}},
+        "tools": {"spm_rt": spm_rt.__version__, **versions},
     }
     (folder / MANIFEST).write_bytes(seal_manifest(manifest))
     for path in folder.iterdir():
