@@ -179,3 +179,7 @@ def _targets(text: str) -> tuple[int, ...]:
     if not all(1 <= n <= 64 for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r}: whole numbers from 1 to 64, separated by commas")
     return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())
