@@ -95,6 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     machine.add_argument("--workers", type=int, default=-1, help="processes that prepare samples; 0: none "
                          "(default: 1 on a CPU, with cuda one per core)")
     machine.add_argument("--threads", type=int, default=0, help="of the CPU (default: all cores)")
+    machine.add_argument("--stop-after", type=float, default=0, metavar="MINUTES",
+                         help="save the state and end there; --resume goes on")
     machine.add_argument("--save-every", type=int, default=100, metavar="STEPS", help="(default 100)")
     machine.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="(default 250)")
     machine.add_argument("--validation-samples", type=int, default=192, help="(default 192)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ def train(options: argparse.Namespace, data: Sequence[tuple[str, list[Path]]],
     folder.mkdir(parents=True, exist_ok=True)
     log = _Log(folder / "log.jsonl", Progress("training", config.steps - first, quiet=options.quiet or options.json))
     try:
-        trainer.run(log)
+        trainer.run(log, started + 60 * options.stop_after if options.stop_after else math.inf)
     finally:
         log.close()
     summary: dict[str, Any] = {

@@ -92,19 +92,24 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(), "config": config_text(self.config), "best": self.best,
             "history": self.history})
 
-    def run(self, report: Report) -> None:
-        """Train to the end. ``report`` is called after every step and every validation."""
+    def run(self, report: Report, deadline: float = math.inf) -> None:
+        """Train to the end, or until ``time.monotonic()`` has passed ``deadline``; then the state is saved.
+
+        ``report`` is called after every step and every validation.
+        """
         config = self.config
         stream = batches(self.sampler, config.batch, self.step, config.steps, self.workers, self.device)
         for batch in stream:
             started = time.perf_counter()
             values = self.train_step(batch)
             report({"kind": "step", "step": self.step, "seconds": time.perf_counter() - started, **values})
-            last = self.step == config.steps
+            last = self.step == config.steps or time.monotonic() > deadline
             if self.step % config.validate_every == 0 or last:
                 self._validate(report)
             if self.step % config.save_every == 0 or last:
                 self.save()
+            if last:
+                break
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; returns the losses."""
