@@ -4,17 +4,17 @@ from setuptools import setup
 
 FOLDERS = {
     "spm_rt": "spm_rt",
+    "spm_rt.backends": "spm_rt/backends",
     "spm_export": "export",
+    "spm_export.data": "export/data",
     "spm_engines": "engines",
     "spm_bench": "benchmarks",
     "spm_train": "training",
 }
 
 setup(
-    package_dir={**FOLDERS, "spm_rt.backends": "spm_rt/backends"},
-    packages=[*FOLDERS, "spm_rt.backends"],
-    package_data={
-        **{name: ["py.typed"] for name in FOLDERS},
-        "spm_export": ["py.typed", "data/*"],
-    },
+    package_dir=FOLDERS,
+    packages=list(FOLDERS),
+    package_data={"": ["py.typed"], "spm_export.data": ["*"]},
+    include_package_data=False,
 )
