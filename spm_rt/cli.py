@@ -152,7 +152,7 @@ def write_csv(path: Path, rows: Sequence[tuple[Box, TrackResult | None]]) -> Non
 
     def write(name: str) -> None:
         with open(name, "w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream)
+            table = csv.writer(stream, lineterminator="\n")
             table.writerow(["frame", "x", "y", "width", "height", "score", "coarse_score", "fine_score", "found"])
             for index, (box, r) in enumerate(rows):
                 scores = [f"{v:.6f}" for v in (r.score, r.coarse_score, r.fine_score)] if r else ["", "", ""]
