@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from spm_rt.backends.onnxruntime import usable_cores
+from spm_rt.backends import usable_cores
 
 INSTRUCTION_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
                     "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve")

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
-from spm_rt.errors import BoxError, SourceError
-from spm_rt.geometry import iou, xywh_to_xyxy
+from spm_rt.compare import center_distances, follow_both
+from spm_rt.errors import SourceError
+from spm_rt.geometry import iou
 from spm_rt.progress import Progress
 from spm_rt.tables import format_table
-from spm_rt.tracker import Box, Tracker, check_box
+from spm_rt.tracker import Box, Tracker
 
 from .runners import (
     DEFAULT_BUNDLE,
@@ -122,22 +122,10 @@ def compare_tracks(first: Tracker, second: Tracker, clip: Sequence[Frame], box: 
         step: called after every frame.
         shift: pixels by which the second one's free run starts off to the right of ``box``.
     """
-    forced = second.sibling()
-    for tracker in (first, second, forced):
-        tracker.init(clip[0], box)
-    if shift:
-        second.move_to((box[0] + shift, *box[1:]))
     step()
-    tracks: list[list[NDArray[np.float64]]] = [[], [], []]
-    for frame in clip[1:]:
-        if _can_start(first.box, frame):
-            forced.move_to(first.box)
-        for tracker, track in zip((first, second, forced), tracks, strict=True):
-            track.append(xywh_to_xyxy(tracker.update(frame).box))
-        step()
-    a, free, same = (np.array(track) for track in tracks)
+    a, same, free = follow_both(first, second, clip, box, step, shift)
     overlaps, own = iou(a, same), iou(a, free)
-    distance, apart = _distances(a, same), _distances(a, free)
+    distance, apart = center_distances(a, same), center_distances(a, free)
     return ClipParity(name, len(clip), float(overlaps.mean()), float(overlaps.min()), float(distance.mean()),
                       float(distance.max()), float(own.mean()), float(own.min()), float(apart.mean()))
 
@@ -160,20 +148,6 @@ def tracks_table(found: Sequence[ClipParity]) -> str:
                  f"{total['free_min_iou']:.6f}"])
     return format_table(["clip", "frames", "mean IoU", "min IoU", "mean px", "max px", "free mean IoU", "free min IoU"],
                         rows)
-
-
-def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    distances: NDArray[np.float64] = np.linalg.norm(((a - b)[:, :2] + (a - b)[:, 2:]) / 2, axis=1)
-    return distances
-
-
-def _can_start(box: Box, frame: Frame) -> bool:
-    """Whether a tracker can be put there: a box that drifted wholly out of the frame cannot."""
-    try:
-        check_box(box, frame.shape[:2])
-    except BoxError:
-        return False
-    return True
 
 
 def _tracker(name: str, options: argparse.Namespace) -> Tracker:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_rt.backends import MODULES, available, load_backend
-from spm_rt.backends.onnxruntime import usable_cores
+from spm_rt.backends import MODULES, available, load_backend, usable_cores
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
 from spm_rt.settings import TrackerSettings

@@ -27,6 +27,7 @@ from spm_rt.errors import ExportError
 from spm_rt.settings import TrackerSettings, to_json
 from spm_rt.tracker import Box, Tracker
 
+from .builder import DOMAIN
 from .checkpoint import checkpoint_digest, expected_weights
 from .fast import FAST_BUILDERS, fast_weights
 from .graphs import BUILDERS, GraphOptions
@@ -172,7 +173,7 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
             flat = ir.serde.from_proto(ir.serde.to_proto(portable))
             InlinePass()(flat)
             flat.functions.clear()
-            flat.graph.opset_imports.pop("spm", None)
+            flat.graph.opset_imports.pop(DOMAIN, None)
             made = {"portable": (f"{stage}{suffix}.onnx", portable), "flat": (f"{stage}{suffix}_flat.onnx", flat)}
             if stage != "relation":
                 expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"))

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from spm_rt.bundle import STAGES, VARIANTS, Bundle
+from spm_rt.compare import center_distances, follow_both
 from spm_rt.crop import crop_exact
-from spm_rt.errors import BackendError, BoxError
+from spm_rt.errors import BackendError
 from spm_rt.geometry import iou, search_region, to_crop, xywh_to_xyxy
-from spm_rt.tracker import Box, Tracker, check_box
+from spm_rt.tracker import Box, Tracker
 
 from .model import CoarseStage, SPMTracker
 from .reference import reference_tracker
@@ -220,19 +221,8 @@ def check_tracks(
     step: Callable[[], None] = lambda: None,
 ) -> TrackCheck:
     """The exported tracker against the reference: from the same box in every frame, and each on its own way."""
-    reference, free = reference_tracker(model, exported.settings), exported.sibling()
-    for tracker in (reference, exported, free):
-        tracker.init(clip[0], box)
-    tracks: list[list[NDArray[np.float64]]] = [[], [], []]
-    for frame in clip[1:]:
-        if _is_usable(reference.box, frame):
-            exported.move_to(reference.box)
-        for tracker, track in zip((reference, exported, free), tracks, strict=True):
-            track.append(xywh_to_xyxy(tracker.update(frame).box))
-        step()
-    expected, forced, own = (np.array(track) for track in tracks)
-    overlaps = iou(expected, forced)
-    apart = np.linalg.norm(((expected - forced)[:, :2] + (expected - forced)[:, 2:]) / 2, axis=1)
+    tracks = follow_both(reference_tracker(model, exported.settings), exported, clip, box, step)
+    overlaps, apart = iou(tracks.first, tracks.forced), center_distances(tracks.first, tracks.forced)
     return TrackCheck(
         name,
         len(clip),
@@ -241,17 +231,8 @@ def check_tracks(
         float((overlaps > CLOSE_IOU).mean()),
         float(apart.mean()),
         float(apart.max()),
-        float(iou(expected, own).mean()),
+        float(iou(tracks.first, tracks.free).mean()),
     )
-
-
-def _is_usable(box: Box, frame: NDArray[np.uint8]) -> bool:
-    """Whether a tracker can be put there: a box that drifted wholly out of the frame cannot."""
-    try:
-        check_box(box, frame.shape[:2])
-    except BoxError:
-        return False
-    return True
 
 
 def _tolerance(stage: str, name: str) -> tuple[str, float]:

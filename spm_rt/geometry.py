@@ -76,26 +76,20 @@ def overlap_with(boxes: NDArray[np.float32], box: NDArray[np.float32], one: floa
         one: 1 counts pixels inclusively (``x2 - x1 + 1``), as the release's near rule does; 0 does not, as its
             suppression does. Two empty boxes then give NaN.
     """
-    unit = np.float32(one)
-    x1, y1, x2, y2 = boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]
-    width = np.minimum(x2, box[2]) - np.maximum(x1, box[0]) + unit
-    height = np.minimum(y2, box[3]) - np.maximum(y1, box[1]) + unit
-    inter = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
-    area = (x2 - x1 + unit) * (y2 - y1 + unit)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        overlap: NDArray[np.float32] = inter / (area + (box[2] - box[0] + unit) * (box[3] - box[1] + unit) - inter)
-    return overlap
+    return pairwise_overlap(boxes, box[None], one)[:, 0]
 
 
-def pairwise_overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Overlaps ``[n, m]`` of boxes ``[n, 4]`` with boxes ``[m, 4]``, without + 1, float32; NaN for two empty boxes."""
+def pairwise_overlap(a: NDArray[np.float32], b: NDArray[np.float32], one: float = 0) -> NDArray[np.float32]:
+    """Overlaps ``[n, m]`` of boxes ``[n, 4]`` with boxes ``[m, 4]``; see :func:`overlap_with`."""
+    unit, zero = np.float32(one), np.float32(0)
     ax1, ay1, ax2, ay2 = (a[:, i, None] for i in range(4))
     bx1, by1, bx2, by2 = (b[None, :, i] for i in range(4))
-    zero = np.float32(0)
-    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), zero)
-    inter = width * np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1), zero)
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + unit
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1) + unit
+    inter = np.maximum(width, zero) * np.maximum(height, zero)
+    area_a, area_b = (ax2 - ax1 + unit) * (ay2 - ay1 + unit), (bx2 - bx1 + unit) * (by2 - by1 + unit)
     with np.errstate(divide="ignore", invalid="ignore"):
-        overlap: NDArray[np.float32] = inter / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - inter)
+        overlap: NDArray[np.float32] = inter / (area_a + area_b - inter)
     return overlap
 
 

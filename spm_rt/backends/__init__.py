@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,6 +59,11 @@ MODULES = {"onnxruntime": ("onnxruntime", "onnxruntime"), "openvino": ("openvino
 def available() -> list[str]:
     """Names of the backends whose library is installed, best first. Nothing is imported."""
     return [name for name, (_, library) in MODULES.items() if importlib.util.find_spec(library) is not None]
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_backend(

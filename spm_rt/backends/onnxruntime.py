@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..bundle import STAGES, Bundle
 from ..errors import BackendError
+from . import usable_cores
 
 Floats = NDArray[np.float32]
 
@@ -18,11 +18,6 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 
 def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> OnnxRuntimeBackend:
     return OnnxRuntimeBackend(bundle, device=device, threads=threads, targets=targets)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class OnnxRuntimeBackend:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendError
-from .onnxruntime import usable_cores
+from . import usable_cores
 
 Floats = NDArray[np.float32]
 
