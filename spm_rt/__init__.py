@@ -21,8 +21,10 @@ from .errors import (
     SettingsError,
     SourceError,
     SpmError,
+    TargetError,
     ThreadError,
 )
+from .multi import MultiTracker
 from .settings import ModelSpec, TrackerSettings
 from .tracker import Candidate, Tracker, TrackResult
 
@@ -38,10 +40,12 @@ __all__ = [
     "ExportError",
     "FrameError",
     "ModelSpec",
+    "MultiTracker",
     "NotInitializedError",
     "SettingsError",
     "SourceError",
     "SpmError",
+    "TargetError",
     "ThreadError",
     "TrackResult",
     "Tracker",

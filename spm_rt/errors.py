@@ -23,6 +23,10 @@ class NotInitializedError(SpmError, RuntimeError):
     """``update`` was called before ``init``."""
 
 
+class TargetError(SpmError, LookupError):
+    """A target that a ``MultiTracker`` does not follow: never added, or removed."""
+
+
 class ThreadError(SpmError, RuntimeError):
     """One tracker was entered by two threads at once; use one tracker per thread."""
 

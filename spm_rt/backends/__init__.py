@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,11 @@ from ..bundle import Bundle
 from ..errors import BackendError
 
 Floats = NDArray[np.float32]
+
+Template = Mapping[str, Any]
+"""A target's template: the template graph's outputs without the leading axis, where and how the backend likes them."""
+
+TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
 
 
 class Context(Protocol):
@@ -38,6 +44,15 @@ class Context(Protocol):
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         """Fine scores ``[T, K]`` and boxes ``[T, K, 4]`` of proposals ``[T, K, 4]``, on the last search's features."""
+
+    def template(self) -> Template:
+        """A copy of what ``set_template`` made, for ``put_template``; of a context for one target."""
+
+    def put_template(self, slot: int, template: Template) -> None:
+        """Make a target's template that of ``slot`` (0 to T - 1); the other slots keep theirs.
+
+        ``template`` comes from a context for one target of a backend of the same name, bundle and device.
+        """
 
 
 class Backend(Protocol):
@@ -97,3 +112,14 @@ def load_backend(
     loader: Any = importlib.import_module(f"{__name__}.{module}")
     backend: Backend = loader.load(bundle, device=device, threads=threads, targets=targets)
     return backend
+
+
+def copy_template(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+    """:meth:`Context.template` of a backend whose buffers are numpy arrays by the graphs' names, leading axis 1."""
+    return {name: arrays[name][0].copy() for name in TEMPLATE_NAMES}
+
+
+def paste_template(arrays: Mapping[str, Floats], slot: int, template: Template) -> None:
+    """:meth:`Context.put_template` of such a backend."""
+    for name in TEMPLATE_NAMES:
+        arrays[name][slot] = template[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundle import STAGES, Bundle
 from ..errors import BackendError
-from . import usable_cores
+from . import Template, copy_template, paste_template, usable_cores
 
 Floats = NDArray[np.float32]
 
@@ -50,24 +51,36 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
         variant = "fast_expanded" if provider == PROVIDERS["cpu"] else "portable"
-        chosen = (provider, {"device_id": index}) if index else provider
-        self.sessions: dict[str, Any] = {}
-        for stage in STAGES:
-            path = bundle.graph(stage, targets=targets, variant=variant)
-            try:
-                session = onnxruntime.InferenceSession(str(path), options, providers=[chosen])
-            except Exception as error:  # the library has no common base class for its errors
-                raise BackendError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
-            if session.get_providers()[0] != provider:
-                raise BackendError(
-                    f"device {device!r}: onnxruntime silently fell back from {provider} to "
-                    f"{session.get_providers()[0]} (missing driver or library?)"
-                )
-            self.sessions[stage] = session
+        self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
+        self._device, self._provider, self._options = device, provider, options
+        self._chosen = (provider, {"device_id": index}) if index else provider
+        self._sessions: dict[str, Any] = {}
+        # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.
+        for stage in STAGES if targets == 1 else STAGES[1:]:
+            self.session(stage)
         self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {options.intra_op_num_threads} threads"
 
     def context(self) -> OnnxRuntimeContext:
         return OnnxRuntimeContext(self)
+
+    def session(self, stage: str) -> Any:
+        """The session of a stage, made when it is first asked for."""
+        if stage not in self._sessions:
+            self._sessions[stage] = self._load(self._files[stage])
+        return self._sessions[stage]
+
+    def _load(self, path: Path) -> Any:
+        library = self._library
+        try:
+            session = library.InferenceSession(str(path), self._options, providers=[self._chosen])
+        except Exception as error:  # the library has no common base class for its errors
+            raise BackendError(f"{path}: onnxruntime {library.__version__} cannot load it: {error}") from error
+        if session.get_providers()[0] != self._provider:
+            raise BackendError(
+                f"device {self._device!r}: onnxruntime silently fell back from {self._provider} to "
+                f"{session.get_providers()[0]} (missing driver or library?)"
+            )
+        return session
 
 
 class OnnxRuntimeContext:
@@ -75,7 +88,7 @@ class OnnxRuntimeContext:
 
     def __init__(self, backend: OnnxRuntimeBackend) -> None:
         self._library = backend._library
-        self._sessions = backend.sessions
+        self._backend = backend
         spec, targets = backend.spec, backend.targets
         self._values: dict[str, Any] = {}
         self._arrays: dict[str, Floats] = {}
@@ -88,25 +101,29 @@ class OnnxRuntimeContext:
             "scores": (targets, spec.anchor_count),
             "boxes": (targets, spec.anchor_count, 4),
             # The two feature maps' layout is the graphs' own affair.
-            **{o.name: tuple(o.shape) for o in self._sessions["search"].get_outputs() if o.name in ("shallow", "deep")},
+            **{
+                o.name: tuple(o.shape) for o in backend.session("search").get_outputs() if o.name in ("shallow", "deep")
+            },
         }
         for name, shape in shapes.items():
             array = np.zeros(shape, np.float32)
             self._arrays[name] = array
             self._values[name] = self._library.OrtValue.ortvalue_from_numpy(array)
         self.crop: Floats = self._arrays["crop"]
-        self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
+        self._template: Any = None
         self._search = self._bind(
             "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
         )
         self._relations: dict[int, tuple[Any, Floats, Floats, Floats]] = {}
 
     def set_template(self, box: Floats) -> None:
+        if self._template is None:
+            self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
         self._arrays["box"][:] = box
-        self._sessions["template"].run_with_iobinding(self._template)
+        self._backend.session("template").run_with_iobinding(self._template)
 
     def search(self) -> tuple[Floats, Floats]:
-        self._sessions["search"].run_with_iobinding(self._search)
+        self._backend.session("search").run_with_iobinding(self._search)
         return self._arrays["scores"], self._arrays["boxes"]
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
@@ -115,11 +132,17 @@ class OnnxRuntimeContext:
             self._relations[count] = self._bind_relation(count)
         binding, given, scores, boxes = self._relations[count]
         given[:] = proposals
-        self._sessions["relation"].run_with_iobinding(binding)
+        self._backend.session("relation").run_with_iobinding(binding)
         return scores, boxes
 
+    def template(self) -> Template:
+        return copy_template(self._arrays)
+
+    def put_template(self, slot: int, template: Template) -> None:
+        paste_template(self._arrays, slot, template)
+
     def _bind(self, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
-        binding = self._sessions[stage].io_binding()
+        binding = self._backend.session(stage).io_binding()
         for name in inputs:
             binding.bind_ortvalue_input(name, self._values[name])
         for name in outputs:

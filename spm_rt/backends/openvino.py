@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendError
-from . import usable_cores
+from . import Template, copy_template, paste_template, usable_cores
 
 Floats = NDArray[np.float32]
 
@@ -43,7 +43,9 @@ class OpenVinoBackend:
         if self._device == "CPU":
             self._options["INFERENCE_NUM_THREADS"] = count
         self._relation_file = bundle.graph("relation", targets=targets, variant="fast")
-        self.template = self._compile(bundle.graph("template", targets=targets, variant="fast"))
+        self._template_file = bundle.graph("template", targets=targets, variant="fast")
+        # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.
+        self._template = self._compile(self._template_file) if targets == 1 else None
         self.search = self._compile(bundle.graph("search", targets=targets, variant="fast"))
         self._relations: dict[int, Any] = {}
         self.relation(RELATION_SIZE)
@@ -52,6 +54,12 @@ class OpenVinoBackend:
 
     def context(self) -> OpenVinoContext:
         return OpenVinoContext(self)
+
+    def template(self) -> Any:
+        """The template graph, compiled when it is first asked for."""
+        if self._template is None:
+            self._template = self._compile(self._template_file)
+        return self._template
 
     def relation(self, count: int) -> Any:
         """The relation graph for exactly ``count`` proposals."""
@@ -81,11 +89,14 @@ class OpenVinoContext:
         spec, targets = backend.spec, backend.targets
         self._arrays: dict[str, Floats] = {}
         self.crop: Floats = self._array("crop", (targets, 3, spec.crop_size, spec.crop_size))
-        self._template = self._request(backend.template)
+        self._array("target_half", (targets, 256, spec.roi_cells, spec.roi_cells))
+        self._template: Any = None
         self._search = self._request(backend.search)
         self._relations: dict[int, tuple[Any, Floats]] = {}
 
     def set_template(self, box: Floats) -> None:
+        if self._template is None:
+            self._template = self._request(self._backend.template())
         self._arrays["box"][:] = box
         self._template.infer()
 
@@ -109,6 +120,12 @@ class OpenVinoContext:
         request.infer()
         scores, boxes = (np.asarray(request.get_tensor(name).data) for name in ("scores", "boxes"))
         return scores[:, :count].copy(), boxes[:, :count].copy()
+
+    def template(self) -> Template:
+        return copy_template(self._arrays)
+
+    def put_template(self, slot: int, template: Template) -> None:
+        paste_template(self._arrays, slot, template)
 
     def _request(self, compiled: Any) -> Any:
         """A request of a compiled graph on this context's buffers, made where there is none of that name yet."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_rt import Tracker, TrackerSettings
+from spm_rt import MultiTracker, Tracker, TrackerSettings
+from spm_rt.backends import Template
 from spm_rt.settings import ModelSpec
 
 Floats = NDArray[np.float32]
@@ -19,24 +20,38 @@ class BrightBackend:
     name = "bright"
     description = "a fake"
 
+    def __init__(self, targets: int = 1) -> None:
+        self.targets = targets
+
     def context(self) -> BrightContext:
-        return BrightContext()
+        return BrightContext(self.targets)
 
 
 class BrightContext:
-    def __init__(self) -> None:
-        self.crop: Floats = np.zeros((1, 3, SPEC.crop_size, SPEC.crop_size), np.float32)
+    """Its template is the target's box, which gives nothing but the place to look at in a test."""
+
+    def __init__(self, targets: int = 1) -> None:
+        self.crop: Floats = np.zeros((targets, 3, SPEC.crop_size, SPEC.crop_size), np.float32)
         self.templates: list[Floats] = []
+        self.slots: dict[int, Template] = {}
+        self.searches = 0
         x, y = np.meshgrid(CENTERS, CENTERS)
         half = np.array([24, 28, 32, 36, 40], np.float32)
         center = np.stack([x, y], axis=-1)[:, :, None]
         boxes = np.concatenate([center - half[:, None], center + half[:, None]], axis=-1)
-        self.boxes = boxes.reshape(1, -1, 4).astype(np.float32)
+        self.boxes = np.tile(boxes.reshape(1, -1, 4).astype(np.float32), (targets, 1, 1))
 
     def set_template(self, box: Floats) -> None:
         self.templates.append(box.copy())
 
+    def template(self) -> Template:
+        return {"box": self.templates[-1][0]}
+
+    def put_template(self, slot: int, template: Template) -> None:
+        self.slots[slot] = template
+
     def search(self) -> tuple[Floats, Floats]:
+        self.searches += 1
         return self._brightness(self.boxes), self.boxes
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
@@ -44,12 +59,19 @@ class BrightContext:
 
     def _brightness(self, boxes: Floats) -> Floats:
         center = np.clip((boxes[..., :2] + boxes[..., 2:]) / 2, 0, SPEC.crop_size - 1).astype(int)
-        levels = self.crop[0].mean(0)[center[..., 1], center[..., 0]]
+        slots = np.arange(len(boxes))[:, None]
+        levels = self.crop.mean(1)[slots, center[..., 1], center[..., 0]]
         return (levels / 255).astype(np.float32)
 
 
 def bright_tracker(settings: TrackerSettings | None = None) -> Tracker:
     return Tracker(BrightBackend(), SPEC, settings or TrackerSettings())
+
+
+def bright_multi_tracker(sizes: tuple[int, ...] = (1, 2, 4), settings: TrackerSettings | None = None) -> MultiTracker:
+    """For several targets; graphs for those numbers of targets."""
+    made: dict[int, BrightBackend] = {}
+    return MultiTracker(lambda n: made.setdefault(n, BrightBackend(n)), sizes, SPEC, settings or TrackerSettings())
 
 
 def bright_frame(x: float, y: float, size: tuple[int, int] = (120, 160), side: int = 40) -> NDArray[np.uint8]:
