@@ -3,11 +3,14 @@
 A crop is what the release computes (docs/model.md, "Crop"): one bilinear sample per crop pixel, the first and last
 samples exactly on the region's edges, and everything that lies outside the frame is this frame's mean colour, decided
 sample by sample. :func:`crop_exact` follows the release's float32 arithmetic step by step; :func:`crop_into` is the
-fast form, which agrees with it to 0.0001 grey levels (tests/runtime/test_crop.py).
+fast form: the same bits where the C module was built and the frame is uint8, else OpenCV's ``remap``, which agrees to
+0.0001 grey levels (tests/runtime/test_crop.py).
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -16,6 +19,12 @@ from numpy.typing import NDArray
 
 from .errors import FrameError
 from .geometry import Region
+
+sample_into: Callable[..., None] | None
+try:
+    from ._sampling import sample_into
+except ImportError:  # not built: no C compiler when the package was installed
+    sample_into = None
 
 Frame = NDArray[Any]
 
@@ -57,7 +66,14 @@ def sample_positions(low: float, high: float, size: int, count: int) -> NDArray[
     last = np.float32(size - 1)
     a, b = np.float32(low) / last, np.float32(high) / last
     step = (b - a) * last / np.float32(count - 1)
-    return a * last + np.arange(count, dtype=np.float32) * step
+    positions: NDArray[np.float32] = _numbers(count) * step
+    positions += a * last
+    return positions
+
+
+@functools.lru_cache(maxsize=4)
+def _numbers(count: int) -> NDArray[np.float32]:
+    return np.arange(count, dtype=np.float32)
 
 
 def crop_exact(frame: Frame, region: Region, size: int) -> NDArray[np.float32]:
@@ -98,11 +114,31 @@ class Scratch:
         return self._pixels[:count].reshape(height, width, 3)
 
 
-def crop_into(frame: Frame, region: Region, out: NDArray[np.float32], scratch: Scratch | None = None) -> None:
+class MeanColor:
+    """A frame's mean colour, computed when it is first asked for: several crops of a frame share one."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._value: NDArray[np.float32] | None = None
+
+    def __call__(self) -> NDArray[np.float32]:
+        """BGR, float32 ``[3]``; a FrameError if it is not finite."""
+        if self._value is None:
+            self._value = _finite_mean(self._frame)
+        return self._value
+
+
+def crop_into(
+    frame: Frame,
+    region: Region,
+    out: NDArray[np.float32],
+    scratch: Scratch | None = None,
+    mean: MeanColor | None = None,
+) -> None:
     """Write the crop into ``out``, float32 ``[3, size, size]``: the fast form of :func:`crop_exact`.
 
     Only the pixels under the region are read; the mean colour is computed only if the region leaves the frame.
-    ``scratch`` is the caller's to keep from frame to frame; it belongs to one thread.
+    ``scratch`` is the caller's to keep from frame to frame; it belongs to one thread. ``mean`` is this frame's.
 
     Raises:
         FrameError: a float frame has values that are not finite: under the region, or anywhere if its mean is needed.
@@ -113,26 +149,33 @@ def crop_into(frame: Frame, region: Region, out: NDArray[np.float32], scratch: S
     y = sample_positions(region.y1, region.y2, height, size)
     left, right = _inside_range(x, width)
     top, bottom = _inside_range(y, height)
-    if left >= right or top >= bottom:
-        out[:] = _finite_mean(frame)[:, None, None]
-        return
-    step = max(float(x[1] - x[0]), float(y[1] - y[0]))
+    if right - left < size or bottom - top < size:
+        color = (mean or MeanColor(frame))()
+        if left >= right or top >= bottom:
+            out[:] = color[:, None, None]
+            return
+        for rim in (out[:, :top], out[:, bottom:], out[:, top:bottom, :left], out[:, top:bottom, right:]):
+            rim[:] = color[:, None, None]
     inner_x, inner_y = x[left:right], y[top:bottom]
-    if step > _GATHER_FROM:
+    inner = out[:, top:bottom, left:right]
+    if sample_into is not None and frame.dtype == np.uint8 and out.strides[2] == out.itemsize:
+        sample_into(frame, inner_x, inner_y, inner)
+        return
+    if max(float(x[1] - x[0]), float(y[1] - y[0])) > _GATHER_FROM:
         pixels = _gather(frame, inner_x, inner_y)
     else:
         pixels = _remap(frame, inner_x, inner_y, scratch or Scratch(size))
     _require_finite(frame, pixels)
-    if right - left == size and bottom - top == size and out.flags.c_contiguous:
-        cv2.split(pixels, [out[0], out[1], out[2]])
-        return
-    if right - left < size or bottom - top < size:
-        out[:] = _finite_mean(frame)[:, None, None]
-    out[:, top:bottom, left:right] = pixels.transpose(2, 0, 1)
+    if inner.flags.c_contiguous:
+        cv2.split(pixels, [inner[0], inner[1], inner[2]])
+    else:
+        inner[:] = pixels.transpose(2, 0, 1)
 
 
 def _inside_range(positions: NDArray[np.float32], size: int) -> tuple[int, int]:
     """First and one past the last of the ascending positions that lie within 0..size - 1."""
+    if positions[0] >= 0 and positions[-1] <= size - 1:
+        return 0, len(positions)
     return int(np.searchsorted(positions, 0.0)), int(np.searchsorted(positions, np.float32(size - 1), side="right"))
 
 

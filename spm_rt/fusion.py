@@ -50,16 +50,18 @@ def fuse(
         weight = np.float32(settings.fine_score_weight)
         scores = (1 - weight) * coarse_scores + weight * fine_scores
         total = coarse_scores + np.float32(settings.fine_box_weight) * fine_scores
-        share = (coarse_scores / np.clip(total, np.float32(1e-5), np.float32(99999)))[:, None]
+        total = np.minimum(np.maximum(total, np.float32(1e-5)), np.float32(99999))
+        share = (coarse_scores / total)[:, None]
         boxes = share * coarse_boxes + (1 - share) * fine_boxes
     influence = np.float32(settings.window_influence)
     ranking = (1 - influence) * scores + influence * window
-    return Fused(boxes, scores, ranking, int(np.argmax(ranking)))
+    return Fused(boxes, scores, ranking, int(ranking.argmax()))
 
 
 def cosine_window(boxes: Floats, crop_size: int) -> Floats:
     """Cosine window ``[K]`` at the centres of boxes ``[K, 4]`` in crop pixels: 1 in the middle, 0 at the rim."""
-    center = np.clip((boxes[:, :2] + boxes[:, 2:]) / 2 / np.float32(crop_size - 1), 0, 1)
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.float32(crop_size - 1)
+    center = np.minimum(np.maximum(center, np.float32(0)), np.float32(1))
     waves = np.float32(0.5) - np.float32(0.5) * np.cos(np.float32(2 * np.pi) * center)
     window: Floats = waves[:, 0] * waves[:, 1]
     return window

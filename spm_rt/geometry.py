@@ -54,13 +54,15 @@ def to_crop(boxes: FloatArray, region: Region) -> NDArray[np.float32]:
     weights know this half-pixel quirk of the release: it stays.
     """
     moved = (boxes - _offset(region)).astype(np.float32)
-    return (moved * region.scale).astype(np.float32)
+    return (moved * region.scale).astype(np.float32, copy=False)
 
 
 def to_frame(boxes: FloatArray, region: Region) -> NDArray[np.float32]:
     """Boxes ``[..., 4]`` from crop to frame pixels: the inverse of :func:`to_crop`, float32."""
-    scaled = (boxes / region.scale).astype(np.float32)
-    return (scaled + _offset(region)).astype(np.float32)
+    scaled = (boxes / region.scale).astype(np.float32, copy=False)
+    # Added in float64, rounded once.
+    np.add(scaled, _offset(region), out=scaled, casting="same_kind")
+    return scaled
 
 
 def _offset(region: Region) -> NDArray[np.float64]:
@@ -81,16 +83,25 @@ def overlap_with(boxes: NDArray[np.float32], box: NDArray[np.float32], one: floa
 
 def pairwise_overlap(a: NDArray[np.float32], b: NDArray[np.float32], one: float = 0) -> NDArray[np.float32]:
     """Overlaps ``[n, m]`` of boxes ``[n, 4]`` with boxes ``[m, 4]``; see :func:`overlap_with`."""
-    unit, zero = np.float32(one), np.float32(0)
-    ax1, ay1, ax2, ay2 = (a[:, i, None] for i in range(4))
-    bx1, by1, bx2, by2 = (b[None, :, i] for i in range(4))
-    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + unit
-    height = np.minimum(ay2, by2) - np.maximum(ay1, by1) + unit
-    inter = np.maximum(width, zero) * np.maximum(height, zero)
-    area_a, area_b = (ax2 - ax1 + unit) * (ay2 - ay1 + unit), (bx2 - bx1 + unit) * (by2 - by1 + unit)
+    unit = np.float32(one)
+    first, second = a.T[:, :, None], b.T[:, None]  # x1, y1, x2, y2 along the leading axis
     with np.errstate(divide="ignore", invalid="ignore"):
-        overlap: NDArray[np.float32] = inter / (area_a + area_b - inter)
+        sides = np.minimum(first[2:], second[2:])
+        sides -= np.maximum(first[:2], second[:2])
+        sides += unit
+        np.maximum(sides, np.float32(0), out=sides)
+        inter = sides[0] * sides[1]
+        union = _area(first, unit) + _area(second, unit)
+        union -= inter
+        overlap: NDArray[np.float32] = np.divide(inter, union, out=inter)
     return overlap
+
+
+def _area(corners: NDArray[np.float32], unit: np.float32) -> NDArray[np.float32]:
+    sides = corners[2:] - corners[:2]
+    sides += unit
+    area: NDArray[np.float32] = sides[0] * sides[1]
+    return area
 
 
 def iou(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .backends import Backend, Context, Template, load_backend
 from .bundle import Bundle
-from .crop import Frame, Scratch, check_frame, crop_into
+from .crop import Frame, MeanColor, Scratch, check_frame, crop_into
 from .errors import TargetError
 from .geometry import Region, search_region, to_crop, xyxy_to_xywh
 from .settings import ModelSpec, TrackerSettings
@@ -202,9 +202,10 @@ class MultiTracker:
                 return {}
             check_size(frame, self._frame_size, OTHER_SIZE)
             regions = {id: search_region(target.box, self.spec) for id, target in self._targets.items()}
+            mean = MeanColor(frame)
             for call in self._calls:
                 for slot, id in enumerate(call.ids):
-                    crop_into(frame, regions[id], call.context.crop[slot], self._scratch)
+                    crop_into(frame, regions[id], call.context.crop[slot], self._scratch, mean)
             clock("crop")
             searched = [call.context.search() for call in self._calls]
             clock("search")

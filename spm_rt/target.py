@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,12 @@ from .fusion import Fused, cosine_window, fuse, next_box
 from .geometry import Region, to_frame, xywh_to_xyxy, xyxy_to_xywh
 from .proposals import select_proposals
 from .settings import ModelSpec, TrackerSettings
+
+choose: Callable[..., tuple[bytes, bytes]] | None
+try:
+    from ._choosing import choose
+except ImportError:  # not built: no C compiler when the package was installed
+    choose = None
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.float32]
@@ -80,9 +86,24 @@ def propose(
         last: the last box ``[4]`` in frame pixels.
         settings: how many, and the thresholds.
     """
-    frame_boxes = to_frame(boxes, region)
-    rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
-    return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
+    if choose is None:
+        # Coordinate by coordinate in memory: what follows works on one of them at a time.
+        frame_boxes = to_frame(np.asfortranarray(boxes), region)
+        rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
+        return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
+    indices, places = choose(
+        scores,
+        boxes,
+        last.astype(np.float32),
+        (region.scale, region.x1, region.y1),
+        settings.near_iou,
+        settings.score_floor,
+        settings.nms_threshold,
+        settings.num_near_candidates,
+        settings.num_candidates,
+    )
+    rows = np.frombuffer(indices, np.int64)
+    return Proposals(boxes[rows], np.frombuffer(places, np.float32).reshape(-1, 4), scores[rows])
 
 
 def decide(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import spm_rt.crop
 from spm_rt.crop import Scratch, check_frame, crop_exact, crop_into, mean_color, sample_positions
 from spm_rt.errors import FrameError
 from spm_rt.geometry import Region, search_region
@@ -19,6 +20,15 @@ from ..recorded import MEAN, SETS, SPEC, read_arrays, read_set
 BOUND = 1e-4
 OPS = read_arrays("ops")
 Frame = NDArray[Any]
+
+
+@pytest.fixture(autouse=True, params=["C", "OpenCV"])
+def form_of_the_fast_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the C module, and without it."""
+    if request.param == "OpenCV":
+        monkeypatch.setattr(spm_rt.crop, "sample_into", None)
+    elif spm_rt.crop.sample_into is None:
+        pytest.skip("built without a C compiler")
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
@@ -103,7 +113,7 @@ def test_the_crop_may_go_into_any_array() -> None:
     frame, region = picture(480, 640), around(REGIONS["inside"])
     out = np.zeros((271, 271, 3), np.float32).transpose(2, 0, 1)
     crop_into(frame, region, out)
-    np.testing.assert_array_equal(out, fast(frame, region))
+    np.testing.assert_allclose(out, fast(frame, region), rtol=0, atol=BOUND)
 
 
 LAYOUTS: dict[str, Callable[[NDArray[np.uint8]], Frame]] = {

@@ -1,0 +1,221 @@
+"""The C modules do what their numpy twins do, to the bit, and refuse what they cannot do safely."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_rt.target
+from spm_rt.crop import crop_exact, crop_into, sample_into
+from spm_rt.geometry import Region, search_region, to_frame
+from spm_rt.proposals import select_proposals
+from spm_rt.settings import ModelSpec, TrackerSettings
+from spm_rt.target import choose, propose
+
+pytestmark = pytest.mark.skipif(sample_into is None or choose is None, reason="built without a C compiler")
+
+SPEC = ModelSpec()
+SETTINGS = TrackerSettings()
+Floats = NDArray[np.float32]
+RNG = np.random.default_rng
+
+
+def picture(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
+    return RNG(height).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(480, 640), (2160, 3840), (30, 40), (2, 2), (2, 700)])
+def test_samples_are_exactly_those_of_the_exact_form(size: tuple[int, int], channels: int) -> None:
+    frame, rng = picture(*size, channels), RNG(channels)
+    for _ in range(10):
+        center = rng.uniform(-0.1, 1.1, 2) * size[::-1]
+        side = np.exp(rng.uniform(np.log(2), np.log(max(size)), 2))
+        region = search_region((*(center - side / 2), *(center + side / 2)), SPEC)
+        out = np.full((3, 271, 271), np.nan, np.float32)
+        crop_into(frame, region, out)
+        np.testing.assert_array_equal(out, crop_exact(frame, region, 271))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda f: f[::-1],
+        lambda f: f[:, ::-1],
+        lambda f: f[:, :, ::-1],
+        lambda f: f.transpose(1, 0, 2),
+        lambda f: f[3:-3, 5:-5],
+    ],
+    ids=["upside down", "mirrored", "RGB", "transposed", "part"],
+)
+def test_views_are_sampled_like_copies(view: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
+    frame, region = view(picture(120, 160)), search_region((0.0, 0.0, 200.0, 120.0), SPEC)
+    found, wanted = (np.zeros((3, 271, 271), np.float32) for _ in range(2))
+    crop_into(frame, region, found)
+    crop_into(np.ascontiguousarray(frame), region, wanted)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_nothing_behind_the_last_pixel_is_read() -> None:
+    # The frame ends where its memory ends: a page that may not be read follows it.
+    import mmap
+
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    height, width = 4, page // 12
+    frame: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)[page - height * width * 3 : page]
+    frame = frame.reshape(height, width, 3)
+    if not hasattr(memory, "madvise") or protect(frame.ctypes.data + frame.nbytes, page) != 0:
+        pytest.skip("memory cannot be protected here")
+    edge = np.linspace(0, width - 1, 9, dtype=np.float32), np.linspace(0, height - 1, 5, dtype=np.float32)
+    out = np.ones((3, 5, 9), np.float32)
+    assert sample_into is not None
+    sample_into(frame, *edge, out)
+    assert (out == 0).all()
+    unprotect(frame.ctypes.data + frame.nbytes, page)
+
+
+def protect(address: int, length: int, rights: int = 0) -> int:
+    import ctypes
+
+    library: Any = ctypes.CDLL(None)
+    return int(library.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(length), rights))
+
+
+def unprotect(address: int, length: int) -> int:
+    return protect(address, length, 3)
+
+
+GOOD = (picture(10, 12), np.zeros(4, np.float32), np.zeros(5, np.float32), np.zeros((3, 5, 4), np.float32))
+BAD_SAMPLES: dict[str, tuple[int, Any]] = {
+    "float frame": (0, np.zeros((10, 12, 3), np.float32)),
+    "signed frame": (0, np.zeros((10, 12, 3), np.int8)),
+    "two channels": (0, picture(10, 12, 2)),
+    "flat frame": (0, np.zeros((10, 12), np.uint8)),
+    "left of the frame": (1, np.full(4, -0.01, np.float32)),
+    "right of the frame": (1, np.full(4, 11.01, np.float32)),
+    "below the frame": (2, np.full(5, 9.5, np.float32)),
+    "no number": (1, np.full(4, np.nan, np.float32)),
+    "infinite": (2, np.full(5, np.inf, np.float32)),
+    "double positions": (1, np.zeros(4)),
+    "more positions than places": (1, np.zeros(5, np.float32)),
+    "fewer planes": (3, np.zeros((2, 5, 4), np.float32)),
+    "double samples": (3, np.zeros((3, 5, 4))),
+    "interleaved": (3, np.zeros((5, 4, 3), np.float32).transpose(2, 0, 1)),
+}
+
+
+@pytest.mark.parametrize(("place", "value"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
+def test_what_cannot_be_sampled_safely_is_refused(place: int, value: Any) -> None:
+    assert sample_into is not None
+    sample_into(*GOOD)
+    with pytest.raises(ValueError, match=r"must be|not on the frame"):
+        sample_into(*(value if index == place else given for index, given in enumerate(GOOD)))
+
+
+def test_samples_are_not_written_into_a_read_only_array() -> None:
+    assert sample_into is not None
+    out = np.zeros((3, 5, 4), np.float32)
+    out.flags.writeable = False
+    with pytest.raises((ValueError, BufferError)):
+        sample_into(*GOOD[:3], out)
+
+
+# Proposals.
+
+
+def boxes_like_a_frame(count: int, seed: int) -> tuple[Floats, Floats]:
+    """Scores in clusters and boxes that overlap much, in crop pixels."""
+    rng = RNG(seed)
+    center = rng.uniform(60, 210, (count, 2)) if seed % 3 else rng.normal(135, 15, (count, 2))
+    size = rng.uniform(30, 120, (count, 2))
+    boxes = np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
+    scores = rng.uniform(0, 1, count) ** 4
+    if seed % 2:  # many equal scores, as in a crop that is mostly padding
+        scores = np.round(scores * 8) / 8
+    return scores.astype(np.float32), boxes
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"num_candidates": 1},
+    {"num_candidates": 2},
+    {"num_candidates": 64},
+    {"num_near_candidates": 0},
+    {"near_iou": 0.3},
+    {"near_iou": 1.0},
+    {"score_floor": 0.0},
+    {"score_floor": 1.0},
+    {"nms_threshold": 0.0},
+    {"nms_threshold": 1.0},
+]
+
+
+def both(scores: Floats, boxes: Floats, settings: TrackerSettings, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    last = np.array([300.2, 180.7, 361.9, 254.1])
+    region = search_region(last, SPEC)
+    found = [propose(scores, boxes, region, last, settings)]
+    with monkeypatch.context() as patch:
+        patch.setattr(spm_rt.target, "choose", None)
+        found.append(propose(scores, boxes, region, last, settings))
+    return found
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=repr)
+@pytest.mark.parametrize("count", [1, 2, 9, 250, 1805])
+def test_proposals_are_exactly_those_of_numpy(
+    count: int, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(6):
+        settings = dataclasses.replace(SETTINGS, **change)
+        mine, wanted = both(*boxes_like_a_frame(count, seed), settings, monkeypatch)
+        for a, b in zip(mine, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
+def test_odd_values_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(4):
+        scores, boxes = boxes_like_a_frame(300, seed)
+        for rows in (slice(0, 1), slice(40, 90), slice(None)):
+            odd_scores, odd_boxes = scores.copy(), boxes.copy()
+            odd_scores[rows] = value
+            odd_boxes[rows] = value
+            for given in ((odd_scores, boxes), (scores, odd_boxes), (odd_scores, odd_boxes)):
+                mine, wanted = both(*given, SETTINGS, monkeypatch)
+                for a, b in zip(mine, wanted, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+def test_inputs_of_other_kinds_are_refused() -> None:
+    assert choose is not None
+    scores, boxes = boxes_like_a_frame(20, 1)
+    rest = ((1.0, 0.0, 0.0), 0.8, 0.1, 0.5, 1, 9)
+    last = np.zeros(4, np.float32)
+    for given in (
+        (scores[:0], boxes[:0], last),
+        (scores.astype(np.float64), boxes, last),
+        (scores, boxes[:19], last),
+        (scores, boxes.astype(np.int32), last),
+        (scores, boxes, last[:3]),
+    ):
+        with pytest.raises(ValueError, match="must be float32"):
+            choose(*given, *rest)
+    with pytest.raises(ValueError, match="wanted"):
+        choose(scores, boxes, last, *rest[:-1], 0)
+    with pytest.raises((ValueError, BufferError)):
+        choose(scores[::2], boxes[::2], last, *rest)
+
+
+def test_region_and_selection_are_the_ones_of_the_documents() -> None:
+    scores, boxes = boxes_like_a_frame(400, 2)
+    last, region = np.array([10.0, 20, 60, 90]), Region(-30.0, -20.0, 110.0, 120.0, 271 / 140)
+    found = propose(scores, boxes, region, last, SETTINGS)
+    rows = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), SETTINGS)
+    np.testing.assert_array_equal(found.crop_boxes, boxes[rows])
