@@ -123,6 +123,16 @@ def seal_manifest(manifest: dict[str, Any]) -> bytes:
     return _canonical({**content, "manifest_sha256": digest})
 
 
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What :func:`seal_manifest` wrote into a file; None if it is not there, or was altered."""
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw)
+        return content if isinstance(content, dict) and seal_manifest(content) == raw else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def _canonical(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
 

@@ -49,8 +49,8 @@ def fuse(
     else:
         weight = np.float32(settings.fine_score_weight)
         scores = (1 - weight) * coarse_scores + weight * fine_scores
-        total = coarse_scores + np.float32(settings.fine_box_weight) * fine_scores
-        total = np.minimum(np.maximum(total, np.float32(1e-5)), np.float32(99999))
+        total: Floats = coarse_scores + np.float32(settings.fine_box_weight) * fine_scores
+        total = np.minimum(np.maximum(total, np.float32(1e-5)), np.float32(99999)).astype(np.float32, copy=False)
         share = (coarse_scores / total)[:, None]
         boxes = share * coarse_boxes + (1 - share) * fine_boxes
     influence = np.float32(settings.window_influence)

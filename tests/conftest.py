@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 # PyTorch's threads shall sleep while they wait: on a busy machine, those that spin take most of its time. This has to
 # be said before PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What libraries compile is kept for the session, apart from the user's.
+os.environ["SPM_RT_CACHE"] = tempfile.mkdtemp(prefix="spm_rt_cache.")
 
 import numpy as np
 import pytest
@@ -36,6 +40,10 @@ EXPORT_FRAMES = 6
 """Bundles made for tests are verified on this many frames of the clip, to be quick, ..."""
 EXPORT_INPUTS = slice(1, 3)
 """... and on these inputs: one of noise, one of the clip."""
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["SPM_RT_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import STAGES, Bundle
+from ..cache import find_entry, make_entry, processor
 from ..errors import BackendError
-from . import Template, copy_template, paste_template, usable_cores
+from . import Template, copy_template, paste_template, release_memory, usable_cores
 
 Floats = NDArray[np.float32]
+
+KIND = "onnxruntime"
+OPTIMIZED = "graph.onnx"
+"""In the cache (spm_rt.cache): a graph with its constants folded and laid out for this processor, mapped from disk."""
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
@@ -40,25 +48,21 @@ class OnnxRuntimeBackend:
         if provider not in onnxruntime.get_available_providers():
             have = ", ".join(onnxruntime.get_available_providers())
             raise BackendError(f"device {device!r}: this onnxruntime has no {provider} (it has {have})")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        # Every session has threads of its own. Unless they stop spinning when a call ends, those of search are in the
-        # way of the host's code and of relation's threads (a third of relation's time on two cores).
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._threads = threads or usable_cores()
         # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
-        variant = "fast_expanded" if provider == PROVIDERS["cpu"] else "portable"
+        on_cpu = provider == PROVIDERS["cpu"]
+        variant = "fast_expanded" if on_cpu else "portable"
         self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
-        self._device, self._provider, self._options = device, provider, options
+        self._device, self._provider = device, provider
         self._chosen = (provider, {"device_id": index}) if index else provider
+        self._facts = {stage: self._made_of(bundle, path) for stage, path in self._files.items()} if on_cpu else {}
         self._sessions: dict[str, Any] = {}
         # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.
-        for stage in STAGES if targets == 1 else STAGES[1:]:
+        stages = STAGES if targets == 1 else STAGES[1:]
+        self._entries = self._find_entries(stages)
+        for stage in stages:
             self.session(stage)
-        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {options.intra_op_num_threads} threads"
+        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {self._threads} threads"
 
     def context(self) -> OnnxRuntimeContext:
         return OnnxRuntimeContext(self)
@@ -66,13 +70,78 @@ class OnnxRuntimeBackend:
     def session(self, stage: str) -> Any:
         """The session of a stage, made when it is first asked for."""
         if stage not in self._sessions:
-            self._sessions[stage] = self._load(self._files[stage])
+            self._sessions[stage] = self._load(stage)
         return self._sessions[stage]
 
-    def _load(self, path: Path) -> Any:
+    def _load(self, stage: str) -> Any:
+        """A session on the graph as the library optimised it before, or else on the bundle's."""
+        path = self._files[stage]
+        entry = self._entries.pop(stage, None)
+        if entry is None and stage in self._facts:
+            entry = self._optimize(stage)
+        if entry is not None:
+            with contextlib.suppress(BackendError):  # removed since it was looked at: the bundle has all that is needed
+                return self._open(entry / OPTIMIZED, self._options(optimize=False))
+        session = self._open(path, self._options())
+        release_memory()
+        return session
+
+    def _optimize(self, stage: str) -> Path | None:
+        """Let the library write what it makes of a graph into the cache: its place, if that can be done."""
+
+        def write(folder: Path) -> None:
+            options = self._options()
+            options.optimized_model_filepath = str(folder / OPTIMIZED)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+            options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+            self._open(self._files[stage], options)
+
+        try:
+            return make_entry(KIND, self._facts[stage], write)
+        except BackendError:  # the graph, or only the writing: loading it plainly will tell
+            return None
+        finally:
+            release_memory()
+
+    def _find_entries(self, stages: Sequence[str]) -> dict[str, Path]:
+        """The stages' entries in the cache. Their digests take longest: two threads share them."""
+        wanted = [stage for stage in stages if stage in self._facts]
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(lambda stage: find_entry(KIND, self._facts[stage]), wanted)
+            return {stage: entry for stage, entry in zip(wanted, found, strict=True) if entry is not None}
+
+    def _made_of(self, bundle: Bundle, path: Path) -> dict[str, str]:
+        """What decides how the library optimises a graph."""
+        files = bundle.manifest["files"]
+        weights = [
+            str(facts["sha256"]) for name, facts in sorted(files.items()) if not name.endswith((".onnx", ".json"))
+        ]
+        return {
+            "graph": str(files[path.name]["sha256"]),
+            "weights": " ".join(weights),
+            "library": f"onnxruntime {self._library.__version__}",
+            "provider": self._provider,
+            "processor": processor(),
+        }
+
+    def _options(self, optimize: bool = True) -> Any:
+        library = self._library
+        options = library.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
+        levels = library.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        # Every session has threads of its own. Unless they stop spinning when a call ends, those of search are in the
+        # way of the host's code and of relation's threads (a third of relation's time on two cores).
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return options
+
+    def _open(self, path: Path, options: Any) -> Any:
         library = self._library
         try:
-            session = library.InferenceSession(str(path), self._options, providers=[self._chosen])
+            session = library.InferenceSession(str(path), options, providers=[self._chosen])
         except Exception as error:  # the library has no common base class for its errors
             raise BackendError(f"{path}: onnxruntime {library.__version__} cannot load it: {error}") from error
         if session.get_providers()[0] != self._provider:

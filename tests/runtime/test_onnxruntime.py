@@ -114,7 +114,10 @@ def test_a_providers_full_name_is_a_device(bundle: Bundle) -> None:
 # Loading.
 
 
-def test_a_graph_that_the_library_cannot_load_is_named(default_bundle: Path, tmp_path: Path) -> None:
+def test_a_graph_that_the_library_cannot_load_is_named(
+    default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPM_RT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "bundle"
     shutil.copytree(default_bundle, folder)
     opened = Bundle.open(folder)
