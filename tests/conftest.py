@@ -16,7 +16,8 @@ from typing import Any
 # PyTorch's threads shall sleep while they wait: on a busy machine, those that spin take most of its time. This has to
 # be said before PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# What libraries compile is kept for the session, apart from the user's.
+# Nothing depends on which library is faster today; what they compile is kept for the session, apart from the user's.
+os.environ["SPM_RT_AUTO"] = "fixed"
 os.environ["SPM_RT_CACHE"] = tempfile.mkdtemp(prefix="spm_rt_cache.")
 
 import numpy as np

@@ -68,8 +68,10 @@ class Backend(Protocol):
         """A new, independent context."""
 
 
-# Name -> (module here, library it needs), in the order in which "auto" tries them.
+# Name -> (module here, library it needs), in the order in which "auto" prefers them.
 MODULES = {"onnxruntime": ("onnxruntime", "onnxruntime"), "openvino": ("openvino", "openvino")}
+ON_CPU = ("onnxruntime", "openvino")
+"""Those that "auto" chooses among on CPUs."""
 
 
 def available() -> list[str]:
@@ -97,7 +99,8 @@ def load_backend(
 
     Args:
         bundle: a verified bundle.
-        name: a key of ``MODULES``, or ``auto`` for the first whose library is installed.
+        name: a key of ``MODULES``, or ``auto``: on CPUs the fastest (:mod:`spm_rt.backends.auto`; see
+            :func:`chosen_because`), elsewhere the first whose library is installed.
         device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
         threads: threads per inference call; by default as many as the process may use cores.
         targets: leading axis of every tensor.
@@ -105,21 +108,40 @@ def load_backend(
     Raises:
         BackendError: unknown, not installed, or the device was not to be had.
     """
-    if name == "auto":
-        names = available()
-        if not names:
-            wanted = " or ".join(f"`pip install {library}`" for _, library in MODULES.values())
-            raise BackendError(f"no inference library is installed: {wanted}")
-        name = names[0]
+    if threads is not None and threads < 1:
+        raise BackendError(f"threads is {threads}; it must be 1 or more")
+    how: dict[str, Any] = {"device": device, "threads": threads, "targets": targets}
+    if name != "auto":
+        return _load(bundle, name, how)
+    names = available()
+    if not names:
+        wanted = " or ".join(f"`pip install {library}`" for _, library in MODULES.values())
+        raise BackendError(f"no inference library is installed: {wanted}")
+    rivals = [name for name in names if name in ON_CPU] if device.lower() == "cpu" else []
+    if not rivals:
+        return _load(bundle, names[0], how)
+    from .auto import choose
+
+    libraries = {name: library for name, (_, library) in MODULES.items()}
+    facts = {**how, "threads": threads or usable_cores()}
+    backend, reason = choose(bundle, rivals, libraries, facts, lambda rival: _load(bundle, rival, how))
+    backend.chosen_because = reason  # type: ignore[attr-defined]
+    return backend
+
+
+def chosen_because(backend: Backend) -> str:
+    """Why ``auto`` took this backend, in words; empty if it did not."""
+    return str(getattr(backend, "chosen_because", ""))
+
+
+def _load(bundle: Bundle, name: str, how: Mapping[str, Any]) -> Backend:
     if name not in MODULES:
         raise BackendError(f"backend {name!r} is unknown; there are: auto, {', '.join(MODULES)}")
     module, library = MODULES[name]
     if importlib.util.find_spec(library) is None:
         raise BackendError(f"backend {name!r} needs the package {library}: `pip install {library}`")
-    if threads is not None and threads < 1:
-        raise BackendError(f"threads is {threads}; it must be 1 or more")
     loader: Any = importlib.import_module(f"{__name__}.{module}")
-    backend: Backend = loader.load(bundle, device=device, threads=threads, targets=targets)
+    backend: Backend = loader.load(bundle, **how)
     return backend
 
 

@@ -40,7 +40,19 @@ def track(*arguments: Any) -> int:
 
 def test_a_summary_is_printed(source: str, capsys: Capture) -> None:
     assert track(source, *BOX) == 0
-    assert f"{COUNT} frames at " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{COUNT} frames at " in printed
+    assert "a fake\n" in printed
+
+
+def test_the_backend_that_was_chosen_says_why(source: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    tracker = bright_tracker()
+    tracker.backend.chosen_because = "bright 1.0 ms, dark 2.0 ms"  # type: ignore[attr-defined]
+    monkeypatch.setattr(Tracker, "load", lambda *_, **__: tracker)
+    assert track(source, *BOX) == 0
+    assert "a fake (auto: bright 1.0 ms, dark 2.0 ms)" in capsys.readouterr().out
+    assert track(source, *BOX, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["backend_chosen_because"] == "bright 1.0 ms, dark 2.0 ms"
 
 
 def test_json_is_all_of_standard_output(source: str, capsys: Capture) -> None:
