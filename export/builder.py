@@ -52,6 +52,12 @@ class GraphBuilder:
             value.name = name
         return value
 
+    def layer(self, kind: str, x: ir.Value, name: str, *, activation: bool = False, **attributes: Any) -> ir.Value:
+        """A Conv or Gemm on ``NAME.weight`` and, where there is one, ``NAME.bias``; with its ReLU if asked."""
+        bias = [self.weight(f"{name}.bias")] if f"{name}.bias" in self._weights else []
+        x = self.op(kind, x, self.weight(f"{name}.weight"), *bias, **attributes)
+        return self.op("Relu", x) if activation else x
+
     def split(self, value: ir.Value, sizes: Sequence[int], axis: int) -> Sequence[ir.Value]:
         return self._tape.op_multi_out(
             "Split", [value, self.constant(sizes)], {"axis": axis}, num_outputs=len(sizes), version=self.opset

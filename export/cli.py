@@ -19,6 +19,7 @@ from spm_rt.tracker import Box
 from spm_rt.video import frames
 
 DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
+PRECISIONS = ("fp32", "int8")
 DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)
 
 EPILOG = """examples:
@@ -26,6 +27,7 @@ EPILOG = """examples:
   spm-export cm_stage.pt fm_stage.pt --out spm_alexnet        the official layout
   spm-export cm_stage.pt fm_stage.pt --config alexnet_c42_otb.yaml --out spm_otb
   spm-export mine.safetensors --targets 1,4,16 --out spm_mine
+  spm-export --precision int8 --calibration OTB --out spm_int8   for CPUs; clips of the kind that it will meet
   spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
   spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
   spm-export doctor                                           what is installed here, and which road to take
@@ -76,6 +78,18 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N[,N...]",
         help="also write graphs for N targets at once (default 1)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="fp32, or int8 in the graphs for CPUs (layers that lose accuracy stay float32)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FOLDER",
+        help="with int8: clips with ground truth (OTB, GOT-10k, VOT or packed layout); "
+        "default: the clip of --clip. A few dozen frames of each are used",
+    )
     parser.add_argument("--clip", metavar="VIDEO", help="video or folder to verify on (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
     parser.add_argument(
@@ -93,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
     try:
         from .bundle import ExportOptions, export_bundle, export_steps
+        from .calibrate import calibrate, calibration_clips, calibration_steps
         from .checkpoint import load_model, save_checkpoint
         from .config import load_config
         from .graphs import OPSETS
@@ -113,18 +128,31 @@ def run(options: argparse.Namespace) -> int:
         report["checkpoint"] = [str(path) for path in written]
         if not (options.quiet or options.json):
             print("wrote " + ", ".join(str(path) for path in written))
+    if options.calibration and options.precision != "int8":
+        raise ExportError("--calibration is for --precision int8")
     if options.out:
         clip = list(frames(options.clip or DEMO_CLIP))
         source = " + ".join(Path(p).name for p in options.checkpoint) or "the weights shipped with spm_rt"
-        what = ExportOptions(settings, options.opset, options.targets, source)
         quiet = options.quiet
+        calibration = None
+        if options.precision == "int8":
+            one = (Path(options.clip or DEMO_CLIP).name, lambda: clip, options.box or DEMO_BOX)
+            clips = calibration_clips(options.calibration) if options.calibration else [one]
+            bar = Progress("calibrating", calibration_steps(len(clips)), quiet=quiet)
+            calibration = calibrate(model, settings, clips, lambda: bar.step(""))
+            bar.close()
+        what = ExportOptions(settings, options.opset, options.targets, source, calibration)
         bar = Progress("exporting", export_steps(what, len(clip)), quiet=quiet)
         verification = export_bundle(
             model, options.out, what, clip, options.box or DEMO_BOX, Path(options.clip or DEMO_CLIP).name, bar.step
         )
         bar.close()
         report.update(bundle=str(options.out), **verification.to_json())
+        if calibration:
+            report["quantization"] = calibration.to_json()
         if not (options.quiet or options.json):
+            if calibration:
+                print(calibration_table(calibration.to_json()) + "\n")
             print(verification_table(verification.to_json()))
             print(f"\nwrote {options.out}")
     if options.json:
@@ -169,6 +197,15 @@ def verification_table(found: dict[str, object]) -> str:
         f"mean IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} "
         f"px on average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}"
     )
+
+
+def calibration_table(found: dict[str, object]) -> str:
+    """What rounding each layer alone does, for people."""
+    layers = found["layers"]
+    assert isinstance(layers, list)
+    rows = [[d["layer"], f"{d['overlap']:.4f}", f"{d['score']:.4f}", "int8" if d["chosen"] else "float32"]
+            for d in layers]
+    return format_table(["layer", "IoU with float32", "score change", "computes in"], rows)
 
 
 def _targets(text: str) -> tuple[int, ...]:

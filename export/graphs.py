@@ -247,10 +247,13 @@ def judge(g: GraphBuilder, x: ir.Value, targets: int, first: ir.Value | None = N
 
     ``first`` stands for the first layer's weight where the inputs come in another order.
     """
-    x = g.op("Relu", _linear(g, x, "linear1", first))
-    x = g.op("Relu", _linear(g, x, "linear2"))
-    logits = g.reshape(_linear(g, x, "classify"), [targets, -1, 2], name="logits")
-    deltas = g.reshape(_linear(g, x, "regress"), [targets, -1, 4], name="deltas")
+    if first is None:
+        x = g.layer("Gemm", x, "linear1", activation=True, transB=1)
+    else:
+        x = g.op("Relu", g.op("Gemm", x, first, g.weight("linear1.bias"), transB=1))
+    x = g.layer("Gemm", x, "linear2", activation=True, transB=1)
+    logits = g.reshape(g.layer("Gemm", x, "classify", transB=1), [targets, -1, 2], name="logits")
+    deltas = g.reshape(g.layer("Gemm", x, "regress", transB=1), [targets, -1, 4], name="deltas")
     background, foreground = g.split(logits, [1, 1], axis=2)
     return g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [targets, -1]), deltas
 
@@ -325,16 +328,11 @@ def _axes(g: GraphBuilder, values: ir.Value) -> tuple[ir.Value, ir.Value]:
 def convolution(
     g: GraphBuilder, x: ir.Value, name: str, pad: int, *, activation: bool = True, **attributes: Any
 ) -> ir.Value:
-    x = g.op("Conv", x, g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), pads=[pad] * 4, **attributes)
-    return g.op("Relu", x) if activation else x
+    return g.layer("Conv", x, name, activation=activation, pads=[pad] * 4, **attributes)
 
 
 def pool(g: GraphBuilder, x: ir.Value) -> ir.Value:
     return g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-
-
-def _linear(g: GraphBuilder, x: ir.Value, name: str, weight: ir.Value | None = None) -> ir.Value:
-    return g.op("Gemm", x, weight or g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), transB=1)
 
 
 def _finish(g: GraphBuilder, shapes: Mapping[str, Shape], outputs: Mapping[str, ir.Value]) -> ir.Model:

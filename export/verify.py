@@ -36,13 +36,22 @@ TOLERANCES = {
 }
 """Worst error allowed per tensor of a float32 export: absolute, or relative to the tensor's largest magnitude."""
 
+INT8_TOLERANCES = {
+    "shallow": ("relative", 0.1),
+    "deep": ("relative", 0.15),
+    "search.scores": ("absolute", 0.25),
+    "search.boxes": ("absolute", 20.0),
+    "relation.scores": ("absolute", 0.25),
+    "relation.boxes": ("absolute", 8.0),
+}
+"""The same for the int8 graphs, on crops from the clip: wide, to catch what is wrong and not what is rounded."""
+
 SAMPLES = 6
 """Pairs of crops that :func:`sample_inputs` gives."""
 
-CLOSE_IOU = 0.99
-MEAN_IOU = 0.999
-CLOSE_SHARE = 0.99
-"""On the clip, both started from the same box in each frame: mean overlap, and the share of frames over ``CLOSE_IOU``.
+TRACK_BOUNDS = {"float32": (0.999, 0.99, 0.99), "int8": (0.97, 0.9, 0.95)}
+"""On the clip, both started from the same box in each frame, by precision: mean overlap allowed, the overlap that
+counts as close, and the share of frames that must be close.
 
 A share and not every frame, since where two proposals score alike a rounding may choose the other one.
 """
@@ -82,10 +91,12 @@ class TrackCheck:
     mean_distance: float
     max_distance: float
     free_iou: float
+    precision: str = "float32"
 
     @property
     def passed(self) -> bool:
-        return self.mean_iou >= MEAN_IOU and self.close_share >= CLOSE_SHARE
+        mean, _, share = TRACK_BOUNDS[self.precision]
+        return self.mean_iou >= mean and self.close_share >= share
 
 
 def sample_inputs(model: SPMTracker, clip: Sequence[NDArray[np.uint8]], box: Box) -> Iterator[tuple[str, Arrays]]:
@@ -174,21 +185,25 @@ def check_tensors(
         for variant in variants
         for stage in STAGES
     }
+    int8 = bundle.manifest["precision"] == "int8"
     errors: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for _, given in inputs:
+    for label, given in inputs:
         shifted = [_shifted(given, k) for k in range(targets)]
         expected = [reference_outputs(model, one) for one in shifted]
         for (variant, stage), session in sessions.items():
+            if _is_int8(int8, variant, stage) and label.startswith("noise"):
+                continue  # nothing like it was met in calibration
             names = list(expected[0][stage])
             feeds = {name: _arranged(name, value, variant) for name, value in _feeds(stage, shifted, expected).items()}
             for name, found in zip(names, session.run(names, feeds), strict=True):
                 wanted = _arranged(name, np.concatenate([one[stage][name] for one in expected]), variant)
-                errors.setdefault((variant, stage, name), []).append(_error(found, wanted, _tolerance(stage, name)[0]))
+                kind, _ = _tolerance(stage, name, _is_int8(int8, variant, stage))
+                errors.setdefault((variant, stage, name), []).append(_error(found, wanted, kind))
         step()
     checks = []
     for (variant, stage, name), found_errors in errors.items():
         label = variant if targets == 1 else f"{variant}, {targets} targets"
-        kind, allowed = _tolerance(stage, name)
+        kind, allowed = _tolerance(stage, name, _is_int8(int8, variant, stage))
         checks.append(
             TensorCheck(
                 label,
@@ -218,6 +233,7 @@ def check_tracks(
     clip: Sequence[NDArray[np.uint8]],
     box: Box,
     name: str,
+    precision: str = "float32",
     step: Callable[[], None] = lambda: None,
 ) -> TrackCheck:
     """The exported tracker against the reference: from the same box in every frame, and each on its own way."""
@@ -228,15 +244,22 @@ def check_tracks(
         len(clip),
         float(overlaps.mean()),
         float(overlaps.min()),
-        float((overlaps > CLOSE_IOU).mean()),
+        float((overlaps > TRACK_BOUNDS[precision][1]).mean()),
         float(apart.mean()),
         float(apart.max()),
         float(iou(tracks.first, tracks.free).mean()),
+        precision,
     )
 
 
-def _tolerance(stage: str, name: str) -> tuple[str, float]:
-    return TOLERANCES.get(f"{stage}.{name}") or TOLERANCES[name]
+def _is_int8(bundle_is: bool, variant: str, stage: str) -> bool:
+    """Whether a graph of a bundle computes in int8."""
+    return bundle_is and variant.startswith("fast") and stage != "template"
+
+
+def _tolerance(stage: str, name: str, int8: bool) -> tuple[str, float]:
+    table = INT8_TOLERANCES if int8 else TOLERANCES
+    return table.get(f"{stage}.{name}") or table[name]
 
 
 def _shifted(given: Arrays, by: int) -> Arrays:
