@@ -33,7 +33,7 @@ from .checkpoint import checkpoint_digest, expected_weights
 from .fast import FAST_BUILDERS, fast_weights
 from .graphs import BUILDERS, GraphOptions
 from .model import SPMTracker
-from .quantize import QUANTIZED_BUILDERS, quantized_weights
+from .quantize import NOTHING, QUANTIZED_BUILDERS, build_quantized_search, quantized_weights
 from .verify import SAMPLES, TRACK_BOUNDS, TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
 from .weights import graph_weights
 
@@ -190,6 +190,9 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
             if stage != "relation":
                 expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"))
                 made["expanded"] = (f"{stage}{suffix}_expanded.onnx", expanded)
+            if stage == "search":
+                plain = build_quantized_search(model.spec, arrays, GraphOptions(options.opset, targets), NOTHING, False)
+                made["plain"] = (f"{stage}{suffix}_plain.onnx", plain)
             for variant, lrn in (("fast", "operator"), ("fast_expanded", "expanded")):
                 form = GraphOptions(options.opset, targets, lrn)
                 if plan and stage != "template":
@@ -207,6 +210,7 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
             # Where a graph has no such form, another one serves: the relation has no LRN, the template runs once.
             names.setdefault("expanded", names["portable"])
             names.setdefault("fast", names["flat"])
+            names.setdefault("plain", names["fast"])
             names.setdefault("fast_expanded", names["fast"] if stage == "relation" else names["expanded"])
             step(made["portable"][0])
     return table

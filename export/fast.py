@@ -123,7 +123,7 @@ def roi_features(
     x, y = g.split(inside, [1, 1], axis=2)
     mask = g.op("And", x, g.op("Transpose", y, perm=[0, 1, 3, 2]))
     mask = g.reshape(g.op("Cast", mask, to=ir.DataType.FLOAT), [-1, cells * cells, 1])
-    return g.op("Add", features, g.op("Mul", mask, g.reshape(g.weight("roi_shift"), [1, 1, -1])))
+    return g.op("Add", features, g.op("Mul", mask, g.reshape(g.weight("roi_shift"), [1, 1, -1])), name="roi_features")
 
 
 FAST_BUILDERS = {"search": build_fast_search, "relation": build_fast_relation}

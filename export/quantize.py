@@ -6,7 +6,7 @@ from one graph to the other channels last, as in :mod:`spm_export.fast`.
 
 Weights are int8, symmetric, one scale per output channel. Inputs are uint8 with a zero point, and use the codes
 0..127 only: CPUs without VNNI multiply in pairs that are added in 16 bits, where 2 * 127 * 127 fits and 2 * 255 * 127
-does not. So one file gives the same numbers on every CPU. What no int8 layer reads next may use all codes.
+does not. What no int8 layer reads next may use all codes.
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ class Quantization:
     grids: Mapping[str, Grid]
 
 
+NOTHING = Quantization(frozenset(), {})
+
+
 class QuantizedBuilder(GraphBuilder):
     """A builder whose chosen layers compute in int8.
 
@@ -132,12 +135,18 @@ class QuantizedBuilder(GraphBuilder):
             inputs.append(self._bias(name, entry) if self._outputs else self.weight(f"{name}.bias"))
         x = self.op(kind, *inputs, **attributes)
         x = self.op("Relu", x) if activation else x
-        return self.snap(x, exit_) if self._outputs else x
+        return self.snap(x, exit_, clip=False) if self._outputs else x
 
-    def snap(self, x: ir.Value, grid: Grid) -> ir.Value:
-        """``x`` rounded to a grid."""
+    def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:
+        """``x`` rounded to a grid.
+
+        uint8 goes on to 255. Where the grid ends before, ``clip`` keeps larger values from bringing back the overflow
+        that it avoids; behind a layer, ONNX Runtime would then no longer see an integer operator.
+        """
         if self._grid_of.get(x) == grid:
             return x
+        if clip and grid.levels < OUTPUT_LEVELS:
+            x = self.op("Min", x, self.constant((grid.levels - grid.zero) * grid.scale))
         scale, zero = self.constant(grid.scale), self._integers(np.array(grid.zero, np.uint8))
         snapped = self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
         self._grid_of[snapped] = grid

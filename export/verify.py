@@ -288,7 +288,7 @@ def _feeds(stage: str, given: list[Arrays], expected: list[dict[str, Arrays]]) -
 
 def _arranged(name: str, array: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
     """An array in the layout of a variant: the fast graphs exchange feature maps channels last."""
-    if name in ("shallow", "deep") and variant.startswith("fast"):
+    if name in ("shallow", "deep") and (variant.startswith("fast") or variant == "plain"):
         return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(0, 2, 1))
     return array
 

@@ -20,7 +20,7 @@ FORMAT = "spm_rt bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STAGES = ("template", "search", "relation")
-VARIANTS = ("portable", "flat", "expanded", "fast", "fast_expanded")
+VARIANTS = ("portable", "flat", "expanded", "plain", "fast", "fast_expanded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Bundle:
             targets: leading axis of every tensor.
             variant: ``portable`` (the RoI operator is one node with a function as its body), ``flat`` (standard
                 operators only), ``expanded`` (as portable, LRN written out in operators that are fast on CPUs),
-                ``fast`` (for CPUs: maps channels last, fewer multiplications) or ``fast_expanded`` (both).
+                ``plain`` (for CPUs: maps channels last), ``fast`` (the same with fewer multiplications) or
+                ``fast_expanded`` (both).
         """
         if str(targets) not in self.manifest["graphs"]:
             have = ", ".join(str(n) for n in self.targets)

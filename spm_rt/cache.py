@@ -93,14 +93,25 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], None]) -> Path |
 @functools.lru_cache(maxsize=1)
 def processor() -> str:
     """The CPU's name and instruction sets, as far as the system tells: what compiled graphs depend on."""
-    lines: dict[str, str] = {}
+    model = _cpu_facts().get("model name") or platform.processor() or "unknown"
+    flags = hashlib.sha256(" ".join(sorted(instruction_sets())).encode())
+    return f"{model} {platform.machine()} {platform.system()} {flags.hexdigest()[:16]}"
+
+
+def instruction_sets() -> frozenset[str]:
+    """The CPU's instruction sets by the kernel's names; empty where the system does not tell."""
+    facts = _cpu_facts()
+    return frozenset((facts.get("flags") or facts.get("Features") or "").split())
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_facts() -> dict[str, str]:
+    facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
-            lines.setdefault(key.strip(), value.strip())
-    names = (lines.get("model name") or platform.processor() or "unknown", platform.machine(), platform.system())
-    flags = hashlib.sha256(" ".join(sorted((lines.get("flags") or lines.get("Features", "")).split())).encode())
-    return f"{' '.join(names)} {flags.hexdigest()[:16]}"
+            facts.setdefault(key.strip(), value.strip())
+    return facts
 
 
 def _place(kind: str, facts: Facts) -> Path | None:

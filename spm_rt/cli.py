@@ -86,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     parser.add_argument("--threads", type=int, help="threads per inference call (default: all usable cores)")
+    parser.add_argument("--precision", choices=("float32", "bf16"), help="bf16: faster on CPUs that have it (OpenVINO)")
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: as the bundle says)")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames (a camera goes on until Ctrl-C)")
     parser.add_argument("--show", action="store_true", help="show a window (needs an OpenCV build with one); q ends it")
@@ -99,7 +100,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     total = frame_count(options.source)
     if options.frames:
         total = min(total or options.frames, options.frames)
-    tracker = Tracker.load(options.bundle, options.backend, options.device, threads=options.threads)
+    tracker = Tracker.load(
+        options.bundle, options.backend, options.device, threads=options.threads, precision=options.precision
+    )
     if options.mode:
         tracker.settings = dataclasses.replace(tracker.settings, mode=options.mode)
     bar = Progress("tracking", total, quiet=options.quiet or options.json)

@@ -100,11 +100,12 @@ class MultiTracker:
         threads: int | None = None,
         settings: TrackerSettings | None = None,
         capacity: int | None = None,
+        precision: str | None = None,
     ) -> MultiTracker:
         """A tracker on a bundle's graphs.
 
         Args:
-            bundle, backend, device, threads, settings: as for :meth:`spm_rt.Tracker.load`.
+            bundle, backend, device, threads, settings, precision: as for :meth:`spm_rt.Tracker.load`.
             capacity: number of targets to be ready for: the graphs for up to so many are compiled now. Others are
                 compiled when a target is added or removed that needs them, which takes a good part of a second.
 
@@ -112,12 +113,14 @@ class MultiTracker:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        first = load_backend(opened, backend, device=device, threads=threads)
+        first = load_backend(opened, backend, device=device, threads=threads, precision=precision)
         made = {1: first}
 
         def compiled(targets: int) -> Backend:
             if targets not in made:
-                made[targets] = load_backend(opened, first.name, device=device, threads=threads, targets=targets)
+                made[targets] = load_backend(
+                    opened, first.name, device=device, threads=threads, targets=targets, precision=precision
+                )
             return made[targets]
 
         tracker = cls(compiled, opened.targets, opened.spec, settings or opened.settings)

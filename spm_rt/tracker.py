@@ -63,6 +63,7 @@ class Tracker:
         *,
         threads: int | None = None,
         settings: TrackerSettings | None = None,
+        precision: str | None = None,
     ) -> Tracker:
         """A tracker on a bundle's graphs.
 
@@ -72,12 +73,14 @@ class Tracker:
             device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
             threads: threads per inference call; by default all cores the process may use.
             settings: instead of those in the bundle.
+            precision: what the graphs are computed in, where the backend offers a choice: ``float32`` or, with OpenVINO
+                on CPUs that have it, ``bf16``. int8 is a bundle of its own.
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        compiled = load_backend(opened, backend, device=device, threads=threads)
+        compiled = load_backend(opened, backend, device=device, threads=threads, precision=precision)
         return cls(compiled, opened.spec, settings or opened.settings)
 
     def sibling(self) -> Tracker:

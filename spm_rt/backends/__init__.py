@@ -74,6 +74,10 @@ ON_CPU = ("onnxruntime", "openvino")
 """Those that "auto" chooses among on CPUs."""
 
 
+PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bf16")}
+"""What a backend can compute float32 graphs in. int8 is another bundle: ``spm-export --precision int8``."""
+
+
 def available() -> list[str]:
     """Names of the backends whose library is installed, best first. Nothing is imported."""
     return [name for name, (_, library) in MODULES.items() if importlib.util.find_spec(library) is not None]
@@ -93,7 +97,13 @@ def release_memory() -> None:
 
 
 def load_backend(
-    bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None, targets: int = 1
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    targets: int = 1,
+    precision: str | None = None,
 ) -> Backend:
     """Compile a bundle's graphs.
 
@@ -104,16 +114,26 @@ def load_backend(
         device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
         threads: threads per inference call; by default as many as the process may use cores.
         targets: leading axis of every tensor.
+        precision: what float32 graphs are computed in, where a backend offers a choice (``PRECISIONS``).
 
     Raises:
-        BackendError: unknown, not installed, or the device was not to be had.
+        BackendError: unknown, not installed, or the device or precision was not to be had.
     """
     if threads is not None and threads < 1:
         raise BackendError(f"threads is {threads}; it must be 1 or more")
     how: dict[str, Any] = {"device": device, "threads": threads, "targets": targets}
+    if precision is not None:
+        how["precision"] = precision
+        if precision not in {one for offered in PRECISIONS.values() for one in offered}:
+            raise BackendError(f"precision {precision!r} is unknown; there are: float32, bf16 (int8 is a bundle's own)")
+        if bundle.manifest["precision"] != "float32":
+            raise BackendError(f"{bundle.path}: its graphs are {bundle.manifest['precision']}; no other precision fits")
     if name != "auto":
         return _load(bundle, name, how)
-    names = available()
+    names = [one for one in available() if precision in (None, *PRECISIONS.get(one, ("float32",)))]
+    if not names and available():
+        have = ", ".join(available())
+        raise BackendError(f"precision {precision!r}: of what is installed ({have}), nothing offers it")
     if not names:
         wanted = " or ".join(f"`pip install {library}`" for _, library in MODULES.values())
         raise BackendError(f"no inference library is installed: {wanted}")
@@ -140,6 +160,10 @@ def _load(bundle: Bundle, name: str, how: Mapping[str, Any]) -> Backend:
     module, library = MODULES[name]
     if importlib.util.find_spec(library) is None:
         raise BackendError(f"backend {name!r} needs the package {library}: `pip install {library}`")
+    precision = how.get("precision", "float32")
+    if precision not in PRECISIONS.get(name, ("float32",)):
+        others = ", ".join(one for one, offered in PRECISIONS.items() if precision in offered)
+        raise BackendError(f"backend {name!r} does not offer precision {precision!r}; {others} does")
     loader: Any = importlib.import_module(f"{__name__}.{module}")
     backend: Backend = loader.load(bundle, **how)
     return backend

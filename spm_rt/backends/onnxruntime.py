@@ -25,7 +25,9 @@ OPTIMIZED = "graph.onnx"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
-def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> OnnxRuntimeBackend:
+def load(
+    bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str = "float32"
+) -> OnnxRuntimeBackend:
     return OnnxRuntimeBackend(bundle, device=device, threads=threads, targets=targets)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends import Backend, load_backend
+from spm_rt.compare import follow_both
+from spm_rt.geometry import iou
 from spm_rt.tracker import Box
 
 pytest.importorskip("openvino")
@@ -66,3 +69,43 @@ def test_contexts_do_not_mix(backend: Backend) -> None:
     scores = first.search()[0].copy()
     second.search()
     np.testing.assert_array_equal(first.search()[0], scores)
+
+
+def has_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+def test_bf16_follows_closely(backend: Backend, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    half = Tracker.load(default_bundle, "openvino", precision="bf16")
+    assert "bf16" in half.backend.description
+    tracks = follow_both(Tracker(backend, half.spec, half.settings), half, clip[:10], clip_box)
+    overlaps = iou(tracks.first, tracks.forced)
+    assert 0.95 < overlaps.mean() < 1
+
+
+def test_bf16_without_hardware_is_refused(default_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    class Plain:
+        available_devices = ("CPU",)
+
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "Core", Plain)
+    with pytest.raises(BackendError, match="no bfloat16"):
+        load_backend(Bundle.open(default_bundle), "openvino", precision="bf16")
+
+
+def test_precisions_are_checked_before_anything_is_compiled(default_bundle: Path) -> None:
+    bundle = Bundle.open(default_bundle)
+    with pytest.raises(BackendError, match="unknown; there are: float32, bf16"):
+        load_backend(bundle, "openvino", precision="int4")
+    with pytest.raises(BackendError, match="'onnxruntime' does not offer precision 'bf16'; openvino does"):
+        load_backend(bundle, "onnxruntime", precision="bf16")
+    int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
+    with pytest.raises(BackendError, match="its graphs are int8"):
+        load_backend(int8, "openvino", precision="bf16")
