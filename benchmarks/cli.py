@@ -11,6 +11,7 @@ from spm_rt.errors import SpmError
 
 COMMANDS = {
     "latency": "frames per second of the whole tracker, stage by stage, backends side by side",
+    "profile": "operator by operator, where a graph's time goes, and the machine's peak beside it",
     "parity": "two backends box by box, or one against recorded reference data",
     "count": "multiply-adds of a bundle's graphs, layer by layer",
     "accuracy": "one-pass evaluation on clips with ground truth, several trackers in one run",

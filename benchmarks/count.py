@@ -15,7 +15,8 @@ from spm_rt.tables import format_table
 from .runners import positive
 
 DESCRIPTION = """Multiply-adds of a bundle's graphs: convolutions and matrix products, with all shapes inferred and
-functions inlined. Element-wise work, pooling and sampling are not counted, as usual."""
+functions inlined. Element-wise work, pooling and sampling are not counted, as usual, nor is what depends on weights
+alone, which is computed once, at loading."""
 EPILOG = """A frame costs search + relation; template is paid once per target. The released network's figure for the
 same number of proposals stands beside it."""
 
@@ -32,6 +33,8 @@ class Layer(NamedTuple):
     operator: str
     shape: tuple[int, ...]
     macs: int
+    node: str
+    """the node's name in the graph with its functions inlined"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +85,9 @@ def count_table(layers: dict[str, list[Layer]], totals: dict[str, int]) -> str:
 def count_layers(path: Path, proposals: int) -> list[Layer]:
     """The multiplying nodes of a graph with their work, in order.
 
+    What depends on constants alone (the transforms of Winograd's kernels) is left out: libraries compute it once, when
+    they load the graph.
+
     Args:
         path: an ONNX file; its weights are not read, only their shapes.
         proposals: stands in for the symbolic dimension ``K``.
@@ -107,15 +113,26 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
         shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else -1
                                    for d in value.type.tensor_type.shape.dim)
     makers = {name: node for node in graph.node for name in node.output}
+    constant = _constants(graph)
     layers = []
     for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.output[0] in constant:
             continue
         given, made = [shapes.get(name, (-1,)) for name in node.input], shapes.get(node.output[0], (-1,))
         if any(d < 1 for shape in (*given, made) for d in shape):
             raise BundleError(f"{path}: the shapes of {node.op_type} {node.name} cannot be inferred: {given} -> {made}")
-        layers.append(Layer(_layer_name(node, makers), node.op_type, made, _multiply_adds(node, given, made)))
+        work = _multiply_adds(node, given, made)
+        layers.append(Layer(_layer_name(node, makers), node.op_type, made, work, node.name))
     return layers
+
+
+def _constants(graph: Any) -> set[str]:
+    """Names of the values that no input of the graph has a part in."""
+    found = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
+    for node in graph.node:  # in an order in which every node comes after what it reads
+        if all(not name or name in found for name in node.input):
+            found.update(node.output)
+    return found
 
 
 def _multiply_adds(node: Any, given: list[tuple[int, ...]], made: tuple[int, ...]) -> int:
@@ -132,7 +149,14 @@ def _multiply_adds(node: Any, given: list[tuple[int, ...]], made: tuple[int, ...
 
 def _layer_name(node: Any, makers: dict[str, Any]) -> str:
     """The weight's name without ``.weight``; a computed weight is named after what it was made from."""
-    name = str(node.input[1])
-    while name in makers and makers[name].op_type in ("Reshape", "Unsqueeze", "Transpose", "Cast"):
+    return _source(str(node.input[1]), makers).removesuffix(".weight")
+
+
+def _source(name: str, makers: dict[str, Any]) -> str:
+    """What a value was before it got another shape or type, or the transform that Winograd's kernels go through."""
+    while name in makers and makers[name].op_type in ("Reshape", "Unsqueeze", "Transpose", "Cast", "DequantizeLinear"):
         name = str(makers[name].input[0])
-    return name.removesuffix(".weight")
+    if name in makers and makers[name].op_type == "MatMul":
+        kernels = (_source(str(side), makers) for side in reversed(makers[name].input))
+        return next((kernel for kernel in kernels if kernel.endswith(".weight")), name)
+    return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,49 @@ DEFAULT_BUNDLE = "spm_alexnet"
 Frame = NDArray[np.uint8]
 
 
+class Entry(NamedTuple):
+    """One thing to be measured."""
+
+    label: str
+    """as it will be shown: ``onnxruntime``, ``openvino:bf16``, ``openvino@my_int8_bundle``"""
+    backend: str
+    asked: str | None
+    """the precision that the backend is asked for; None for its default, which nothing is said about"""
+    bundle: Bundle
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: what was asked for, or else the bundle's own."""
+        return self.asked or str(self.bundle.manifest.get("precision", "float32"))
+
+
+def parse_entry(text: str, bundle: Bundle) -> Entry:
+    """``BACKEND[:PRECISION][@FOLDER]``: a backend, perhaps at another precision, perhaps on another bundle.
+
+    Args:
+        text: as somebody gave it.
+        bundle: the bundle where no other is named.
+
+    Raises:
+        SpmError: the backend is unknown, or the folder is no bundle.
+    """
+    name, _, folder = text.partition("@")
+    name, _, precision = name.partition(":")
+    backend = check_name(name)
+    if folder:
+        bundle = Bundle.open(folder)
+    label = backend + (f":{precision}" if precision else "") + (f"@{bundle.path.name}" if folder else "")
+    return Entry(label, backend, precision or None, bundle)
+
+
 def default_threads() -> int:
     """Two, the setting in which figures are quoted, or one where there is but one core."""
     return min(2, usable_cores())
 
 
 def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None,
-                 settings: TrackerSettings | None = None, checkpoint: Sequence[str] = ()) -> Tracker:
+                 settings: TrackerSettings | None = None, checkpoint: Sequence[str] = (),
+                 precision: str | None = None) -> Tracker:
     """A tracker on a bundle's graphs, or on the PyTorch reference with the same weights.
 
     Args:
@@ -37,13 +74,17 @@ def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", thr
         threads: threads per inference call.
         settings: instead of the bundle's.
         checkpoint: for ``torch``, the files of the bundle's checkpoint; none for the shipped weights.
+        precision: passed to the backend, if given.
 
     Raises:
         SpmError: the backend or the checkpoint cannot be had, or the checkpoint is not the bundle's.
     """
     settings = settings or bundle.settings
     if name != TORCH:
-        return Tracker(load_backend(bundle, name, device=device, threads=threads), bundle.spec, settings)
+        asked: dict[str, Any] = {} if precision is None else {"precision": precision}
+        return Tracker(load_backend(bundle, name, device=device, threads=threads, **asked), bundle.spec, settings)
+    if precision not in (None, "float32"):
+        raise BackendError(f"{TORCH}:{precision}: the reference computes in float32")
     from spm_export.checkpoint import checkpoint_digest, expected_weights, load_model
     from spm_export.reference import reference_tracker
 

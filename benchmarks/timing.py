@@ -16,6 +16,8 @@ from spm_rt.tracker import Box, Tracker
 
 Frame = NDArray[np.uint8]
 STAGES = ("crop", "search", "proposals", "relation", "fusion", "rest")
+HOST_STAGES = ("crop", "proposals", "fusion", "rest")
+"""Those that run no graph."""
 UNCOUNTED = 3
 """Frames at the start of each turn that are not counted: caches and threads are the previous backend's until then."""
 WARM_UP = 5
@@ -83,21 +85,23 @@ class Contestant:
         self.boxes.append(result.box)
 
 
-def interleave(contestants: Sequence[Contestant], frames: int, block: int, pause: float, *,
-               quiet: bool = False) -> None:
+def interleave(contestants: Sequence[Contestant], frames: int, block: int, pause: float, *, quiet: bool = False,
+               between: Callable[[int], None] | None = None) -> None:
     """Let the contestants take turns until each has ``frames`` counted frames.
 
     A turn is ``UNCOUNTED`` frames that are not counted and ``block`` that are; ``pause`` seconds lie between turns, in
     which the last library's threads stop spinning. The order is reversed from round to round, so that a drift of the
-    machine's speed hits all alike.
+    machine's speed hits all alike. ``between`` is called before each round, with the number of frames done.
     """
     bar = Progress("measuring", frames * len(contestants), quiet=quiet)
     done, round_number = 0, 0
     while done < frames:
         size = min(block, frames - done)
         order = list(contestants) if round_number % 2 == 0 else list(reversed(contestants))
+        if between is not None:
+            between(done)
         for contestant in order:
-            if len(contestants) > 1:
+            if len(contestants) > 1 or between is not None:
                 time.sleep(pause)
             for _ in range(UNCOUNTED):
                 contestant.step(counted=False)
@@ -119,13 +123,15 @@ def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
         p50, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
         by_turn = np.array(reference.turns) / np.array(one.turns)
         own, wanted = (np.array([xywh_to_xyxy(box) for box in each.boxes]) for each in (one, reference))
+        host = [sum(s.get(stage, 0.0) for stage in HOST_STAGES) * 1e3 for s in one.stages]
         results[one.name] = {
             "fps": 1e3 / float(times.mean()), "p50_ms": p50, "p90_ms": p90, "p99_ms": p99,
-            "mean_ms": float(times.mean()), "ratio": base / (p50 / 1e3),
+            "mean_ms": float(times.mean()), "p99_over_p50": p99 / p50, "ratio": base / (p50 / 1e3),
             "ratio_spread": [float(v) for v in np.percentile(by_turn, [25, 75])],
             "stages_ms": {stage: float(np.median([s.get(stage, 0.0) for s in one.stages])) * 1e3 for stage in STAGES},
-            "frames": len(times), "load_ms": one.load * 1e3, "init_ms": one.start_up * 1e3,
-            "first_frame_ms": one.first * 1e3, "same_boxes_iou": float(iou(own, wanted).mean()),
+            "host_ms": float(np.median(host)), "frames": len(times), "load_ms": one.load * 1e3,
+            "init_ms": one.start_up * 1e3, "first_frame_ms": one.first * 1e3,
+            "same_boxes_iou": float(iou(own, wanted).mean()),
             "description": one.tracker.backend.description,
         }
     return results

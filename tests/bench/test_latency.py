@@ -67,6 +67,12 @@ def test_the_clip_starts_over_with_its_template() -> None:
     assert np.diff(inits).tolist() == [len(FRAMES)] * (len(inits) - 1)  # an init, then the four other frames
 
 
+def test_something_may_happen_before_each_round() -> None:
+    done: list[int] = []
+    interleave(_contestants([], 0.0, 0.0), 7, 3, 0.0, quiet=True, between=done.append)
+    assert done == [0, 3, 6]
+
+
 def test_ratio_and_stages() -> None:
     contestants = _contestants([], 0.02, 0.005)
     interleave(contestants, 4, 2, 0.0, quiet=True)
@@ -81,12 +87,13 @@ def test_ratio_and_stages() -> None:
     assert stages["search"] >= 10
     assert stages["relation"] == 0
     assert stages["rest"] < 5
+    assert 10 <= results["a"]["host_ms"] < 20  # crop and rest, not search
     assert results["a"]["p50_ms"] <= results["a"]["p90_ms"] <= results["a"]["p99_ms"]
 
 
 def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--against", "torch", "--frames", "3",
-                 "--pause", "0", "--threads", "1", "--json", "--quiet"]) == 0
+                 "--pause", "0", "--threads", "1", "--json", "--quiet", "--roofline"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert list(report["backends"]) == ["torch", "onnxruntime"]
     assert report["reference"] == "torch"
@@ -97,17 +104,36 @@ def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert figures["frames"] == 3
         assert sum(figures["stages_ms"].values()) == pytest.approx(figures["p50_ms"], rel=0.5)
         assert figures["same_boxes_iou"] > 0.9999
+        assert figures["forced_iou"] > 0.9999
+        assert figures["precision"] == "float32"
+        assert figures["p99_over_p50"] == pytest.approx(figures["p99_ms"] / figures["p50_ms"])
+        assert 0 < figures["host_ms"] < figures["p50_ms"]
     assert report["backends"]["torch"]["ratio"] == 1
     assert report["machine"]["threads"] >= 1
     assert {"numpy", "onnxruntime", "torch"} <= set(report["machine"]["libraries"])
     assert report["machine"]["cpu"]
+    assert not report["verdict"]["valid"]
+    assert "only 3 frames were counted" in report["verdict"]["reasons"][0]
+    process = report["backends"]["onnxruntime"]["process"]
+    assert process["libraries"] == ["onnxruntime"]
+    assert process["import_s"] > 0
+    assert process["load_s"] > 0
+    assert 100 < process["peak_memory_mb"] < 1500
+    assert report["backends"]["torch"]["process"] is None
+    assert list(report["roofline"]["shares"]) == ["onnxruntime"]
+    shares = report["roofline"]["shares"]["onnxruntime"]
+    assert shares["frame"]["mmac"] == pytest.approx(shares["search"]["mmac"] + shares["relation"]["mmac"])
+    assert 1500 < shares["frame"]["mmac"] < 4709  # less than the plain graphs: the fast ones are counted
+    peak = report["roofline"]["peaks"]["float32"]["gmac_per_s"]
+    assert shares["search"]["share"] == pytest.approx(shares["search"]["gmac_per_s"] / peak)
 
 
 def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--frames", "2", "--quiet",
-                 "--threads", "1"]) == 0
+                 "--threads", "1", "--no-process"]) == 1
     printed = capsys.readouterr().out
-    for word in ("fps", "p99 ms", "relation", "first frame ms", "only 2 frames were counted", "cores usable"):
+    assert printed.splitlines()[-1].startswith("INVALID: only 2 frames were counted")
+    for word in ("fps", "p99 ms", "relation", "first frame ms", "host", "cores usable"):
         assert word in printed
 
 
@@ -118,4 +144,5 @@ def test_the_reference_must_have_the_bundles_weights(synthetic_bundle: Path, syn
     assert "synthetic weights, which is not the shipped weights" in message
     assert "--checkpoint" in message
     assert main(["latency", str(synthetic_bundle), "--against", "torch", "--frames", "1", "--pause", "0", "--quiet",
-                 "--threads", "1", "--checkpoint", *map(str, synthetic_checkpoint)]) == 0
+                 "--no-process", "--threads", "1", "--checkpoint", *map(str, synthetic_checkpoint)]) == 1
+    assert "INVALID: only 1 frames" in capsys.readouterr().out

@@ -1,0 +1,174 @@
+"""Looking into a backend while it is loaded and run: which graph files it took, and what each operator costs there.
+
+The backends know nothing of this. While :func:`watching` is open, the inference library's own class is replaced by one
+that writes down what it loads and, if asked, switches the library's profiler on. So what is profiled is what the
+tracker runs, with the options that it runs with.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import importlib.util
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STAGE_OF_INPUT = {"box": "template", "head_bias": "search", "proposals": "relation"}
+"""An input that only this stage's graph has."""
+
+
+class Event(NamedTuple):
+    """One operator in one call."""
+
+    name: str
+    """as the library calls it after its rewriting of the graph"""
+    operator: str
+    implementation: str
+    """which kernel, where the library says so"""
+    ms: float
+    shapes: tuple[tuple[tuple[int, ...], ...], tuple[int, ...]] | None
+    """of all inputs and of the first output, where the library says so"""
+
+
+class Watch:
+    """What was loaded, by stage, and the operators' times."""
+
+    def __init__(self, profile: bool, folder: Path) -> None:
+        self.profile = profile
+        self.folder = folder
+        self.graphs: dict[str, Path] = {}
+        self.sessions: dict[str, Any] = {}
+        self.requests: dict[str, Any] = {}
+        self._read: dict[str, list[list[Event]]] = {}
+
+    def loaded(self, inputs: set[str], path: object) -> str:
+        """A graph with these inputs has been loaded; its stage."""
+        stage = next((STAGE_OF_INPUT[name] for name in inputs if name in STAGE_OF_INPUT), "")
+        if isinstance(path, (str, Path)):
+            self.graphs[stage] = Path(path)
+        return stage
+
+    def read(self, *stages: str) -> None:
+        """To be called after every call of these stages: OpenVINO keeps the times of the last call only."""
+        for stage in stages:
+            if stage in self.requests:
+                rows = [Event(row.node_name, row.node_type, row.exec_type, row.real_time.total_seconds() * 1e3, None)
+                        for row in self.requests[stage].get_profiling_info() if row.real_time]
+                self._read.setdefault(stage, []).append(rows)
+
+    def calls(self, stage: str) -> list[list[Event]]:
+        """All calls of a stage, in order. ONNX Runtime's profiler ends here."""
+        if stage in self.sessions:
+            session = self.sessions.pop(stage)
+            self._read[stage] = read_profile(Path(session.end_profiling()))
+        return self._read.get(stage, [])
+
+
+@contextlib.contextmanager
+def watching(profile: bool = False) -> Iterator[Watch]:
+    """While this is open, what ONNX Runtime and OpenVINO load is written down.
+
+    Args:
+        profile: also switch their profilers on (slower by the clock's own cost, up to a tenth).
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
+        watch = Watch(profile, Path(folder))
+        if importlib.util.find_spec("onnxruntime") is not None:
+            _watch_onnxruntime(watch, undo)
+        if importlib.util.find_spec("openvino") is not None:
+            _watch_openvino(watch, undo)
+        # A session writes its profile when it ends: while the folder is still there.
+        undo.callback(lambda: [session.end_profiling() for session in watch.sessions.values()])
+        yield watch
+
+
+def _watch_onnxruntime(watch: Watch, undo: contextlib.ExitStack) -> None:
+    import onnxruntime
+
+    original: Any = onnxruntime.InferenceSession
+
+    class Session(original):  # type: ignore[misc]
+        def __init__(self, model: Any, sess_options: Any = None, *arguments: Any, **named: Any) -> None:
+            options = sess_options or onnxruntime.SessionOptions()
+            if watch.profile:
+                options.enable_profiling = True
+                options.profile_file_prefix = str(watch.folder / "profile")
+            super().__init__(model, options, *arguments, **named)
+            stage = watch.loaded({value.name for value in self.get_inputs()}, model)
+            if watch.profile:
+                watch.sessions[stage] = self
+
+    _replace(onnxruntime, "InferenceSession", Session, undo)
+
+
+def _watch_openvino(watch: Watch, undo: contextlib.ExitStack) -> None:
+    import openvino
+
+    original: Any = openvino.Core
+    paths: list[tuple[Any, object]] = []
+
+    class Core(original):  # type: ignore[misc]
+        def read_model(self, model: Any, *arguments: Any, **named: Any) -> Any:
+            made = super().read_model(model, *arguments, **named)
+            paths.append((made, model))
+            return made
+
+        def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
+            if watch.profile:
+                config = {**(config or {}), "PERF_COUNT": True}
+            compiled = super().compile_model(model, device_name, config, **named)
+            path = next((where for made, where in paths if made is model), model)
+            stage = watch.loaded({name for port in compiled.inputs for name in port.get_names()}, path)
+            return _Compiled(compiled, stage, watch) if watch.profile else compiled
+
+    _replace(openvino, "Core", Core, undo)
+
+
+class _Compiled:
+    """A compiled model that writes down the requests made of it."""
+
+    def __init__(self, compiled: Any, stage: str, watch: Watch) -> None:
+        self._compiled, self._stage, self._watch = compiled, stage, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
+
+    def create_infer_request(self) -> Any:
+        request = self._compiled.create_infer_request()
+        self._watch.requests[self._stage] = request
+        return request
+
+
+def _replace(module: Any, name: str, value: object, undo: contextlib.ExitStack) -> None:
+    undo.callback(setattr, module, name, getattr(module, name))
+    setattr(module, name, value)
+
+
+def read_profile(path: Path) -> list[list[Event]]:
+    """The calls in ONNX Runtime's profile: the operators' kernel times, by the run that they fall into."""
+    events = json.loads(path.read_text(encoding="utf-8"))
+    runs = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run")
+    calls: list[list[Event]] = [[] for _ in runs]
+    starts = [start for start, _ in runs]
+    for event in events:
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        run = bisect.bisect_right(starts, event["ts"]) - 1
+        if run < 0 or event["ts"] > runs[run][1]:
+            continue
+        facts = event["args"]
+        shapes = None
+        if facts.get("output_type_shape"):
+            shapes = (tuple(_shape(value) for value in facts["input_type_shape"]),
+                      _shape(facts["output_type_shape"][0]))
+        calls[run].append(Event(event["name"].removesuffix("_kernel_time"), facts["op_name"], "",
+                                event["dur"] / 1e3, shapes))
+    return calls
+
+
+def _shape(value: dict[str, list[int]]) -> tuple[int, ...]:
+    """``{"float": [1, 2]}`` as (1, 2)."""
+    return tuple(next(iter(value.values()), []))
