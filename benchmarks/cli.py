@@ -12,6 +12,8 @@ from spm_rt.errors import SpmError
 COMMANDS = {
     "latency": "frames per second of the whole tracker, stage by stage, backends side by side",
     "profile": "operator by operator, where a graph's time goes, and the machine's peak beside it",
+    "sweep": "speed against drift over backends, precisions, threads and targets: plot and page",
+    "targets": "what a target costs where several are followed in one call",
     "parity": "two backends box by box, or one against recorded reference data",
     "count": "multiply-adds of a bundle's graphs, layer by layer",
     "accuracy": "one-pass evaluation on clips with ground truth, several trackers in one run",
@@ -21,6 +23,9 @@ COMMANDS = {
 
 EPILOG = """examples:
   spm-bench latency spm_alexnet --against torch            exported tracker beside the PyTorch reference
+  spm-bench profile spm_alexnet --backend openvino         operators, and the share of the machine's peak
+  spm-bench sweep spm_alexnet spm_int8 --out sweep         which backend and precision: a page to send to somebody
+  spm-bench targets spm_many                               the cost of each further target
   spm-bench parity torch onnxruntime                       the same boxes?
   spm-bench parity my_bundle --reference shapes.npz        against recorded data of the authors' release
   spm-bench count spm_alexnet                              multiply-adds per layer

@@ -9,6 +9,7 @@ from typing import Any
 
 from spm_rt.bundle import Bundle
 from spm_rt.tables import format_table
+from spm_rt.tracker import Tracker
 
 from .fresh import measure_process
 from .gemm import Calibration, Peaks
@@ -69,12 +70,17 @@ def run(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     texts = ([options.against] if options.against else []) + options.backend
     entries = {entry.label: entry for entry in (parse_entry(text, bundle) for text in texts)}
-    contestants, watches = [], {}
-    for entry in entries.values():
-        with watching() as watches[entry.label]:
-            contestants.append(_start(entry, options, frames, box))
+    contestants, trackers, watches = [], {}, {}
+    for label, entry in entries.items():
+        def load(label: str = label, entry: Entry = entry) -> Tracker:
+            with watching() as watches[label]:
+                trackers[label] = _load(entry, options)
+            return trackers[label]
+
+        contestants.append(Contestant.start(label, load, frames, box))
     facts = describe_machine(options.threads)
-    parity = {c.name: same_boxes(contestants[0].tracker, c.tracker, frames, box) for c in contestants}
+    reference = trackers[contestants[0].name]
+    parity = {label: same_boxes(reference, tracker, frames, box) for label, tracker in trackers.items()}
     calibration, peaks = Calibration(), Peaks(options.threads, PEAKS) if options.roofline else None
     _measure(contestants, options, calibration, peaks)
     results = summarize(contestants)
@@ -97,11 +103,10 @@ def run(options: argparse.Namespace) -> int:
     return 1 if reasons else 0
 
 
-def _start(entry: Entry, options: argparse.Namespace, frames: list[Frame], box: Any) -> Contestant:
+def _load(entry: Entry, options: argparse.Namespace) -> Tracker:
     # PyTorch's threads are one setting for the whole process; the others get theirs when they load.
-    return Contestant.start(entry.label, lambda: load_tracker(
-        entry.bundle, entry.backend, device=options.device, threads=options.threads, checkpoint=options.checkpoint,
-        precision=entry.asked), frames, box)
+    return load_tracker(entry.bundle, entry.backend, device=options.device, threads=options.threads,
+                        checkpoint=options.checkpoint, precision=entry.asked)
 
 
 def _measure(contestants: list[Contestant], options: argparse.Namespace, calibration: Calibration,

@@ -13,7 +13,8 @@ from spm_rt.errors import SourceError
 
 
 def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str, x: str, y: str,
-                marks: Mapping[str, tuple[float, float]] | None = None, y_from_zero: bool = True) -> Path:
+                marks: Mapping[str, tuple[float, float]] | None = None, y_from_zero: bool = True,
+                points: bool = False) -> Path:
     """One picture with a named line per curve, in the given order.
 
     Args:
@@ -22,10 +23,11 @@ def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *
         title, x, y: what is written on it.
         marks: single points: name -> x, y.
         y_from_zero: start the y axis at 0.
+        points: mark the values on the lines, for few and uneven ones.
     """
     figure, axes = _figure(path)
     for name, (across, up) in curves.items():
-        axes.plot(np.asarray(across), np.asarray(up), label=name, linewidth=1.8)
+        axes.plot(np.asarray(across), np.asarray(up), label=name, linewidth=1.8, marker="o" if points else None)
     for name, (across, up) in (marks or {}).items():
         axes.plot([across], [up], "o", markersize=6, label=name)
     axes.set(title=title, xlabel=x, ylabel=y)
@@ -51,6 +53,41 @@ def plot_histograms(path: Path, groups: Mapping[str, ArrayLike], *, title: str, 
     return _save(figure, path)
 
 
+def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, title: str, x: str, y: str,
+                floor: float) -> Path:
+    """What each choice costs and brings: numbered points, the best ones joined.
+
+    Args:
+        path: the PNG.
+        points: name, x (more is better), y (less is better).
+        title, x, y: what is written on it.
+        floor: the logarithmic y axis ends here; what is below is drawn at it.
+    """
+    figure, axes = _figure(path, (9.0, 4.8))
+    best = {name for name, _, _ in pareto_front(points)}
+    for number, (name, across, up) in enumerate(points, 1):
+        height = max(up, floor)
+        (dot,) = axes.plot([across], [height], "o" if name in best else "s", markersize=9 if name in best else 6,
+                           label=f"{number}  {name}", alpha=1.0 if name in best else 0.6)
+        axes.annotate(str(number), (across, height), textcoords="offset points", xytext=(7, 5), fontsize=9,
+                      color=dot.get_color())
+    front = sorted((across, max(up, floor)) for name, across, up in points if name in best)
+    axes.plot([a for a, _ in front], [u for _, u in front], color="black", linewidth=1, linestyle=":", zorder=0,
+              drawstyle="steps-post", label="none is better in both")
+    axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
+    axes.set_ylim(bottom=floor / 2)
+    axes.grid(True, alpha=0.3)
+    axes.margins(0.12)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    return _save(figure, path)
+
+
+def pareto_front(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Those that no other beats: none has more x and no more y, or less y and no less x. In the given order."""
+    return [point for point in points
+            if not any(x >= point[1] and y <= point[2] and (x, y) != point[1:] for _, x, y in points)]
+
+
 def make_folder(path: str | Path) -> Path:
     """A folder to write to, made if need be."""
     folder = Path(path)
@@ -61,13 +98,13 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
-def _figure(path: Path) -> tuple[Any, Any]:
+def _figure(path: Path, inches: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SourceError(f"{path}: plots need matplotlib: `pip install spm-rt[bench]`") from error
-    figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
+    figure = Figure(figsize=inches, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 

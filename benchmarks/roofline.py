@@ -54,10 +54,10 @@ def shares_text(shares: Mapping[str, Mapping[str, Mapping[str, Any]]], peaks: Ma
              f["graph"]] for name, by_stage in shares.items() for stage, f in by_stage.items()]
     tops = [[name, f"{p['gmac_per_s']:.1f}", p["library"], " x ".join(map(str, p["shape"])),
              " ".join(f"{v:.0f}" for v in p["by_visit"])] for name, p in peaks.items()]
-    return "\n".join([
-        "roofline: multiply-adds of the graph that was run, per second, against the best matrix product of this run",
-        format_table(["backend", "stage", "million MAC", "p50 ms", "GMAC/s", "of peak", "graph"], rows), "",
-        format_table(["peak", "GMAC/s", "library", "product", "best of each visit"], tops)])
+    table = format_table(["backend", "stage", "million MAC", "p50 ms", "GMAC/s", "of peak", "graph"], rows)
+    title = "roofline: multiply-adds of the graph that was run, per second, against the best matrix product of this run"
+    peak_table = format_table(["peak", "GMAC/s", "library", "product", "best of each visit"], tops)
+    return f"{title}\n{table}\n\n{peak_table}" if rows else peak_table
 
 
 def percent(share: float | None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", thr
     """
     settings = settings or bundle.settings
     if name != TORCH:
-        asked: dict[str, Any] = {} if precision is None else {"precision": precision}
+        asked = ask_for(precision, load_backend)
         return Tracker(load_backend(bundle, name, device=device, threads=threads, **asked), bundle.spec, settings)
     if precision not in (None, "float32"):
         raise BackendError(f"{TORCH}:{precision}: the reference computes in float32")
@@ -96,6 +97,19 @@ def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", thr
                           "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
                           "or one .safetensors), or export the bundle again")
     return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
+
+
+def ask_for(precision: str | None, loader: Callable[..., Any]) -> dict[str, Any]:
+    """The argument that asks ``loader`` for a precision: none where nothing is to be said about it.
+
+    Raises:
+        BackendError: it takes no such argument.
+    """
+    if precision is None:
+        return {}
+    if "precision" not in inspect.signature(loader).parameters:
+        raise BackendError(f"precision {precision!r}: {loader.__qualname__} takes what the bundle has")
+    return {"precision": precision}
 
 
 def set_threads(threads: int) -> None:

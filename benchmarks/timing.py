@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_rt.backends import Backend
 from spm_rt.geometry import iou, xywh_to_xyxy
 from spm_rt.progress import Progress
-from spm_rt.tracker import Box, Tracker
+from spm_rt.target import no_clock
+from spm_rt.tracker import Box, TrackResult
 
 Frame = NDArray[np.uint8]
 STAGES = ("crop", "search", "proposals", "relation", "fusion", "rest")
@@ -23,12 +25,26 @@ UNCOUNTED = 3
 WARM_UP = 5
 
 
+class Tracks(Protocol):
+    """What can take part: a tracker, or something that follows several targets and is started and called like one."""
+
+    @property
+    def backend(self) -> Backend:
+        """What it runs on."""
+
+    def init(self, frame: Frame, box: Box) -> None:
+        """Start anew."""
+
+    def update(self, frame: Frame, *, clock: Callable[[str], None]) -> TrackResult:
+        """The next frame."""
+
+
 @dataclasses.dataclass
 class Contestant:
     """One tracker on its way through a clip, over and over, with what was measured. Times in seconds."""
 
     name: str
-    tracker: Tracker
+    tracker: Tracks
     frames: Sequence[Frame]
     box: Box
     load: float
@@ -41,14 +57,14 @@ class Contestant:
     boxes: list[Box] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def start(cls, name: str, load: Callable[[], Tracker], frames: Sequence[Frame], box: Box) -> Contestant:
+    def start(cls, name: str, load: Callable[[], Tracks], frames: Sequence[Frame], box: Box) -> Contestant:
         """Load, take the template, and track the first frame, each timed by itself; then warm up."""
         times = [time.perf_counter()]
         tracker = load()
         times.append(time.perf_counter())
         tracker.init(frames[0], box)
         times.append(time.perf_counter())
-        tracker.update(frames[1])
+        tracker.update(frames[1], clock=no_clock)
         times.append(time.perf_counter())
         load_time, start_up, first = (float(t) for t in np.diff(times))
         contestant = cls(name, tracker, frames, box, load_time, start_up, first)
