@@ -44,9 +44,8 @@ class Peaks:
     """
 
     def __init__(self, threads: int, precisions: Sequence[str] = ("float32",),
-                 shapes: Sequence[tuple[int, int, int]] = SHAPES) -> None:
-        self.threads = threads
-        self._products = [product for shape in shapes for product in _products(shape, threads)
+                 shapes: Sequence[tuple[int, int, int]] | None = None) -> None:
+        self._products = [product for shape in shapes or SHAPES for product in _products(shape, threads)
                           if product.precision in precisions]
         self._visits: list[list[float]] = []
         for product in self._products:

@@ -80,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
         contestants.append(Contestant.start(label, load, frames, box))
     facts = describe_machine(options.threads)
     reference = trackers[contestants[0].name]
-    parity = {label: same_boxes(reference, tracker, frames, box) for label, tracker in trackers.items()}
+    parity = {label: 1.0 if tracker is reference else same_boxes(reference, tracker, frames, box)
+              for label, tracker in trackers.items()}
     calibration, peaks = Calibration(), Peaks(options.threads, PEAKS) if options.roofline else None
     _measure(contestants, options, calibration, peaks)
     results = summarize(contestants)
