@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
     frames, box, clip = load_clip(options.clip, options.box)
     set_threads(options.threads)
     texts = ([options.against] if options.against else []) + options.backend
-    entries = {entry.label: entry for entry in (parse_entry(text, bundle) for text in texts)}
+    entries = {entry.label: entry for entry in (
+        parse_entry(text, bundle, device=options.device, threads=options.threads) for text in texts)}
     contestants, trackers, watches = [], {}, {}
     for label, entry in entries.items():
         def load(label: str = label, entry: Entry = entry) -> Tracker:

@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     bundle = Bundle.open(options.bundle)
     frames, box, clip = load_clip(options.clip, options.box)
     set_threads(options.threads)
-    entries = {entry.label: entry for entry in (parse_entry(text, bundle) for text in options.backend)}
+    entries = {entry.label: entry for entry in (
+        parse_entry(text, bundle, device=options.device, threads=options.threads) for text in options.backend)}
     if any(entry.backend == TORCH for entry in entries.values()):
         raise BackendError(f"{TORCH} runs no graph: profile one of the bundle's backends")
     facts = describe_machine(options.threads)

@@ -39,21 +39,25 @@ class Entry(NamedTuple):
         return self.asked or str(self.bundle.manifest.get("precision", "float32"))
 
 
-def parse_entry(text: str, bundle: Bundle) -> Entry:
+def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> Entry:
     """``BACKEND[:PRECISION][@FOLDER]``: a backend, perhaps at another precision, perhaps on another bundle.
 
     Args:
         text: as somebody gave it.
         bundle: the bundle where no other is named.
+        device, threads: for ``auto``, which is loaded to see what it takes.
 
     Raises:
         SpmError: the backend is unknown, or the folder is no bundle.
     """
     name, _, folder = text.partition("@")
     name, _, precision = name.partition(":")
-    backend = check_name(name)
     if folder:
         bundle = Bundle.open(folder)
+    if name == "auto":
+        asked = ask_for(precision or None, load_backend)
+        name = load_backend(bundle, name, device=device, threads=threads, **asked).name
+    backend = check_name(name)
     label = backend + (f":{precision}" if precision else "") + (f"@{bundle.path.name}" if folder else "")
     return Entry(label, backend, precision or None, bundle)
 

@@ -67,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    entry = parse_entry(options.backend, Bundle.open(options.bundle))
+    entry = parse_entry(options.backend, Bundle.open(options.bundle), device=options.device, threads=options.threads)
     if entry.backend == TORCH:
         raise BackendError(f"{TORCH} follows one target: name one of the bundle's backends")
     folder = make_folder(options.out) if options.out else None

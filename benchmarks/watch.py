@@ -1,8 +1,8 @@
 """Looking into a backend while it is loaded and run: which graph files it took, and what each operator costs there.
 
-The backends know nothing of this. While :func:`watching` is open, the inference library's own class is replaced by one
-that writes down what it loads and, if asked, switches the library's profiler on. So what is profiled is what the
-tracker runs, with the options that it runs with.
+The backends know nothing of this. While :func:`watching` is open, the graph files that they ask their bundle for are
+written down and, if wanted, the inference library's own class is replaced by one that switches its profiler on. So what
+is profiled is what the tracker runs, with the options that it runs with.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import contextlib
 import importlib.util
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from spm_rt.bundle import Bundle
 
 STAGE_OF_INPUT = {"box": "template", "head_bias": "search", "proposals": "relation"}
 """An input that only this stage's graph has."""
@@ -36,20 +38,12 @@ class Event(NamedTuple):
 class Watch:
     """What was loaded, by stage, and the operators' times."""
 
-    def __init__(self, profile: bool, folder: Path) -> None:
-        self.profile = profile
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.graphs: dict[str, Path] = {}
         self.sessions: dict[str, Any] = {}
         self.requests: dict[str, Any] = {}
         self._read: dict[str, list[list[Event]]] = {}
-
-    def loaded(self, inputs: set[str], path: object) -> str:
-        """A graph with these inputs has been loaded; its stage."""
-        stage = next((STAGE_OF_INPUT[name] for name in inputs if name in STAGE_OF_INPUT), "")
-        if isinstance(path, (str, Path)):
-            self.graphs[stage] = Path(path)
-        return stage
 
     def read(self, *stages: str) -> None:
         """To be called after every call of these stages: OpenVINO keeps the times of the last call only."""
@@ -69,20 +63,33 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(profile: bool = False) -> Iterator[Watch]:
-    """While this is open, what ONNX Runtime and OpenVINO load is written down.
+    """While this is open, what backends load is written down: open it around the loading of one backend.
 
     Args:
-        profile: also switch their profilers on (slower by the clock's own cost, up to a tenth).
+        profile: also switch the profilers of ONNX Runtime and OpenVINO on (slower by the clock's own cost, up to a
+            tenth); then keep it open until the times have been read.
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
-        watch = Watch(profile, Path(folder))
-        if importlib.util.find_spec("onnxruntime") is not None:
+        watch = Watch(Path(folder))
+        _watch_bundles(watch, undo)
+        if profile and importlib.util.find_spec("onnxruntime") is not None:
             _watch_onnxruntime(watch, undo)
-        if importlib.util.find_spec("openvino") is not None:
+        if profile and importlib.util.find_spec("openvino") is not None:
             _watch_openvino(watch, undo)
         # A session writes its profile when it ends: while the folder is still there.
         undo.callback(lambda: [session.end_profiling() for session in watch.sessions.values()])
         yield watch
+
+
+def _watch_bundles(watch: Watch, undo: contextlib.ExitStack) -> None:
+    """Write down the files asked for. A library may load something it made of them earlier; the work is the same."""
+    original: Any = Bundle.graph
+
+    def graph(bundle: Bundle, stage: str, **which: Any) -> Path:
+        watch.graphs[stage] = original(bundle, stage, **which)
+        return watch.graphs[stage]
+
+    _replace(Bundle, "graph", graph, undo)
 
 
 def _watch_onnxruntime(watch: Watch, undo: contextlib.ExitStack) -> None:
@@ -93,13 +100,11 @@ def _watch_onnxruntime(watch: Watch, undo: contextlib.ExitStack) -> None:
     class Session(original):  # type: ignore[misc]
         def __init__(self, model: Any, sess_options: Any = None, *arguments: Any, **named: Any) -> None:
             options = sess_options or onnxruntime.SessionOptions()
-            if watch.profile:
-                options.enable_profiling = True
-                options.profile_file_prefix = str(watch.folder / "profile")
+            options.enable_profiling = True
+            options.profile_file_prefix = str(watch.folder / "profile")
             super().__init__(model, options, *arguments, **named)
-            stage = watch.loaded({value.name for value in self.get_inputs()}, model)
-            if watch.profile:
-                watch.sessions[stage] = self
+            # The last one of a stage counts: one before it may have been opened to write a cache only.
+            watch.sessions[_stage(value.name for value in self.get_inputs())] = self
 
     _replace(onnxruntime, "InferenceSession", Session, undo)
 
@@ -108,21 +113,11 @@ def _watch_openvino(watch: Watch, undo: contextlib.ExitStack) -> None:
     import openvino
 
     original: Any = openvino.Core
-    paths: list[tuple[Any, object]] = []
 
     class Core(original):  # type: ignore[misc]
-        def read_model(self, model: Any, *arguments: Any, **named: Any) -> Any:
-            made = super().read_model(model, *arguments, **named)
-            paths.append((made, model))
-            return made
-
         def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
-            if watch.profile:
-                config = {**(config or {}), "PERF_COUNT": True}
-            compiled = super().compile_model(model, device_name, config, **named)
-            path = next((where for made, where in paths if made is model), model)
-            stage = watch.loaded({name for port in compiled.inputs for name in port.get_names()}, path)
-            return _Compiled(compiled, stage, watch) if watch.profile else compiled
+            compiled = super().compile_model(model, device_name, {**(config or {}), "PERF_COUNT": True}, **named)
+            return _Compiled(compiled, _stage(n for port in compiled.inputs for n in port.get_names()), watch)
 
     _replace(openvino, "Core", Core, undo)
 
@@ -142,9 +137,14 @@ class _Compiled:
         return request
 
 
-def _replace(module: Any, name: str, value: object, undo: contextlib.ExitStack) -> None:
-    undo.callback(setattr, module, name, getattr(module, name))
-    setattr(module, name, value)
+def _stage(inputs: Iterable[str]) -> str:
+    """The stage whose graph has these inputs; empty for a graph of something else."""
+    return next((STAGE_OF_INPUT[name] for name in inputs if name in STAGE_OF_INPUT), "")
+
+
+def _replace(owner: Any, name: str, value: object, undo: contextlib.ExitStack) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 def read_profile(path: Path) -> list[list[Event]]:

@@ -100,11 +100,15 @@ def test_events_belong_to_the_run_in_which_they_fall(tmp_path: Path) -> None:
 def test_watching_leaves_no_trace(backend: str, default_bundle: Path) -> None:
     library = pytest.importorskip(backend)
     name = {"onnxruntime": "InferenceSession", "openvino": "Core"}[backend]
-    before = getattr(library, name)
+    before = getattr(library, name), Bundle.graph
     bundle = Bundle.open(default_bundle)
     with watching() as watch:
+        assert getattr(library, name) is before[0]
         load_backend(bundle, backend, threads=1)
-    assert getattr(library, name) is before
+    assert Bundle.graph is before[1]
+    with watching(profile=True):
+        assert getattr(library, name) is not before[0]
+    assert (getattr(library, name), Bundle.graph) == before
     assert set(watch.graphs) == {"template", "search", "relation"}
     assert all(path.parent == default_bundle for path in watch.graphs.values())
     assert not watch.sessions
