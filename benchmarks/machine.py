@@ -46,8 +46,9 @@ def machine_line(facts: dict[str, Any]) -> str:
     """The same in two lines for people."""
     sets = " ".join(name for name in facts["instruction_sets"] if name not in ("sse4_2", "avx", "f16c"))
     libraries = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
+    threads = "" if facts["threads"] is None else f"{facts['threads']} threads, "
     return (f"{facts['cpu']} ({sets or 'instruction sets unknown'}), {facts['usable_cores']} of {facts['cores']} cores "
-            f"usable, {facts['threads']} threads, load {facts['load_1min']}\n{libraries}, Python {facts['python']}")
+            f"usable, {threads}load {facts['load_1min']}\n{libraries}, Python {facts['python']}")
 
 
 def peak_memory_mb() -> float | None:

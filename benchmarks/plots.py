@@ -33,6 +33,8 @@ def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *
     axes.set(title=title, xlabel=x, ylabel=y)
     if y_from_zero:
         axes.set_ylim(bottom=0)
+    if points:
+        axes.set_xticks(sorted({float(v) for across, _ in curves.values() for v in np.asarray(across)}))
     axes.grid(True, alpha=0.3)
     axes.legend(fontsize=8)
     return _save(figure, path)
@@ -73,11 +75,11 @@ def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, title
                       color=dot.get_color())
     front = sorted((across, max(up, floor)) for name, across, up in points if name in best)
     axes.plot([a for a, _ in front], [u for _, u in front], color="black", linewidth=1, linestyle=":", zorder=0,
-              drawstyle="steps-post", label="none is better in both")
+              drawstyle="steps-pre", label="none is better in both")
     axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
-    axes.set_ylim(bottom=floor / 2)
+    axes.set_ylim(floor / 2, max(10 * floor, 3 * max(up for _, _, up in points)))
+    axes.set_xlim(0, 1.1 * max(across for _, across, _ in points))
     axes.grid(True, alpha=0.3)
-    axes.margins(0.12)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return _save(figure, path)
 

@@ -168,11 +168,11 @@ def all_choices(bundles: Sequence[Bundle], backends: Sequence[str], precisions: 
 
 def all_groups(choices: Sequence[Choice], together: int) -> list[list[Choice]]:
     """What is loaded and measured at a time: few enough for the memory, all with the same number of threads."""
-    groups: list[list[Choice]] = []
+    groups: list[list[Choice]] = [] if len(choices) > 1 else [[]]
     for threads in dict.fromkeys(choice.threads for choice in choices):
         alike = [choice for choice in choices[1:] if choice.threads == threads]
         groups += [alike[k:k + together] for k in range(0, len(alike), together)]
-    return groups or [[]]
+    return groups
 
 
 def _measure_group(reference: Choice, group: Sequence[Choice], options: argparse.Namespace, frames: list[Frame],
@@ -190,6 +190,8 @@ def _measure_group(reference: Choice, group: Sequence[Choice], options: argparse
             refused[choice.name] = str(error)
         bar.step()
     bar.close()
+    if group and len(loaded) == 1:
+        return {}, refused
     contestants = [one.contestant for one in loaded]
     interleave(contestants, options.frames, options.block, options.pause, quiet=options.quiet,
                between=lambda done: calibration.visit())

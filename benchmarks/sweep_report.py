@@ -16,7 +16,7 @@ from .plots import plot_curves, plot_pareto
 from .roofline import percent
 from .verdict import verdict_line
 
-FLOOR = 1e-7
+FLOOR = 1e-6
 """Drifts below this are roundings of float32 boxes, and all the same."""
 HEADER = ("#", "choice", "speed", "quartiles", "p50 ms", "p99/p50", "host ms", "drift", "lowest IoU", "centre px",
           "IoU free")
@@ -27,7 +27,7 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
     """The page, its pictures and the data; the paths written."""
     single, many = _sorted(report, many=False), _sorted(report, many=True)
     pictures = [(plot_pareto(
-        folder / "pareto.png", [(name, f["speed"], f["drift"]) for name, f in single.items()],
+        folder / "pareto.png", [(name, f["speed"], max(f["drift"], FLOOR)) for name, f in single.items()],
         title=f"Speed against drift, {report['clip']}", x=f"speed, times that of {report['reference']}",
         y="drift: 1 - mean IoU with the reference's boxes", floor=FLOOR),
         "Speed against drift, one target: further right and lower is better.")]
