@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 2rem auto; max-width: 64rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 2rem auto; max-width: 70rem;
        padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 p.verdict { padding: .6rem .9rem; border-radius: .4rem; font-weight: 600; }
 p.valid { background: #e2f4e6; color: #14532d; } p.invalid { background: #fde5e3; color: #7f1d1d; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: left; white-space: nowrap; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #d8dee4; text-align: left; white-space: nowrap; }
 th { background: #f3f5f7; } td.number { text-align: right; } tr.best td { font-weight: 600; }
-div.wide { overflow-x: auto; } img { max-width: 100%; height: auto; }
+div.wide { overflow-x: auto; } table.facts td { white-space: normal; } img { max-width: 100%; height: auto; }
 pre { background: #f3f5f7; padding: .7rem .9rem; overflow-x: auto; border-radius: .4rem; font-size: .85rem; }
 p.note { color: #57606a; font-size: .9rem; }
 """
@@ -59,7 +59,7 @@ class Page:
     def facts(self, facts: Mapping[str, str]) -> None:
         """Names and values, one row each."""
         lines = (f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts.items())
-        self._parts.append('<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>")
+        self._parts.append('<div class="wide"><table class="facts">\n' + "\n".join(lines) + "\n</table></div>")
 
     def picture(self, path: Path, what: str) -> None:
         """A PNG, put into the page; ``what`` describes it to those who cannot see it."""
@@ -81,7 +81,7 @@ def _text(text: str) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text.rstrip(" x%"))
+        float(text.removeprefix("< ").rstrip(" x%"))
     except ValueError:
         return text in ("", "-")
     return True

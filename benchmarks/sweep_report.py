@@ -26,14 +26,13 @@ MANY_HEADER = ("choice", "targets", "p50 ms", "ms per target", "of one by itself
 def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
     """The page, its pictures and the data; the paths written."""
     single, many = _sorted(report, many=False), _sorted(report, many=True)
-    pictures = [(plot_pareto(
+    pictures = [plot_pareto(
         folder / "pareto.png", [(name, f["speed"], max(f["drift"], FLOOR)) for name, f in single.items()],
         title=f"Speed against drift, {report['clip']}", x=f"speed, times that of {report['reference']}",
-        y="drift: 1 - mean IoU with the reference's boxes", floor=FLOOR),
-        "Speed against drift, one target: further right and lower is better.")]
+        y="drift: 1 - mean IoU with the reference's boxes", floor=FLOOR)]
     if many:
-        pictures.append((_plot_targets(report, folder), "Time per target against the number of targets."))
-    written = [write_json(folder / "results.json", {**report, "command": _command()}), *(path for path, _ in pictures)]
+        pictures.append(_plot_targets(report, folder))
+    written = [write_json(folder / "results.json", {**report, "command": _command()}), *pictures]
     return [write_text(folder / "sweep.html", _page(report, single, many, pictures)), *written]
 
 
@@ -49,13 +48,12 @@ def sweep_text(report: dict[str, Any], written: list[Path]) -> str:
 
 
 def _page(report: dict[str, Any], single: dict[str, Any], many: dict[str, Any],
-          pictures: list[tuple[Path, str]]) -> str:
-    page = Page("Speed against drift", f"spm-bench sweep, {report['started']}")
+          pictures: list[Path]) -> str:
+    page = Page(f"Speed against drift on {report['machine']['cpu']}", f"spm-bench sweep, {report['started']}")
     page.verdict(verdict_line(report["verdict"]["reasons"]), report["verdict"]["valid"])
     page.note(_what(report))
-    for path, what in pictures:
-        page.picture(path, what)
-        page.note(what)
+    page.picture(pictures[0], "Plot of speed against drift")
+    page.note("One target; further right and lower is better.")
     page.heading("One target, fastest first")
     page.table(HEADER, _rows(single), best=[name in report["best"] for name in single])
     page.note("In bold what no other choice beats in both speed and drift; the numbers are those in the plot. Speed is "
@@ -66,6 +64,7 @@ def _page(report: dict[str, Any], single: dict[str, Any], many: dict[str, Any],
     if many:
         page.heading("Several targets on the same frames")
         page.table(MANY_HEADER, _many_rows(report, many))
+        page.picture(pictures[1], "Plot of the time per target against the number of targets")
     if report["refused"]:
         page.heading("What could not be run")
         page.facts(report["refused"])
