@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from spm_rt.contract import contract
 from spm_rt.settings import ModelSpec
 
 from .builder import GraphBuilder
@@ -21,7 +22,6 @@ from .graphs import (
     GraphOptions,
     Weights,
     coarse_head,
-    contract,
     convolution,
     decode_proposals,
     judge,

@@ -21,6 +21,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from spm_rt.contract import contract
 from spm_rt.settings import ModelSpec
 
 from .builder import GraphBuilder, Shape
@@ -54,27 +55,6 @@ class GraphOptions:
             raise ValueError(f"targets {self.targets}: 1 or more")
         if self.lrn not in LRN_FORMS:
             raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
-
-
-def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
-    """Names and shapes of every graph's inputs and outputs: ``{stage: {"inputs" | "outputs": {name: shape}}}``."""
-    t, size, n = targets, spec.crop_size, spec.anchor_count
-    cells = size // spec.stride + 1
-    crop = (t, 3, size, size)
-    head = {
-        "head_kernel": (t, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
-        "head_bias": (t, 6 * spec.anchors_per_cell),
-    }
-    features = {"shallow": (t, 256, cells, cells), "deep": (t, 384, cells, cells)}
-    target_half = {"target_half": (t, 256, spec.roi_cells, spec.roi_cells)}
-    return {
-        "template": {"inputs": {"crop": crop, "box": (t, 4)}, "outputs": {**head, **target_half}},
-        "search": {"inputs": {"crop": crop, **head}, "outputs": {"scores": (t, n), "boxes": (t, n, 4), **features}},
-        "relation": {
-            "inputs": {**features, **target_half, "proposals": (t, "K", 4)},
-            "outputs": {"scores": (t, "K"), "boxes": (t, "K", 4)},
-        },
-    }
 
 
 def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir.Model:

@@ -43,6 +43,10 @@ class BackendError(SpmError, RuntimeError):
     """An inference backend that is unknown, not installed, or did not do what was asked."""
 
 
+class EngineError(BackendError):
+    """An engine that is missing, damaged, somebody else's, or made for another GPU, library or bundle."""
+
+
 class CheckpointError(SpmError, ValueError):
     """A checkpoint that is missing, truncated, foreign, unsafe, or does not fit the model."""
 

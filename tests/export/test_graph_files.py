@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from spm_export.builder import DOMAIN
 from spm_export.bundle import ExportOptions, _write_graphs
 from spm_export.fast import FAST_BUILDERS, fast_contract, fast_weights
-from spm_export.graphs import BUILDERS, OPSETS, PLUGIN, GraphOptions, contract
+from spm_export.graphs import BUILDERS, OPSETS, PLUGIN, GraphOptions
 from spm_export.model import SPMTracker
 from spm_export.weights import graph_weights
 from spm_rt import Bundle
 from spm_rt.bundle import STAGES, VARIANTS
+from spm_rt.contract import contract
 from spm_rt.settings import ModelSpec
 
 from ..networks import run, session_of
