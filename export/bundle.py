@@ -33,7 +33,9 @@ from .checkpoint import checkpoint_digest, expected_weights
 from .fast import FAST_BUILDERS, fast_weights
 from .graphs import BUILDERS, GraphOptions
 from .model import SPMTracker
+from .precision import LOWEST_OPSET, retype, typed_weights
 from .quantize import NOTHING, QUANTIZED_BUILDERS, build_quantized_search, quantized_weights
+from .twin import RUNNERS, RunnerBackend
 from .verify import SAMPLES, TRACK_BOUNDS, TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
 from .weights import graph_weights
 
@@ -54,19 +56,24 @@ class ExportOptions:
         opset: of the standard operators.
         targets: numbers of targets to write graphs for; 1 is always among them.
         source: where the weights came from, in words, for the manifest.
-        calibration: makes it an int8 bundle: its ``fast`` graphs compute in int8 (:mod:`spm_export.quantize`), the
-            other forms stay float32.
+        precision: of the tensors, ``float32``, ``float16`` or ``bfloat16`` (:mod:`spm_export.precision`), or ``int8``:
+            then the ``fast`` graphs compute in int8 (:mod:`spm_export.quantize`) and the other forms stay float32.
+        calibration: what int8 needs, and nothing else does.
     """
 
     settings: TrackerSettings = dataclasses.field(default_factory=TrackerSettings)
     opset: int = 17
     targets: tuple[int, ...] = (1,)
     source: str = ""
+    precision: str = "float32"
     calibration: Calibration | None = None
 
-    @property
-    def precision(self) -> str:
-        return "int8" if self.calibration else "float32"
+    def __post_init__(self) -> None:
+        lowest = LOWEST_OPSET[self.precision]
+        if self.opset < lowest:
+            raise ExportError(f"opset {self.opset}: {self.precision} graphs need operator set {lowest} or later")
+        if (self.precision == "int8") != (self.calibration is not None):
+            raise ExportError(f"precision {self.precision}: a calibration belongs to int8, and int8 needs one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Verification:
 
     tensors: list[TensorCheck]
     track: TrackCheck
+    runner: str = RUNNERS["float32"]
 
     @property
     def passed(self) -> bool:
@@ -84,6 +92,7 @@ class Verification:
         tensors = [{**dataclasses.asdict(check), "passed": check.passed} for check in self.tensors]
         return {
             "passed": self.passed,
+            "runner": self.runner,
             "tensors": tensors,
             "track": {**dataclasses.asdict(self.track), "passed": self.track.passed},
         }
@@ -169,7 +178,8 @@ def _put_in_place(staging: Path, target: Path) -> None:
 
 def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step: Step) -> dict[str, Any]:
     """All graph files and the weights they share; returns the manifest's table of them."""
-    arrays = fast_weights(graph_weights(model))
+    typed = options.precision in ("float16", "bfloat16")
+    arrays = typed_weights(graph_weights(model), options.precision) if typed else fast_weights(graph_weights(model))
     plan = options.calibration.plan if options.calibration else None
     if plan:
         arrays = quantized_weights(arrays, plan)
@@ -181,19 +191,20 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
         suffix = "" if targets == 1 else f"_t{targets}"
         table[str(targets)] = {}
         for stage in STAGES:
-            portable = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets))
+            graph_options = GraphOptions(options.opset, targets)
+            portable = retype(BUILDERS[stage](model.spec, arrays, graph_options), options.precision)
             flat = ir.serde.from_proto(ir.serde.to_proto(portable))
             InlinePass()(flat)
             flat.functions.clear()
             flat.graph.opset_imports.pop(DOMAIN, None)
             made = {"portable": (f"{stage}{suffix}.onnx", portable), "flat": (f"{stage}{suffix}_flat.onnx", flat)}
-            if stage != "relation":
+            if stage != "relation" and not typed:
                 expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"))
                 made["expanded"] = (f"{stage}{suffix}_expanded.onnx", expanded)
-            if stage == "search":
-                plain = build_quantized_search(model.spec, arrays, GraphOptions(options.opset, targets), NOTHING, False)
+            if stage == "search" and not typed:
+                plain = build_quantized_search(model.spec, arrays, graph_options, NOTHING, False)
                 made["plain"] = (f"{stage}{suffix}_plain.onnx", plain)
-            for variant, lrn in (("fast", "operator"), ("fast_expanded", "expanded")):
+            for variant, lrn in () if typed else (("fast", "operator"), ("fast_expanded", "expanded")):
                 form = GraphOptions(options.opset, targets, lrn)
                 if plan and stage != "template":
                     # The form for ONNX Runtime has its outputs on grids too: it is one that OpenVINO does not need.
@@ -207,12 +218,14 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
                 _save_graph(graph, folder / name, places)
             table[str(targets)][stage] = {variant: name for variant, (name, _) in made.items()}
             names = table[str(targets)][stage]
+            step(made["portable"][0])
+            if typed:
+                continue
             # Where a graph has no such form, another one serves: the relation has no LRN, the template runs once.
             names.setdefault("expanded", names["portable"])
             names.setdefault("fast", names["flat"])
             names.setdefault("plain", names["fast"])
             names.setdefault("fast_expanded", names["fast"] if stage == "relation" else names["expanded"])
-            step(made["portable"][0])
     return table
 
 
@@ -231,6 +244,8 @@ def _tensor_places(path: Path) -> dict[str, tuple[int, int]]:
 def _save_graph(model: ir.Model, path: Path, places: dict[str, tuple[int, int]]) -> None:
     """Name and infer everything, move the large tensors' bytes to the shared file, check, and write."""
     NameFixPass()(model)
+    for function in model.functions.values():
+        _rename_inside(function)
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
     CheckerPass(full_check=True)(model)
     for name, value in model.graph.initializers.items():
@@ -245,6 +260,18 @@ def _save_graph(model: ir.Model, path: Path, places: dict[str, tuple[int, int]])
             )
     ir.save(model, path)
     onnx.checker.check_model(str(path))
+
+
+def _rename_inside(function: ir.Function) -> None:
+    """Give a function's values and nodes names that the graph around it does not use.
+
+    ONNX lets each have names of its own, but TensorRT's parser takes values of the same name for one another: a
+    constant of the body then stands in for one of the graph.
+    """
+    for value in (*function.inputs, *(value for node in function for value in node.outputs)):
+        value.name = f"{function.name}_{value.name}"
+    for node in function:
+        node.name = f"{function.name}_{node.name}"
 
 
 def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, graphs: dict[str, Any]) -> None:
@@ -287,9 +314,12 @@ def _verify(
     tensors: list[TensorCheck] = []
     for targets in bundle.targets:
         tensors += check_tensors(model, bundle, inputs, targets, step=lambda: step("verifying"))
-    tracker = Tracker.load(bundle, "onnxruntime")
-    track = check_tracks(model, tracker, clip, box, clip_name, options.precision, lambda: step("tracking"))
-    return Verification(tensors, track)
+    if bundle.precision in ("float32", "int8"):
+        tracker = Tracker.load(bundle, "onnxruntime")
+    else:
+        tracker = Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings)
+    track = check_tracks(model, tracker, clip, box, clip_name, bundle.precision, lambda: step("tracking"))
+    return Verification(tensors, track, RUNNERS[bundle.precision])
 
 
 def _failures(verification: Verification) -> list[str]:

@@ -6,10 +6,10 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spm_engines import advise, gpus, libraries
+from spm_engines import command
 from spm_rt.cli import parse_box
 from spm_rt.errors import ExportError, SpmError
 from spm_rt.progress import Progress
@@ -18,8 +18,10 @@ from spm_rt.tables import format_table
 from spm_rt.tracker import Box
 from spm_rt.video import frames
 
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+"""What ``--precision`` takes, and what the manifest calls it."""
+
 DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
-PRECISIONS = ("fp32", "int8")
 DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)
 
 EPILOG = """examples:
@@ -30,6 +32,9 @@ EPILOG = """examples:
   spm-export --precision int8 --calibration OTB --out spm_int8   for CPUs; clips of the kind that it will meet
   spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
   spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
+  spm-export --precision fp16 --targets 1,4,16 --out spm_fp16     for GPUs
+  spm-export spm_fp16 --engine tensorrt                       engines for the GPU at hand, into the user's cache
+  spm-export spm_fp16 --engine tensorrt-rtx --compute-capability 8.6,12.0
   spm-export doctor                                           what is installed here, and which road to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
@@ -42,11 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     if options.checkpoint == ["doctor"]:
-        return doctor(options.json)
+        return command.doctor(options.json)
+    if options.engine and (options.out or options.save_checkpoint or options.precision):
+        parser.error("--engine compiles a bundle that is there: no --out, --save-checkpoint or --precision with it")
+    if options.engine:
+        return _guarded(command.run, options)
     if not options.out and not options.save_checkpoint:
         parser.error("give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both")
+    return _guarded(run, options)
+
+
+def _guarded(what: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     try:
-        return run(options)
+        return what(options)
     except SpmError as error:
         print(f"spm-export: {error}", file=sys.stderr)
         return 1
@@ -63,26 +76,26 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         nargs="*",
-        help="cm_stage.pt fm_stage.pt, or one .safetensors; none for the weights shipped with the package",
+        help="cm_stage.pt fm_stage.pt, or one .safetensors; none for the weights shipped with the package; "
+        "with --engine: a bundle",
     )
     parser.add_argument("--out", metavar="FOLDER", help="the bundle's folder; an older bundle there is replaced")
     parser.add_argument(
         "--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)"
     )
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: the configuration's)")
-    parser.add_argument("--opset", type=int, default=17, help="ONNX operator set, 17 to 23 (default 17)")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        help="fp16, bf16: type of the graphs' tensors, for GPUs; int8: the graphs for CPUs, where layers that lose "
+        "accuracy stay float32 (default fp32)",
+    )
+    parser.add_argument("--opset", type=int, help="ONNX operator set, 17 to 23 (default 17; with bf16, 22)")
     parser.add_argument(
         "--targets",
         type=_targets,
-        default=(1,),
         metavar="N[,N...]",
-        help="also write graphs for N targets at once (default 1)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="fp32, or int8 in the graphs for CPUs (layers that lose accuracy stay float32)",
+        help="also write graphs for N targets at once (default 1); with --engine: which of the bundle's (default all)",
     )
     parser.add_argument(
         "--calibration",
@@ -98,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="write the weights as PATH.safetensors, or into a folder in the official layout",
     )
     parser.add_argument("--half", action="store_true", help="with --save-checkpoint: float16 safetensors")
+    command.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress, no table")
     return parser
@@ -111,9 +125,13 @@ def run(options: argparse.Namespace) -> int:
         from .checkpoint import load_model, save_checkpoint
         from .config import load_config
         from .graphs import OPSETS
+        from .precision import LOWEST_OPSET
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed: pip install 'spm-rt[export]'") from error
 
+    precision = PRECISIONS[options.precision or "fp32"]
+    if options.opset is None:
+        options.opset = LOWEST_OPSET[precision]
     if options.opset not in OPSETS:
         raise ExportError(f"--opset {options.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
     if bool(options.clip) != bool(options.box):
@@ -128,20 +146,20 @@ def run(options: argparse.Namespace) -> int:
         report["checkpoint"] = [str(path) for path in written]
         if not (options.quiet or options.json):
             print("wrote " + ", ".join(str(path) for path in written))
-    if options.calibration and options.precision != "int8":
+    if options.calibration and precision != "int8":
         raise ExportError("--calibration is for --precision int8")
     if options.out:
         clip = list(frames(options.clip or DEMO_CLIP))
         source = " + ".join(Path(p).name for p in options.checkpoint) or "the weights shipped with spm_rt"
         quiet = options.quiet
         calibration = None
-        if options.precision == "int8":
+        if precision == "int8":
             one = (Path(options.clip or DEMO_CLIP).name, lambda: clip, options.box or DEMO_BOX)
             clips = calibration_clips(options.calibration) if options.calibration else [one]
             bar = Progress("calibrating", calibration_steps(len(clips)), quiet=quiet)
             calibration = calibrate(model, settings, clips, lambda: bar.step(""))
             bar.close()
-        what = ExportOptions(settings, options.opset, options.targets, source, calibration)
+        what = ExportOptions(settings, options.opset, options.targets or (1,), source, precision, calibration)
         bar = Progress("exporting", export_steps(what, len(clip)), quiet=quiet)
         verification = export_bundle(
             model, options.out, what, clip, options.box or DEMO_BOX, Path(options.clip or DEMO_CLIP).name, bar.step
@@ -157,19 +175,6 @@ def run(options: argparse.Namespace) -> int:
             print(f"\nwrote {options.out}")
     if options.json:
         print(json.dumps(report, indent=1))
-    return 0
-
-
-def doctor(as_json: bool) -> int:
-    """Print what is installed, the GPUs, and the advice for them."""
-    found, cards = libraries(), gpus()
-    advice = advise(cards)
-    if as_json:
-        entries = [dataclasses.asdict(library) for library in found]
-        print(json.dumps({"libraries": entries, "gpus": [dataclasses.asdict(g) for g in cards], "advice": advice}))
-        return 0
-    print(format_table(["package", "version", "what for"], [[x.name, x.version or "-", x.purpose] for x in found]))
-    print("\n" + "\n".join(advice))
     return 0
 
 

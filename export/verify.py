@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spm_rt.bundle import STAGES, VARIANTS, Bundle
+from spm_rt.bundle import VARIANTS_OF, Bundle
 from spm_rt.compare import center_distances, follow_both
 from spm_rt.crop import crop_exact
-from spm_rt.errors import BackendError
 from spm_rt.geometry import iou, search_region, to_crop, xywh_to_xyxy
 from spm_rt.tracker import Box, Tracker
 
 from .model import CoarseStage, SPMTracker
 from .reference import reference_tracker
+from .twin import runners
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -46,10 +44,34 @@ INT8_TOLERANCES = {
 }
 """The same for the int8 graphs, on crops from the clip: wide, to catch what is wrong and not what is rounded."""
 
+TYPED_TOLERANCES = {
+    precision: {
+        "head_kernel": ("relative", 8 * step),
+        "head_bias": ("absolute", 8 * step),
+        "target_half": ("relative", 8 * step),
+        "shallow": ("relative", 8 * step),
+        "deep": ("relative", 8 * step),
+        "search.scores": ("absolute", 16 * step),
+        "search.boxes": ("absolute", 512 * step),
+        "relation.scores": ("absolute", 16 * step),
+        "relation.boxes": ("absolute", 512 * step),
+    }
+    for precision, step in (("float16", 2.0**-11), ("bfloat16", 2.0**-8))
+}
+"""The same for typed exports, in steps of the type: half the distance of its neighbours, relative to the number.
+
+A value passes through some ten roundings on its way; box coordinates are numbers up to a few hundred.
+"""
+
 SAMPLES = 6
 """Pairs of crops that :func:`sample_inputs` gives."""
 
-TRACK_BOUNDS = {"float32": (0.999, 0.99, 0.99), "int8": (0.97, 0.9, 0.95)}
+TRACK_BOUNDS = {
+    "float32": (0.999, 0.99, 0.99),
+    "float16": (0.998, 0.99, 0.97),
+    "bfloat16": (0.98, 0.99, 0.6),
+    "int8": (0.97, 0.9, 0.95),
+}
 """On the clip, both started from the same box in each frame, by precision: mean overlap allowed, the overlap that
 counts as close, and the share of frames that must be close.
 
@@ -172,38 +194,36 @@ def check_tensors(
     bundle: Bundle,
     inputs: Iterable[tuple[str, Arrays]],
     targets: int,
-    variants: Sequence[str] = VARIANTS,
+    variants: Sequence[str] = (),
     step: Callable[[], None] = lambda: None,
 ) -> list[TensorCheck]:
-    """Every output of every graph of the given variants against the reference; ``step`` is called after each input.
+    """Every output of every graph of the given variants (by default all) against the reference.
+
+    ``step`` is called after each input.
 
     Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
     the inputs are repeated with a shift per target, so that a mix-up of targets shows.
     """
-    sessions = {
-        (variant, stage): _session(bundle.graph(stage, targets=targets, variant=variant))
-        for variant in variants
-        for stage in STAGES
-    }
-    int8 = bundle.manifest["precision"] == "int8"
+    sessions = runners(bundle, targets, variants or VARIANTS_OF[bundle.precision])
     errors: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for label, given in inputs:
         shifted = [_shifted(given, k) for k in range(targets)]
         expected = [reference_outputs(model, one) for one in shifted]
         for (variant, stage), session in sessions.items():
-            if _is_int8(int8, variant, stage) and label.startswith("noise"):
+            precision = precision_of(bundle, variant, stage)
+            if precision == "int8" and label.startswith("noise"):
                 continue  # nothing like it was met in calibration
             names = list(expected[0][stage])
             feeds = {name: _arranged(name, value, variant) for name, value in _feeds(stage, shifted, expected).items()}
             for name, found in zip(names, session.run(names, feeds), strict=True):
                 wanted = _arranged(name, np.concatenate([one[stage][name] for one in expected]), variant)
-                kind, _ = _tolerance(stage, name, _is_int8(int8, variant, stage))
+                kind, _ = tolerance(stage, name, precision)
                 errors.setdefault((variant, stage, name), []).append(_error(found, wanted, kind))
         step()
     checks = []
     for (variant, stage, name), found_errors in errors.items():
         label = variant if targets == 1 else f"{variant}, {targets} targets"
-        kind, allowed = _tolerance(stage, name, _is_int8(int8, variant, stage))
+        kind, allowed = tolerance(stage, name, precision_of(bundle, variant, stage))
         checks.append(
             TensorCheck(
                 label,
@@ -252,14 +272,17 @@ def check_tracks(
     )
 
 
-def _is_int8(bundle_is: bool, variant: str, stage: str) -> bool:
-    """Whether a graph of a bundle computes in int8."""
-    return bundle_is and variant.startswith("fast") and stage != "template"
+def precision_of(bundle: Bundle, variant: str, stage: str) -> str:
+    """What a graph computes in: an int8 bundle has float32 graphs too."""
+    if bundle.precision == "int8" and not (variant.startswith("fast") and stage != "template"):
+        return "float32"
+    return bundle.precision
 
 
-def _tolerance(stage: str, name: str, int8: bool) -> tuple[str, float]:
-    table = INT8_TOLERANCES if int8 else TOLERANCES
-    return table.get(f"{stage}.{name}") or table[name]
+def tolerance(stage: str, name: str, precision: str = "float32") -> tuple[str, float]:
+    """How an output's error is measured, and how large it may be."""
+    allowed = {"float32": TOLERANCES, "int8": INT8_TOLERANCES, **TYPED_TOLERANCES}[precision]
+    return allowed.get(f"{stage}.{name}") or allowed[name]
 
 
 def _shifted(given: Arrays, by: int) -> Arrays:
@@ -291,16 +314,3 @@ def _arranged(name: str, array: NDArray[np.float32], variant: str) -> NDArray[np
     if name in ("shallow", "deep") and (variant.startswith("fast") or variant == "plain"):
         return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(0, 2, 1))
     return array
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Many sessions take turns here with PyTorch: threads that spin while they wait would slow each other down.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has no common base class for its errors
-        raise BackendError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error

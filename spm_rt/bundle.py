@@ -21,6 +21,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STAGES = ("template", "search", "relation")
 VARIANTS = ("portable", "flat", "expanded", "plain", "fast", "fast_expanded")
+"""Forms of the graphs in a float32 or int8 bundle."""
+TYPED_VARIANTS = ("portable", "flat")
+"""Forms of the graphs in a float16 or bfloat16 bundle, which is for GPUs."""
+VARIANTS_OF = {"float32": VARIANTS, "float16": TYPED_VARIANTS, "bfloat16": TYPED_VARIANTS, "int8": VARIANTS}
+"""Precision of a bundle -> the forms that it holds of every graph, all of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +61,16 @@ class Bundle:
             files = {
                 str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()
             }
+            if manifest["precision"] not in VARIANTS_OF:
+                raise BundleError(
+                    f"{folder / MANIFEST}: precision {manifest['precision']!r}; this version of spm_rt knows "
+                    f"{', '.join(VARIANTS_OF)}"
+                )
             if 1 not in {int(targets) for targets in manifest["graphs"]}:
                 raise BundleError(f"{folder / MANIFEST}: no graphs for one target")
             for graphs in manifest["graphs"].values():
                 for stage in STAGES:
-                    for variant in VARIANTS:
+                    for variant in VARIANTS_OF[manifest["precision"]]:
                         if graphs[stage][variant] not in files:
                             raise BundleError(f"{folder / MANIFEST}: {graphs[stage][variant]} has no entry under files")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -71,6 +81,11 @@ class Bundle:
         for name, (size, digest) in files.items():
             verify_file(folder, name, size, digest)
         return cls(folder, manifest, spec, settings)
+
+    @property
+    def precision(self) -> str:
+        """What its graphs compute in: ``float32``, ``float16``, ``bfloat16``, or ``int8`` (those for CPUs)."""
+        return str(self.manifest["precision"])
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -86,8 +101,17 @@ class Bundle:
             variant: ``portable`` (the RoI operator is one node with a function as its body), ``flat`` (standard
                 operators only), ``expanded`` (as portable, LRN written out in operators that are fast on CPUs),
                 ``plain`` (for CPUs: maps channels last), ``fast`` (the same with fewer multiplications) or
-                ``fast_expanded`` (both).
+                ``fast_expanded`` (both). In an int8 bundle the last two compute in int8.
+
+        Raises:
+            BundleError: the bundle holds no graphs for so many targets, or none of that form.
         """
+        forms = VARIANTS_OF[self.precision]
+        if variant not in forms:
+            raise BundleError(
+                f"{self.path}: a {self.precision} bundle holds its graphs as {' and '.join(forms)} (for GPUs), not as "
+                f"{variant} (for CPUs); track with a GPU backend, or export again with --precision fp32"
+            )
         if str(targets) not in self.manifest["graphs"]:
             have = ", ".join(str(n) for n in self.targets)
             raise BundleError(

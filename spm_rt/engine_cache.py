@@ -167,7 +167,7 @@ def read_engine(path: Path, expected: EngineFacts) -> bytes:
         different = differences(facts, expected)
         if different:
             raise EngineError(f"{path}: {'; '.join(different)}. {_again(expected)}")
-        plan = _read_own(path)
+        plan = read_own(path)
         if len(plan) == facts.plan_bytes and hashlib.sha256(plan).hexdigest() == facts.plan_sha256:
             return plan
         if read_facts(path) == facts:  # otherwise it was just built anew: look again
@@ -185,7 +185,7 @@ def read_facts(path: Path) -> EngineFacts:
         EngineError: otherwise.
     """
     sidecar = path.with_suffix(".json")
-    raw = _read_own(sidecar)
+    raw = read_own(sidecar)
     try:
         content = json.loads(raw)
         if content.get("format") != FORMAT or content.get("format_version") != FORMAT_VERSION:
@@ -291,7 +291,7 @@ def _runs_on(built: EngineFacts, wanted: EngineFacts) -> bool:
     return here is not None and here >= (8, 0) and built.target in (PORTABLE, AMPERE_PLUS)
 
 
-def _read_own(path: Path) -> bytes:
+def read_own(path: Path) -> bytes:
     """The bytes of a file that nobody else can have put there or changed."""
     try:
         check_own(path.parent, path.parent.stat())

@@ -68,8 +68,12 @@ def int8_bundle(
     folder = tmp_path_factory.mktemp("int8") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "sample_inputs", few_inputs)
-        export_bundle(default_model, folder, ExportOptions(calibration=calibration), clip[:6], clip_box, "clip")
+        export_bundle(default_model, folder, int8_options(calibration), clip[:6], clip_box, "clip")
     return folder
+
+
+def int8_options(calibration: Calibration) -> ExportOptions:
+    return ExportOptions(precision="int8", calibration=calibration)
 
 
 def few_inputs(model: SPMTracker, clip: Frames, box: Box) -> Iterator[tuple[str, dict[str, Floats]]]:
@@ -228,7 +232,7 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
     monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
     monkeypatch.setitem(verify.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
     with pytest.raises(ExportError, match=r"mean IoU 0\.9.*allowed"):
-        export_bundle(default_model, tmp_path / "b", ExportOptions(calibration=calibration), clip[:3], clip_box, "clip")
+        export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
     assert not (tmp_path / "b").exists()
 
 
@@ -240,7 +244,7 @@ def test_a_broken_int8_graph_is_refused(
     grids = {**calibration.plan.grids, "conv4.input": Grid(1e-3, 0)}
     broken = dataclasses.replace(calibration, plan=Quantization(calibration.plan.layers, grids))
     with pytest.raises(ExportError, match=r"fast search\.deep"):
-        export_bundle(default_model, tmp_path / "b", ExportOptions(calibration=broken), clip[:3], clip_box, "clip")
+        export_bundle(default_model, tmp_path / "b", int8_options(broken), clip[:3], clip_box, "clip")
     assert not (tmp_path / "b").exists()
 
 

@@ -1,0 +1,114 @@
+"""Which versions and backends suit which GPU, by compute capability. docs/engines.md has the recipes.
+
+Facts from the support tables of TensorRT, TensorRT for RTX and ONNX Runtime's wheels, state of November 2026.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU as its driver describes it."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    driver: str
+
+    @property
+    def capability(self) -> str:
+        return f"{self.compute_capability[0]}.{self.compute_capability[1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Road:
+    """What to tell the owner of a card.
+
+    Attributes:
+        lowest: compute capability from which on this holds, up to the next one.
+        owners: cards, for people.
+        advice: what to install and which precision to take, in one line.
+        precisions: bundles that the card can run.
+        tensorrt: first and last version of TensorRT with kernels for it, as far as this project uses them.
+        rtx: how TensorRT for RTX serves it: ``portable`` (its default plan), ``named`` (``--compute-capability``) or
+            empty.
+    """
+
+    lowest: tuple[int, int]
+    owners: str
+    advice: str
+    precisions: tuple[str, ...]
+    tensorrt: tuple[tuple[int, int], tuple[int, int]] | None
+    rtx: str
+
+
+_ALL = ("fp32", "fp16", "bf16")
+_HALF = ("fp32", "fp16")
+_LATEST = (99, 0)
+
+ROADS = (
+    Road((6, 0), "P100, GTX 10",
+         "onnxruntime-gpu 1.26 at most with cuDNN 9.10.2 (CUDA 12), --backend onnxruntime --device cuda; TensorRT 8.6, "
+         "the last with kernels for it, is too old for this builder", _HALF, None, ""),
+    Road((7, 0), "V100",
+         "TensorRT 10.4 at most (CUDA 12), float16; or onnxruntime-gpu 1.26 at most", _HALF, ((10, 0), (10, 4)), ""),
+    Road((7, 2), "Jetson Xavier", "onnxruntime-gpu for its JetPack: the TensorRT 8 there is too old for this builder",
+         _HALF, None, ""),
+    Road((7, 5), "T4, RTX 20",
+         "TensorRT 10.16 or 11, float16 (no bfloat16 on this card); or TensorRT for RTX with --compute-capability 7.5",
+         _HALF, ((10, 0), _LATEST), "named"),
+    Road((8, 0), "A100, A30", "TensorRT 11 (10.16 for ONNX Runtime's TensorRT provider), float16",
+         _ALL, ((10, 0), _LATEST), "portable"),
+    Road((8, 6), "RTX 30, A10, A40",
+         "TensorRT 10.16 or 11, float16; or TensorRT for RTX, whose portable plan needs no GPU to build",
+         _ALL, ((10, 0), _LATEST), "portable"),
+    Road((8, 7), "Jetson Orin",
+         "the TensorRT of its JetPack (6.2 has 10.3; TensorRT 11 has none), system bindings, flat graphs, float16",
+         _ALL, ((10, 0), (10, 16)), ""),
+    Road((8, 9), "RTX 40, L4, L40",
+         "TensorRT 10.16 or 11, float16; or TensorRT for RTX, whose portable plan needs no GPU to build",
+         _ALL, ((10, 0), _LATEST), "portable"),
+    Road((9, 0), "H100, H200",
+         "TensorRT 11 (10.16 for ONNX Runtime's TensorRT provider), float16; TensorRT for RTX does not list this card",
+         _ALL, ((10, 0), _LATEST), ""),
+    Road((10, 0), "B200, Jetson Thor", "TensorRT 10.16 or 11, float16", _ALL, ((10, 8), _LATEST), ""),
+    Road((12, 0), "RTX 50",
+         "TensorRT 10.16 or 11, float16; or TensorRT for RTX, whose portable plan needs no GPU to build",
+         _ALL, ((10, 8), _LATEST), "portable"),
+)  # fmt: skip
+"""Ascending."""
+TOO_OLD = Road((0, 0), "", "too old for any of them: take a CPU backend", ("fp32",), None, "")
+
+
+def road(gpu: Gpu) -> Road:
+    """The road for a card: that of the highest compute capability that it reaches."""
+    return next((r for r in reversed(ROADS) if gpu.compute_capability >= r.lowest), TOO_OLD)
+
+
+def warnings_for(gpu: Gpu, versions: Mapping[str, str]) -> list[str]:
+    """What of the installed packages (name -> version) does not fit a card."""
+    found, way = [], road(gpu)
+    tensorrt = versions.get("tensorrt")
+    if tensorrt:
+        if way.tensorrt is None:
+            found.append(f"TensorRT {tensorrt} has no kernels for it that this project can use")
+        elif not way.tensorrt[0] <= numbers(tensorrt)[:2] <= way.tensorrt[1]:
+            first, last = (".".join(map(str, version)) for version in way.tensorrt)
+            until = f" to {last}" if way.tensorrt[1] != _LATEST else " and later"
+            found.append(f"TensorRT {tensorrt} does not serve it; {first}{until} does")
+    if versions.get("tensorrt-rtx"):
+        if not way.rtx:
+            found.append("TensorRT for RTX does not list it")
+        elif way.rtx == "named":
+            found.append(f"TensorRT for RTX: build with --compute-capability {gpu.capability}")
+    runtime = versions.get("onnxruntime-gpu")
+    if runtime and gpu.compute_capability < (7, 5) and numbers(runtime) >= (1, 27):
+        found.append(f"onnxruntime-gpu {runtime} has no kernels for it: pip install 'onnxruntime-gpu<1.27'")
+    return found
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """``10.8.0.43`` as numbers."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -1,0 +1,263 @@
+"""Cached engines: built once, found again, and never damaged, whatever happens to the process that writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spm_engines import build, cache
+from spm_engines.build import build_engine, build_engines
+from spm_engines.tensorrt import BuildOptions, Toolchain
+from spm_rt import Bundle, EngineError
+from spm_rt.bundle import STAGES
+from spm_rt.engine_cache import EngineTensor, read_engine, read_facts
+
+from .bundles import hollow_bundle
+
+OPTIONS = BuildOptions("tensorrt")
+TOOLS = Toolchain(None, "tensorrt", "10.16.1.11", "sm_86", "NVIDIA A10")
+IO = (EngineTensor("crop", "input", "float32", (1, 3, 271, 271)),)
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return hollow_bundle(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return cache.prepare_folder(tmp_path / "engines")
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the compiler; the file has one line for each time it was called, by whichever process."""
+    calls = tmp_path / "calls"
+    calls.touch()
+
+    def compile_slowly(
+        bundle: Bundle, stage: str, targets: int, options: BuildOptions, tools: Toolchain, timing: Path
+    ) -> tuple[bytes, tuple[EngineTensor, ...]]:
+        time.sleep(0.05)
+        with calls.open("a") as stream:
+            stream.write(f"{stage} {targets} {tools.target} {tools.version}\n")
+        return f"{stage} {targets} {tools}".encode() * 1000, IO
+
+    monkeypatch.setattr(build, "build_plan", compile_slowly)
+    monkeypatch.setattr(build, "open_toolchain", lambda options, precision: TOOLS)
+    return calls
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_a_miss_builds_and_a_hit_does_not(bundle: Bundle, folder: Path, built: Path) -> None:
+    steps: list[str] = []
+    first = build_engines(bundle, OPTIONS, folder=folder, step=steps.append)
+    assert [(b.facts.stage, b.facts.targets, b.state) for b in first] == [
+        (stage, targets, "built") for targets in (1, 4) for stage in STAGES
+    ]
+    assert len(steps) == len(lines(built)) == 6
+    again = build_engines(bundle, OPTIONS, (4,), folder)
+    assert [b.state for b in again] == ["cached"] * 3
+    assert [b.path for b in again] == [b.path for b in first[3:]]
+    assert [b.facts for b in again] == [b.facts for b in first[3:]]
+    assert len(lines(built)) == 6
+
+
+def test_what_is_stored_is_what_the_runtime_reads(bundle: Bundle, folder: Path, built: Path) -> None:
+    for one in build_engines(bundle, OPTIONS, (1,), folder):
+        plan = read_engine(one.path, one.facts)
+        assert plan.startswith(f"{one.facts.stage} 1".encode())
+        assert read_facts(one.path) == one.facts
+        assert one.facts.tensors == IO
+        assert one.path.stat().st_mode & 0o777 == one.path.with_suffix(".json").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": BuildOptions("tensorrt", tf32=True)},
+        {"options": BuildOptions("tensorrt", workspace=1 << 20)},
+        {"options": BuildOptions("tensorrt", version_compatible=True)},
+        {"options": BuildOptions("tensorrt", proposals=16)},
+        {"tools": dataclasses.replace(TOOLS, version="10.16.1.12")},
+        {"tools": dataclasses.replace(TOOLS, target="sm_89")},
+        {"tools": dataclasses.replace(TOOLS, gpu="NVIDIA RTX A6000")},
+        {"tools": dataclasses.replace(TOOLS, plugin_sha256="a" * 64)},
+    ],
+)
+def test_whatever_else_is_asked_for_is_a_miss(
+    change: dict[str, Any], bundle: Bundle, folder: Path, built: Path
+) -> None:
+    stage = "relation"
+    before = build_engine(bundle, stage, 1, OPTIONS, TOOLS, folder)
+    after = build_engine(bundle, stage, 1, change.get("options", OPTIONS), change.get("tools", TOOLS), folder)
+    assert after.state == "built"
+    assert after.path != before.path
+    assert build_engine(bundle, stage, 1, OPTIONS, TOOLS, folder).state == "cached"
+
+
+def test_another_export_of_the_bundle_is_a_miss(bundle: Bundle, folder: Path, built: Path) -> None:
+    build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    bundle.manifest["files"]["weights.safetensors"]["sha256"] = "other weights"
+    (note,) = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder).notes
+    assert "built from another bundle" in note
+
+
+def test_a_foreign_engine_is_named_and_another_one_built(bundle: Bundle, folder: Path, built: Path) -> None:
+    build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    here = Toolchain(None, "tensorrt", "11.4.0.106", "sm_90", "NVIDIA H100")
+    (note,) = build_engine(bundle, "search", 1, OPTIONS, here, folder).notes
+    assert note.endswith(
+        "built for sm_86 (NVIDIA A10) with tensorrt 10.16.1.11; this is sm_90 (NVIDIA H100) with tensorrt 11.4.0.106"
+    )
+
+
+def test_a_foreign_engine_is_refused_where_that_is_asked_for(bundle: Bundle, folder: Path, built: Path) -> None:
+    build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    here = dataclasses.replace(TOOLS, version="11.4.0.106")
+    with pytest.raises(EngineError, match=r"nothing was built:\n.*built for sm_86 .* 10\.16\.1\.11; this is"):
+        build_engine(bundle, "search", 1, OPTIONS, here, folder, refuse_stale=True)
+    assert len(lines(built)) == 1
+
+
+@pytest.mark.parametrize("which", [".plan", ".json"])
+def test_a_flipped_byte_is_refused_by_readers_and_mended_by_the_builder(
+    which: str, bundle: Bundle, folder: Path, built: Path
+) -> None:
+    one = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    file = one.path.with_suffix(which)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(EngineError):
+        read_engine(one.path, one.facts)
+    with pytest.raises(EngineError, match="nothing was built"):
+        build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder, refuse_stale=True)
+    mended = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    assert mended.state == "rebuilt"
+    assert len(mended.notes) == 1
+    assert mended.facts == one.facts
+    read_engine(one.path, one.facts)
+
+
+def _build_into(queue: Any, bundle: Bundle, folder: Path) -> None:
+    built = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    queue.put((built.state, len(read_engine(built.path, built.facts))))
+
+
+@needs_fork
+def test_sixteen_processes_at_once_build_once(bundle: Bundle, folder: Path, built: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    processes = [context.Process(target=_build_into, args=(queue, bundle, folder)) for _ in range(16)]
+    for process in processes:
+        process.start()
+    answers = [queue.get() for _ in processes]
+    for process in processes:
+        process.join(60)
+    assert sorted(state for state, _ in answers) == ["built"] + ["cached"] * 15
+    assert len({size for _, size in answers}) == 1
+    assert len(lines(built)) == 1
+
+
+@needs_fork
+@pytest.mark.parametrize("write", [1, 2])
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_kill_9_while_writing_leaves_no_damaged_file(
+    write: int, moment: str, bundle: Bundle, folder: Path, built: Path
+) -> None:
+    """The plan is written first, then its sidecar: die in the first write or in the second, before its rename."""
+    calls = 0
+
+    def die(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    original = getattr(os, moment)
+
+    def dies(*arguments: Any) -> Any:
+        die()
+        return original(*arguments)
+
+    child = os.fork()
+    if child == 0:
+        setattr(cache.os, moment, dies)
+        build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert [path.suffix for path in folder.iterdir() if path.suffix == ".json"] == []
+    assert len(list(folder.glob(".*.tmp"))) == 1
+    again = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    assert again.state == "built"
+    read_engine(again.path, again.facts)
+    assert list(folder.glob(".*.tmp")) == []
+
+
+@pytest.mark.parametrize("what", ["os.replace", "os.fsync", "tempfile.mkstemp"])
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    what: str, bundle: Bundle, folder: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"spm_engines.cache.{what}", full)
+        with pytest.raises(EngineError, match="No space left on device"):
+            build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
+    assert build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder).state == "built"
+
+
+def test_a_compiler_that_fails_leaves_nothing(
+    bundle: Bundle, folder: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EngineError("cannot build it")
+
+    monkeypatch.setattr(build, "build_plan", fail)
+    with pytest.raises(EngineError, match="cannot build it"):
+        build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
+
+
+def test_a_folder_of_others_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(EngineError, match="can be written to by others"):
+        cache.prepare_folder(tmp_path / "shared")
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match="no folder to keep engines in"):
+        cache.prepare_folder(tmp_path / "file" / "below")
+
+
+def test_graphs_that_the_bundle_lacks_are_named(bundle: Bundle, folder: Path, built: Path) -> None:
+    with pytest.raises(Exception, match="no graphs for 8 targets"):
+        build_engines(bundle, OPTIONS, (8,), folder)
+
+
+def test_the_sidecar_is_json_that_tells_all(bundle: Bundle, folder: Path, built: Path) -> None:
+    one = build_engine(bundle, "relation", 4, OPTIONS, TOOLS, folder)
+    found = json.loads(one.path.with_suffix(".json").read_bytes())
+    assert found["gpu"] == "NVIDIA A10"
+    assert (found["library"], found["version"], found["target"]) == ("tensorrt", "10.16.1.11", "sm_86")
+    assert (found["precision"], found["targets"], found["proposals"]) == ("float32", 4, 9)
+    assert found["graph_sha256"] == "sha of relation_4_portable.onnx"
+    assert len(found["plan_sha256"]) == 64
+    assert found["tensors"] == [{"name": "crop", "mode": "input", "dtype": "float32", "shape": [1, 3, 271, 271]}]
