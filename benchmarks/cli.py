@@ -15,6 +15,7 @@ COMMANDS = {
     "sweep": "speed against drift over backends, precisions, threads and targets: plot and page",
     "targets": "what a target costs where several are followed in one call",
     "parity": "two backends box by box, or one against recorded reference data",
+    "host": "crop, proposals and fusion, over sizes of frames and targets",
     "count": "multiply-adds of a bundle's graphs, layer by layer",
     "accuracy": "one-pass evaluation on clips with ground truth, several trackers in one run",
     "ablate": "stages, number of proposals, proposal recall: the paper's own questions",

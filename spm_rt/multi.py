@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, Context, Template, load_backend
+from .backends import Backend, SlotContext, Template, load_backend
 from .bundle import Bundle
 from .crop import Frame, MeanColor, Scratch, check_frame, crop_into
-from .errors import TargetError
+from .errors import BackendError, TargetError
 from .geometry import Region, search_region, to_crop, xyxy_to_xywh
 from .settings import ModelSpec, TrackerSettings
 from .target import (
@@ -44,7 +44,7 @@ class _Target:
 class _Call:
     """One call of the graphs: a context for T targets, and whose template lies in each of its slots."""
 
-    context: Context
+    context: SlotContext
     targets: int
     templates: list[int | None]
     ids: list[int] = dataclasses.field(default_factory=list)
@@ -81,7 +81,7 @@ class MultiTracker:
         self.settings = settings
         self._compiled = compiled
         self._sizes = tuple(sizes)
-        self._painter = self.backend.context()
+        self._painter = _slot_context(self.backend)
         self._scratch = Scratch(spec.crop_size)
         self._targets: dict[int, _Target] = {}
         self._pool: dict[int, list[_Call]] = {}
@@ -101,6 +101,7 @@ class MultiTracker:
         settings: TrackerSettings | None = None,
         capacity: int | None = None,
         precision: str | None = None,
+        per_call: int | None = None,
     ) -> MultiTracker:
         """A tracker on a bundle's graphs.
 
@@ -108,6 +109,8 @@ class MultiTracker:
             bundle, backend, device, threads, settings, precision: as for :meth:`spm_rt.Tracker.load`.
             capacity: number of targets to be ready for: the graphs for up to so many are compiled now. Others are
                 compiled when a target is added or removed that needs them, which takes a good part of a second.
+            per_call: most targets in one call; by default as many as the bundle has graphs for. A CPU gains little from
+                large calls, and a small one nothing (docs/performance.md).
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
@@ -123,9 +126,10 @@ class MultiTracker:
                 )
             return made[targets]
 
-        tracker = cls(compiled, opened.targets, opened.spec, settings or opened.settings)
+        sizes = [size for size in opened.targets if size == 1 or size <= (per_call or size)]
+        tracker = cls(compiled, sizes, opened.spec, settings or opened.settings)
         for count in range(1, (capacity or 0) + 1):
-            tracker._prepare(split(count, opened.targets))
+            tracker._prepare(split(count, sizes))
         return tracker
 
     def sibling(self) -> MultiTracker:
@@ -249,16 +253,8 @@ class MultiTracker:
     ) -> dict[int, TrackResult]:
         results = {}
         for id, target in self._targets.items():
-            target.box, results[id] = decide(
-                proposals[id],
-                fine.get(id),
-                regions[id],
-                target.box,
-                self._frame_size,
-                self.spec,
-                self.settings,
-                candidates,
-            )
+            given = proposals[id], fine.get(id), regions[id], target.box, self._frame_size
+            target.box, results[id] = decide(*given, self.spec, self.settings, candidates)
         return results
 
     def _target(self, id: int) -> _Target:
@@ -285,9 +281,16 @@ class MultiTracker:
         for size in dict.fromkeys(sizes):
             pool = self._pool.setdefault(size, [])
             while len(pool) < sizes.count(size):
-                pool.append(_Call(self._compiled(size).context(), size, [None] * size))
+                pool.append(_Call(_slot_context(self._compiled(size)), size, [None] * size))
             calls += pool[: sizes.count(size)]
         return calls
+
+
+def _slot_context(backend: Backend) -> SlotContext:
+    context = backend.context()
+    if not isinstance(context, SlotContext):
+        raise BackendError(f"backend {backend.name!r} follows one target; use a Tracker for each (sibling())")
+    return context
 
 
 def split(count: int, sizes: Sequence[int]) -> list[int]:

@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ class Context(Protocol):
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         """Fine scores ``[T, K]`` and boxes ``[T, K, 4]`` of proposals ``[T, K, 4]``, on the last search's features."""
+
+
+@runtime_checkable
+class SlotContext(Context, Protocol):
+    """A context whose templates can be moved from slot to slot: what ``MultiTracker`` needs."""
 
     def template(self) -> Template:
         """A copy of what ``set_template`` made, for ``put_template``; of a context for one target."""
@@ -170,11 +175,11 @@ def _load(bundle: Bundle, name: str, how: Mapping[str, Any]) -> Backend:
 
 
 def copy_template(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
-    """:meth:`Context.template` of a backend whose buffers are numpy arrays by the graphs' names, leading axis 1."""
+    """:meth:`SlotContext.template` of a backend whose buffers are numpy arrays by the graphs' names, leading axis 1."""
     return {name: arrays[name][0].copy() for name in TEMPLATE_NAMES}
 
 
 def paste_template(arrays: Mapping[str, Floats], slot: int, template: Template) -> None:
-    """:meth:`Context.put_template` of such a backend."""
+    """:meth:`SlotContext.put_template` of such a backend."""
     for name in TEMPLATE_NAMES:
         arrays[name][slot] = template[name]

@@ -223,6 +223,12 @@ def test_graphs_that_cannot_be_had_leave_the_targets_as_they_are() -> None:
     assert list(multi.update(FRAME)) == [0, 1]
 
 
+def test_a_backend_that_cannot_move_templates_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(BrightContext, "put_template")
+    with pytest.raises(BackendError, match="'bright' follows one target"):
+        bright_multi_tracker()
+
+
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[MultiTracker]:
     """A tracker that another thread is inside of, until the test ends."""
@@ -338,6 +344,15 @@ def test_unused_slots_stay_finite_and_unseen(pair: tuple[MultiTracker, Tracker],
     result = multi.update(clip[1])
     assert list(result) == [ids[2]]
     assert np.isfinite(result[ids[2]].box).all()
+
+
+def test_calls_may_be_kept_small(synthetic_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    multi, small = (MultiTracker.load(synthetic_bundle, "onnxruntime", per_call=most) for most in (None, 1))
+    for tracker in (multi, small):
+        for _ in range(3):
+            tracker.add(clip[0], clip_box)
+    assert [call.targets for call in multi._calls] == [2, 1]
+    assert [call.targets for call in small._calls] == [1, 1, 1]
 
 
 def test_a_bundle_with_graphs_for_one_target_takes_a_call_each(
