@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 FOLDERS = {
     "spm_rt": "spm_rt",
     "spm_rt.backends": "spm_rt/backends",
+    "spm_rt.kernels": "spm_rt/kernels",
     "spm_export": "export",
     "spm_export.data": "export/data",
     "spm_engines": "engines",
@@ -19,7 +20,7 @@ FLAGS = ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-con
 setup(
     package_dir=FOLDERS,
     packages=list(FOLDERS),
-    package_data={"": ["py.typed", "*.pyi"], "spm_export.data": ["*"]},
+    package_data={"": ["py.typed", "*.pyi"], "spm_export.data": ["*"], "spm_rt.kernels": ["*.h", "*.cu"]},
     include_package_data=False,
     # Optional: without a C compiler numpy and OpenCV do the same, more slowly.
     ext_modules=[

@@ -1,0 +1,111 @@
+// The network's input from a frame on the device: crop.crop_exact, sample by sample.
+#pragma once
+#include "geometry.h"
+
+namespace spm {
+
+constexpr int CROP_THREADS = 256, SUM_THREADS = 256;
+
+// A uint8 frame: 1 (grey), 3 (BGR) or 4 (BGRA, alpha is passed over) channels, in bytes.
+struct Frame {
+    const unsigned char* data;
+    int height, width, channels;
+    long long row_step, pixel_step;
+};
+
+SPM_FUNCTION float frame_value(const Frame& frame, int row, int column, int channel) {
+    const long long at = row * frame.row_step + column * frame.pixel_step + (frame.channels == 1 ? 0 : channel);
+    return (float)frame.data[at];
+}
+
+SPM_FUNCTION float crop_position(const State* state, int axis, int size, int count, int at) {
+    return sample_position((float)state->region[axis], (float)state->region[axis + 2], (float)(size - 1), count, at);
+}
+
+// Whether no sample lies outside: positions ascend, so the first and the last of each axis tell.
+SPM_FUNCTION bool crop_is_inside(const State* state, int height, int width, int count) {
+    const float last_x = (float)(width - 1), last_y = (float)(height - 1);
+    return is_inside(crop_position(state, 0, width, count, 0), last_x) &&
+           is_inside(crop_position(state, 0, width, count, count - 1), last_x) &&
+           is_inside(crop_position(state, 1, height, count, 0), last_y) &&
+           is_inside(crop_position(state, 1, height, count, count - 1), last_y);
+}
+
+// One pixel's three values of the crop, or the frame's mean colour.
+SPM_FUNCTION void crop_pixel(const Frame& frame, const State* state, int count, int row, int column, float* out) {
+    const float last_x = (float)(frame.width - 1), last_y = (float)(frame.height - 1);
+    const float x = crop_position(state, 0, frame.width, count, column);
+    const float y = crop_position(state, 1, frame.height, count, row);
+    if (!(is_inside(x, last_x) && is_inside(y, last_y))) {
+        const double share = 1.0 / ((double)frame.height * (double)frame.width);
+        for (int channel = 0; channel < 3; ++channel) out[channel] = (float)((double)state->sum[channel] * share);
+        return;
+    }
+    const Neighbours across = neighbours(x), down = neighbours(y);
+    for (int channel = 0; channel < 3; ++channel) {
+        const float upper = between(frame_value(frame, down.low, across.low, channel),
+                                    frame_value(frame, down.low, across.high, channel), across.share);
+        const float lower = between(frame_value(frame, down.high, across.low, channel),
+                                    frame_value(frame, down.high, across.high, channel), across.share);
+        out[channel] = between(upper, lower, down.share);
+    }
+}
+
+// out [3, count, count]; a block makes CROP_THREADS of its pixels.
+template <typename Data>
+SPM_BLOCK void crop_block(int block, const Frame& frame, const State* state, int count, Data* out) {
+    SPM_EACH_THREAD(thread, CROP_THREADS) {
+        const int at = block * CROP_THREADS + thread;
+        if (at < count * count) {
+            float pixel[3];
+            crop_pixel(frame, state, count, at / count, at % count, pixel);
+            for (int channel = 0; channel < 3; ++channel) store(out + channel * count * count + at, pixel[channel]);
+        }
+    }
+}
+
+SPM_FUNCTION void add_to(unsigned long long* sum, unsigned long long value) {
+#ifdef __CUDACC__
+    atomicAdd(sum, value);  // of whole numbers: the order does not matter
+#else
+    *sum += value;
+#endif
+}
+
+// Adds the block's share of the frame's pixels to state->sum, which begin() has set to zero. Does nothing where the
+// crop needs no mean.
+SPM_BLOCK void sum_block(int block, int blocks, const Frame& frame, int count, State* state) {
+    if (crop_is_inside(state, frame.height, frame.width, count)) return;
+    SPM_SHARED unsigned long long sums[3][SUM_THREADS];
+    const long long pixels = (long long)frame.height * frame.width;
+    SPM_EACH_THREAD(thread, SUM_THREADS) {
+        unsigned long long own[3] = {0, 0, 0};
+        for (long long at = (long long)block * SUM_THREADS + thread; at < pixels; at += (long long)blocks * SUM_THREADS) {
+            const int row = (int)(at / frame.width), column = (int)(at % frame.width);
+            for (int channel = 0; channel < 3; ++channel) {
+                own[channel] += (unsigned long long)frame_value(frame, row, column, channel);
+            }
+        }
+        for (int channel = 0; channel < 3; ++channel) sums[channel][thread] = own[channel];
+    }
+    SPM_SYNC();
+    for (int half = SUM_THREADS / 2; half > 0; half /= 2) {
+        SPM_EACH_THREAD(thread, SUM_THREADS) {
+            if (thread < half) {
+                for (int channel = 0; channel < 3; ++channel) sums[channel][thread] += sums[channel][thread + half];
+            }
+        }
+        SPM_SYNC();
+    }
+    SPM_EACH_THREAD(thread, SUM_THREADS) {
+        if (thread < 3) add_to(&state->sum[thread], sums[thread][0]);
+    }
+}
+
+// The region around the last box, and sums at zero: before sum_block and crop_block.
+SPM_FUNCTION void begin(State* state, const Settings* settings) {
+    search_region(state, settings);
+    for (int channel = 0; channel < 3; ++channel) state->sum[channel] = 0;
+}
+
+}  // namespace spm
