@@ -247,7 +247,7 @@ def decode_proposals(g: GraphBuilder, spec: ModelSpec, proposals: ir.Value, delt
 
 
 # With these two attributes (and not without them) TensorRT replaces the node by a plugin of its name, if there is one.
-PLUGIN = {"plugin_version": "1", "plugin_namespace": ""}
+PLUGIN = {"plugin_version": "1", "plugin_namespace": "spm"}
 
 
 def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:

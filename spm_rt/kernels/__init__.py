@@ -111,14 +111,9 @@ def settings_record(spec: ModelSpec, settings: TrackerSettings) -> NDArray[Any]:
     return record
 
 
-def roi_launch(proposals: int, data: str = "float32", parameters: str = "float32") -> Launch:
-    """``spm_roi_*`` on ``proposals`` boxes in all; ``data`` and ``parameters`` are type names of :data:`DATA_TYPES`."""
-    name = f"spm_roi_{DATA_TYPES[data]}"
-    if parameters != "float32":
-        if parameters != data:
-            raise BackendError(f"the RoI kernel takes scale and shift as float32 or as the maps ({data})")
-        name += f"_{DATA_TYPES[parameters]}"
-    return Launch(name, (proposals, ROI_PARTS, 1), ROI_THREADS)
+def roi_launch(proposals: int, data: str = "float32") -> Launch:
+    """``spm_roi_*`` on ``proposals`` boxes in all; ``data`` is the maps' and the output's type (:data:`DATA_TYPES`)."""
+    return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, ROI_PARTS, 1), ROI_THREADS)
 
 
 def begin_launch() -> Launch:

@@ -4,15 +4,13 @@
 using namespace spm;
 
 // Inputs, whole numbers, output: the order in which TensorRT passes a plugin's arguments.
-#define ROI_KERNEL(name, Data, Parameter)                                                                               \
+#define ROI_KERNEL(name, Data)                                                                                          \
     extern "C" __global__ void __launch_bounds__(ROI_THREADS)                                                           \
-        name(const Data* deep, const Data* shallow, const float* boxes, const Parameter* scale, const Parameter* shift, \
+        name(const Data* deep, const Data* shallow, const float* boxes, const float* scale, const float* shift,         \
              int per_target, int height, int width, int channels_last, Data* out) {                                     \
         roi_block((int)blockIdx.x, (int)blockIdx.y, deep, shallow, boxes, scale, shift, per_target, height, width,      \
                   channels_last, out);                                                                                  \
     }
-ROI_KERNEL(spm_roi_f32, float, float)
-ROI_KERNEL(spm_roi_f16, Half, float)
-ROI_KERNEL(spm_roi_bf16, Bfloat, float)
-ROI_KERNEL(spm_roi_f16_f16, Half, Half)
-ROI_KERNEL(spm_roi_bf16_bf16, Bfloat, Bfloat)
+ROI_KERNEL(spm_roi_f32, float)
+ROI_KERNEL(spm_roi_f16, Half)
+ROI_KERNEL(spm_roi_bf16, Bfloat)

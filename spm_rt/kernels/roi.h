@@ -47,9 +47,9 @@ SPM_FUNCTION float roi_value(const Data* plane, int cell_step, const RoiSamples*
 
 // deep [T, 384, height, width] and shallow [T, 256, height, width], or with channels last; boxes [T * per_target, 4] in
 // crop pixels; scale and shift [640]; out [T * per_target, 640, 6, 6]. `proposal` and `part` are the block's indices.
-template <typename Data, typename Parameter>
+template <typename Data>
 SPM_BLOCK void roi_block(int proposal, int part, const Data* deep, const Data* shallow, const float* boxes,
-                         const Parameter* scale, const Parameter* shift, int per_target, int height, int width,
+                         const float* scale, const float* shift, int per_target, int height, int width,
                          int channels_last, Data* out) {
     SPM_SHARED RoiSamples samples;
     SPM_EACH_THREAD(thread, ROI_THREADS) {
@@ -69,7 +69,7 @@ SPM_BLOCK void roi_block(int proposal, int part, const Data* deep, const Data* s
             float value = 0.0f;
             if (samples.inside[sample]) {
                 value = roi_value(map + (start + channel) * channel_step, cell_step, &samples, sample);
-                value = value * load(scale + first + channel) + load(shift + first + channel);
+                value = value * scale[first + channel] + shift[first + channel];
             }
             store(to + i, value);
         }

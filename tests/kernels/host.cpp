@@ -1,10 +1,14 @@
-// The kernels' arithmetic for the host: one loop over blocks for every kernel of roi.cu and frame.cu, called through ctypes.
+// The kernels' arithmetic for the host: one loop over blocks for every kernel of roi.cu and frame.cu, called through
+// ctypes. Each takes its kernel's arguments and then the number of blocks (the first dimension of the grid).
 #include "portable.h"
 #include "geometry.h"
 #include "roi.h"
 #include "crop.h"
 #include "proposals.h"
 #include "fusion.h"
+
+#include <cstddef>
+#include <utility>
 
 using namespace spm;
 
@@ -25,8 +29,8 @@ void spm_from_bfloat(const unsigned short* from, float* to, int count) {
     for (int i = 0; i < count; ++i) to[i] = load((const Bfloat*)from + i);
 }
 
-#define ROI_HOST(name, Data, Parameter)                                                                                 \
-    void name(const Data* deep, const Data* shallow, const float* boxes, const Parameter* scale, const Parameter* shift, \
+#define ROI_HOST(name, Data)                                                                                            \
+    void name(const Data* deep, const Data* shallow, const float* boxes, const float* scale, const float* shift,         \
               int per_target, int height, int width, int channels_last, Data* out, int proposals) {                     \
         for (int proposal = 0; proposal < proposals; ++proposal) {                                                      \
             for (int part = 0; part < ROI_CHANNELS / ROI_BLOCK_CHANNELS; ++part) {                                      \
@@ -35,13 +39,11 @@ void spm_from_bfloat(const unsigned short* from, float* to, int count) {
             }                                                                                                           \
         }                                                                                                               \
     }
-ROI_HOST(spm_roi_f32, float, float)
-ROI_HOST(spm_roi_f16, Half, float)
-ROI_HOST(spm_roi_bf16, Bfloat, float)
-ROI_HOST(spm_roi_f16_f16, Half, Half)
-ROI_HOST(spm_roi_bf16_bf16, Bfloat, Bfloat)
+ROI_HOST(spm_roi_f32, float)
+ROI_HOST(spm_roi_f16, Half)
+ROI_HOST(spm_roi_bf16, Bfloat)
 
-void spm_begin(State* state, const Settings* settings) { begin(state, settings); }
+void spm_begin(State* state, const Settings* settings, int) { begin(state, settings); }
 
 void spm_frame_sum(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width,
                    int channels, int count, State* state, int blocks) {
@@ -51,8 +53,8 @@ void spm_frame_sum(const unsigned char* frame, long long row_step, long long pix
 }
 
 void spm_crop_f32(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width,
-                  int channels, int count, const State* state, float* out) {
-    for (int block = 0; block * CROP_THREADS < count * count; ++block) {
+                  int channels, int count, const State* state, float* out, int blocks) {
+    for (int block = 0; block < blocks; ++block) {
         crop_block(block, {frame, height, width, channels, row_step, pixel_step}, state, count, out);
     }
 }
@@ -78,3 +80,34 @@ void spm_fuse(const int* counts, const float* coarse_scores, const float* crop_b
 }
 
 }  // extern "C"
+
+// A launch as the driver's: a name, the addresses of the arguments, the number of blocks.
+
+template <typename... Arguments, std::size_t... Index>
+static void invoke(void (*kernel)(Arguments...), void** given, std::index_sequence<Index...>) {
+    kernel(*(Arguments*)given[Index]...);
+}
+
+template <typename... Arguments>
+static void invoke(void (*kernel)(Arguments...), void** given) {
+    invoke(kernel, given, std::index_sequence_for<Arguments...>{});
+}
+
+#define KERNEL(kernel)                      \
+    if (std::strcmp(name, #kernel) == 0) { \
+        invoke(kernel, given);              \
+        return 0;                           \
+    }
+
+// 0, or 1 where there is no kernel of that name. `given` has a place for the number of blocks at its end.
+extern "C" int spm_launch(const char* name, void** given) {
+    KERNEL(spm_roi_f32)
+    KERNEL(spm_roi_f16)
+    KERNEL(spm_roi_bf16)
+    KERNEL(spm_begin)
+    KERNEL(spm_frame_sum)
+    KERNEL(spm_crop_f32)
+    KERNEL(spm_select)
+    KERNEL(spm_fuse)
+    return 1;
+}

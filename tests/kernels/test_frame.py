@@ -45,7 +45,7 @@ def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> Non
         box = random_box(rng)
         state = state_of(box)
         state["sum"] = 7
-        call(built, "spm_begin", state, record)
+        call(built, "spm_begin", state, record, 1)
         assert region_of(state) == search_region(box, SPEC)
         assert (state["sum"] == 0).all()
         np.testing.assert_array_equal(state["box"][0], box)
@@ -62,7 +62,7 @@ def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any], bl
     shape = (LongLong(frame.strides[0]), LongLong(pixel_step), height, width, channels, SIZE)
     out = np.full((3, SIZE, SIZE), -1, np.float32)
     call(library, "spm_frame_sum", start, *shape, state, blocks)
-    call(library, "spm_crop_f32", start, *shape, state, out)
+    call(library, "spm_crop_f32", start, *shape, state, out, kernels.crop_launch(SIZE).blocks[0])
     return out
 
 
@@ -96,7 +96,7 @@ BOXES = {
 def test_crops_are_the_exact_form_bit_by_bit(name: str, place: str, library: ctypes.CDLL) -> None:
     frame = pictures()[name]
     state = state_of(BOXES[place])
-    call(library, "spm_begin", state, settings_of()[1])
+    call(library, "spm_begin", state, settings_of()[1], 1)
     shaped = frame[:, :, None] if frame.ndim == 2 else frame
     wanted = crop_exact(shaped, search_region(np.array(BOXES[place], float), SPEC), SIZE)
     got = crop(library, frame, state)
@@ -107,7 +107,7 @@ def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:
     frame = pictures()["color"]
     inside, outside = (state_of(BOXES[place]) for place in ("inside", "outside"))
     for state in (inside, outside):
-        call(built, "spm_begin", state, settings_of()[1])
+        call(built, "spm_begin", state, settings_of()[1], 1)
         crop(built, frame, state)
     assert (inside["sum"] == 0).all()
     np.testing.assert_array_equal(outside["sum"][0], frame.reshape(-1, 3).sum(0))

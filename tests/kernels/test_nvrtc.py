@@ -13,7 +13,7 @@ from spm_rt.errors import BackendError
 from spm_rt.kernels import nvrtc
 
 ENTRIES = {
-    "roi": {"spm_roi_f32", "spm_roi_f16", "spm_roi_bf16", "spm_roi_f16_f16", "spm_roi_bf16_bf16"},
+    "roi": {"spm_roi_f32", "spm_roi_f16", "spm_roi_bf16"},
     "frame": {"spm_begin", "spm_frame_sum", "spm_crop_f32", "spm_crop_f16", "spm_crop_bf16", "spm_select", "spm_fuse"},
 }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spm_export.model import Features, FineStage, crop_and_resize
 from spm_export.weights import _fine
-from spm_rt.kernels import DATA_TYPES, roi_launch
+from spm_rt.kernels import roi_launch
 from spm_rt.settings import ModelSpec
 
 from .host import call
@@ -126,15 +126,12 @@ def test_what_lies_outside_is_zero_and_reads_nothing(library: ctypes.CDLL) -> No
     assert (got == 0).all()
 
 
-@pytest.mark.parametrize("parameters", ["float32", "float16"])
-def test_half_precision_data_is_computed_in_float32(parameters: str, library: ctypes.CDLL) -> None:
+def test_half_precision_data_is_computed_in_float32(library: ctypes.CDLL) -> None:
     deep, shallow = (m.astype(np.float16) for m in maps(1))
-    scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(parameters) for _ in range(2))
+    scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
     boxes = random_boxes(1, 40)
-    name = roi_launch(40, "float16", parameters).name
-    got = ours(library, deep, shallow, boxes, scale, shift, name=name)
-    in_float = ours(library, *(a.astype(np.float32) for a in (deep, shallow)), boxes, scale.astype(np.float32),
-                    shift.astype(np.float32))
+    got = ours(library, deep, shallow, boxes, scale, shift, name=roi_launch(40, "float16").name)
+    in_float = ours(library, deep.astype(np.float32), shallow.astype(np.float32), boxes, scale, shift)
     np.testing.assert_array_equal(got, in_float.astype(np.float16))
 
 
@@ -142,21 +139,10 @@ def to_bfloat(array: Floats) -> NDArray[np.uint16]:
     return torch.from_numpy(array).bfloat16().view(torch.uint16).numpy()
 
 
-@pytest.mark.parametrize("parameters", ["float32", "bfloat16"])
-def test_bfloat_data_is_computed_in_float32(parameters: str, library: ctypes.CDLL) -> None:
-    def rounded(array: Floats) -> Floats:
-        return torch.from_numpy(array).bfloat16().float().numpy()
-
-    deep, shallow = (rounded(m) for m in maps(1))
-    scale, shift = (rounded(RNG.uniform(0.5, 1.5, 640).astype(np.float32)) for _ in range(2))
+def test_bfloat_data_is_computed_in_float32(library: ctypes.CDLL) -> None:
+    deep, shallow = (torch.from_numpy(m).bfloat16().float().numpy() for m in maps(1))
+    scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
     boxes = random_boxes(1, 40)
-    as_given = [to_bfloat(a) if parameters == "bfloat16" else a for a in (scale, shift)]
-    name = roi_launch(40, "bfloat16", parameters).name
-    got = ours(library, to_bfloat(deep), to_bfloat(shallow), boxes, as_given[0], as_given[1], name=name)
+    name = roi_launch(40, "bfloat16").name
+    got = ours(library, to_bfloat(deep), to_bfloat(shallow), boxes, scale, shift, name=name)
     np.testing.assert_array_equal(got, to_bfloat(np.asarray(ours(library, deep, shallow, boxes, scale, shift))))
-
-
-def test_scales_of_another_type_are_refused() -> None:
-    assert set(DATA_TYPES) == {"float32", "float16", "bfloat16"}
-    with pytest.raises(Exception, match="float32 or as the maps"):
-        roi_launch(9, "float16", "bfloat16")
