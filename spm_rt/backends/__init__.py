@@ -74,7 +74,11 @@ class Backend(Protocol):
 
 
 # Name -> (module here, library it needs), in the order in which "auto" prefers them.
-MODULES = {"onnxruntime": ("onnxruntime", "onnxruntime"), "openvino": ("openvino", "openvino")}
+MODULES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime"),
+    "openvino": ("openvino", "openvino"),
+    "pytorch": ("torch_cuda", "torch"),
+}
 ON_CPU = ("onnxruntime", "openvino")
 """Those that "auto" chooses among on CPUs."""
 

@@ -1,7 +1,7 @@
 """The CUDA driver as far as it is needed here, over ``cuda.bindings.driver``: every return code is looked at.
 
 Why not pycuda: it has no CUDA graphs, comes as source only and needs a toolkit to build. Its arrays, and those of
-PyTorch and CuPy, are taken through ``__cuda_array_interface__`` or DLPack (:mod:`spm_rt.backends.device_arrays`). The
+PyTorch and CuPy, are taken through ``__cuda_array_interface__`` (:mod:`spm_rt.device_frames`). The
 device's primary context is used, which is also PyTorch's and the CUDA runtime's: all live in one process.
 """
 
@@ -19,6 +19,8 @@ from ..errors import BackendError
 from ..kernels import Launch
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: our stream does not wait for the default one
+
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 
 
 class CudaError(BackendError):
@@ -162,6 +164,24 @@ class Stream:
     def download(self, address: int, array: NDArray[Any]) -> None:
         """Copy from the device into a C-contiguous host array; it is complete after :meth:`wait`."""
         self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self.handle)
+
+    def copy_rows(self, start: int, step: int, to: int, size: int, rows: int) -> None:
+        """Copy ``rows`` rows of ``size`` bytes within the device; they lie ``step`` bytes apart at the start, and side by
+        side where they go."""
+        if step == size:
+            self._call("cuMemcpyDtoDAsync", to, start, size * rows, self.handle)
+            return
+        for row in range(rows):  # rare: a view into a larger picture
+            self._call("cuMemcpyDtoDAsync", to + row * size, start + row * step, size, self.handle)
+
+    def after(self, other: int) -> None:
+        """Let what follows here wait for what is on another stream now (its handle; 1 and 2 are the default ones)."""
+        event = self._call("cuEventCreate", _NO_TIMING)
+        try:
+            self._call("cuEventRecord", event, other)
+            self._call("cuStreamWaitEvent", self.handle, event, 0)
+        finally:
+            _quietly(self._call, "cuEventDestroy", event)
 
     def wait(self) -> None:
         """Until all work given so far is done. Errors of earlier kernels come out here."""

@@ -168,7 +168,22 @@ class Emulator:
     def _cuMemcpyDtoHAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
         return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
 
+    def _cuMemcpyDtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
+
     # Streams, kernels, graphs.
+
+    def _cuEventCreate(self, flags: int) -> tuple[CUresult, int]:
+        return OK, self._handle("event")
+
+    def _cuEventRecord(self, event: int, stream: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuEventDestroy(self, event: int) -> tuple[CUresult]:
+        return (OK,)
 
     def _cuStreamCreate(self, flags: int) -> tuple[CUresult, int]:
         return OK, self._handle("stream")
@@ -194,7 +209,6 @@ class Emulator:
         name, blocks = self._objects[function], ctypes.c_int(x)
         # The driver reads the arguments when it is called, not when the kernel runs.
         count = ARGUMENTS[name.decode()]
-        values = [bytes(8)] * count
         pointers = (ctypes.c_void_p * count).from_address(arguments)
         values = [ctypes.create_string_buffer(ctypes.string_at(pointer, 8), 8) for pointer in pointers]
 
