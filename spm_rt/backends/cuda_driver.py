@@ -166,8 +166,7 @@ class Stream:
         self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self.handle)
 
     def copy_rows(self, start: int, step: int, to: int, size: int, rows: int) -> None:
-        """Copy ``rows`` rows of ``size`` bytes within the device; they lie ``step`` bytes apart at the start, and side by
-        side where they go."""
+        """Copy ``rows`` rows of ``size`` bytes within the device: from ``step`` bytes apart to side by side."""
         if step == size:
             self._call("cuMemcpyDtoDAsync", to, start, size * rows, self.handle)
             return

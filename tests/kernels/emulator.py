@@ -79,6 +79,8 @@ class Emulator:
             if planned:
                 code = planned.pop(0)
                 if code != OK:
+                    if name == "cuStreamEndCapture":  # ends it all the same
+                        self.captured.pop(arguments[0], None)
                     return (code, *[None] * (0 if name.startswith(("cuMemcpy", "cuLaunch")) else 1))
             if name in self.uncapturable and self.captured:
                 return (CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,)
@@ -107,6 +109,9 @@ class Emulator:
 
     def _cuInit(self, flags: int) -> tuple[CUresult]:
         return (OK if self._devices else CUresult.CUDA_ERROR_NO_DEVICE,)
+
+    def _cuDriverGetVersion(self) -> tuple[CUresult, int]:
+        return OK, 13000
 
     def _cuGetErrorName(self, status: CUresult) -> tuple[CUresult, bytes]:
         return OK, CUresult(status).name.encode()

@@ -139,8 +139,9 @@ def test_damaged_weights_are_named(bundle: Bundle, tmp_path: Path) -> None:
 
 
 class FakeCuda:
-    def __init__(self, spoil: Callable[[], None] | None = None, error: str = "") -> None:
-        self.replays, self.error, self.spoil = 0, error, spoil or (lambda: None)
+    def __init__(self, error: str = "") -> None:
+        self.replays, self.error = 0, error
+        self.spoil: Callable[[], Any] = lambda: None
         cuda, backend = self, SimpleNamespace(device="cuda")
 
         class Graph:
@@ -162,18 +163,6 @@ class FakeCuda:
         backend.torch, backend.on_gpu, backend.graphs = self.torch, True, True
         backend.entered = contextlib.nullcontext
         self.backend: Any = backend
-
-
-def staged(cuda: FakeCuda) -> tuple[Stage, torch.Tensor, list[int]]:
-    given, runs = torch.zeros(3), []
-
-    def work() -> None:
-        runs.append(1)
-        given.add_(1)
-        given[0] = 5
-
-    cuda.work = work
-    return Stage(cuda.backend, work, {"scores": given}), given, runs
 
 
 def steady(cuda: FakeCuda) -> tuple[Stage, torch.Tensor]:
@@ -213,7 +202,7 @@ def test_a_failed_capture_is_given_up_with_a_warning() -> None:
 def test_a_capture_that_computes_something_else_is_given_up(wrong: float) -> None:
     cuda = FakeCuda()
     stage, given = steady(cuda)
-    cuda.spoil = lambda: given.mul_(wrong) and None
+    cuda.spoil = lambda: given.copy_(wrong * given)
     stage.run()
     with pytest.warns(RuntimeWarning, match="captured scores differ"):
         stage.run()
@@ -225,8 +214,9 @@ def test_a_capture_that_computes_something_else_is_given_up(wrong: float) -> Non
 def test_without_graphs_everything_is_launched() -> None:
     cuda = FakeCuda()
     cuda.backend.graphs = False
-    stage, _, runs = staged(cuda)
+    stage, given = steady(cuda)
     for _ in range(4):
+        given.zero_()
         stage.run()
-    assert len(runs) == 4
+        assert given.tolist() == [1, 2, 3]
     assert cuda.replays == 0

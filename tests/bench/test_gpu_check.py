@@ -1,0 +1,121 @@
+"""gpu_check on a machine without a GPU, and its kernel part over an emulated driver."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_bench import gpu_check, gpu_parts
+from spm_rt import Bundle
+from spm_rt.backends import cuda_driver
+from spm_rt.kernels import nvrtc
+
+from ..kernels.emulator import CUresult, Emulator
+from ..kernels.host import build
+from ..kernels.test_driver import driver_on
+
+SCRIPT = Path(gpu_check.__file__)
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return build(tmp_path_factory.mktemp("gpu_check"))
+
+
+def test_without_a_gpu_it_says_so_and_fails(tmp_path: Path, synthetic_bundle: Path) -> None:
+    """As a script from a checkout, in a process that can import neither a driver nor bindings for it."""
+    (tmp_path / "cuda").mkdir()
+    (tmp_path / "cuda" / "__init__.py").write_text("raise ImportError('not here')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    out = tmp_path / "report.json"
+    command = [sys.executable, str(SCRIPT.resolve()), str(synthetic_bundle), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report == json.loads(out.read_text())
+    assert report["gpu"] is None
+    assert "pip install cuda-bindings" in report["missing"][0]
+    assert set(report["packages"]) == {"torch", "cuda.bindings", "onnxruntime", "tensorrt", "cupy"}
+    assert report["wrong"] == []
+    assert "nothing was checked" in done.stderr
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--help"])
+    assert "Exit status: 0 all there was to check is right" in capsys.readouterr().out
+
+
+@pytest.fixture
+def machine(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    emulator = Emulator(emulated)
+    driver = driver_on(emulator, monkeypatch)
+    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
+    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+    return emulator
+
+
+def test_the_kernels_pass_on_an_emulated_gpu(machine: Emulator, synthetic_bundle: Path) -> None:
+    found = gpu_parts.check_kernels(Bundle.open(synthetic_bundle), 12)
+    assert found["checks"] == dict.fromkeys(
+        ["roi float32", "roi float16", "roi bfloat16", "crop", "proposals", "fusion"], True
+    ), found["largest_error"]
+
+
+def test_a_wrong_kernel_is_found(machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = gpu_parts.Gpu.run
+
+    def spoilt(self: Any, unit: str, launch: Any, *arguments: Any) -> None:
+        real(self, unit, launch, *arguments)
+        for array in arguments:
+            if isinstance(array, np.ndarray) and launch.name in ("spm_crop_f32", "spm_fuse", "spm_roi_f32"):
+                spoil(array)
+
+    monkeypatch.setattr(gpu_parts.Gpu, "run", spoilt)
+    checks = gpu_parts.check_kernels(Bundle.open(synthetic_bundle), 3)["checks"]
+    assert {name for name, right in checks.items() if not right} >= {"crop", "fusion", "roi float32"}
+
+
+def spoil(array: NDArray[Any]) -> None:
+    """Something else in every result: another box, another level, another feature."""
+    if array.dtype.names:
+        for name in ("box",):
+            if name in array.dtype.names:
+                array[name] += 1
+    elif array.dtype == np.float32 and array.ndim == 3:
+        array += 1
+    elif array.dtype == np.uint32:
+        array[:] = np.float32(9).view(np.uint32)
+
+
+def test_parts_that_cannot_run_are_named_and_others_do(
+    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On an emulated GPU there is no PyTorch for it, no TensorRT, no CUDA provider: only the kernels are checked."""
+    assert gpu_check.main([str(synthetic_bundle), "--maps", "3", "--frames", "20"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gpu"] == {"name": "Emulated GPU", "compute_capability": 90, "driver": 13000}
+    assert report["kernels"]["checks"]["proposals"] is True
+    named = {line.split(":")[0] for line in report["missing"]}
+    assert {"pytorch float32", "onnxruntime cuda", "tensorrt", "resident float32", "throughput float16"} <= named
+
+
+def test_an_error_of_the_driver_is_something_wrong_not_missing(
+    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(bundle: Bundle, maps: int) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(gpu_parts, "check_kernels", broken)
+    assert gpu_check.main([str(synthetic_bundle), "--maps", "3"]) == 1
+    assert json.loads(capsys.readouterr().out)["wrong"] == ["kernels: no such thing"]
+    machine.fail("cuDeviceGetCount", CUresult.CUDA_ERROR_NO_DEVICE)
