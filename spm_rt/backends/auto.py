@@ -59,7 +59,7 @@ def choose(
     facts = {
         "bundle": str(bundle.manifest["manifest_sha256"]),
         "processor": processor(),
-        "libraries": " ".join(f"{name} {importlib.metadata.version(libraries[name])}" for name in names),
+        "libraries": " ".join(f"{name} {_version(libraries[name])}" for name in names),
         "options": json.dumps(dict(how), sort_keys=True, default=str),
     }
     times = _remembered(facts, names)
@@ -84,6 +84,14 @@ def pick(names: Sequence[str], times: Mapping[str, float]) -> str:
 def describe(times: Mapping[str, float]) -> str:
     """Milliseconds of search and relation, for people."""
     return ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in times.items())
+
+
+def _version(library: str) -> str:
+    """The version of a library, under whichever name it was installed (``onnxruntime-gpu`` is one of onnxruntime's)."""
+    for name in (library, f"{library}-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "unknown"
 
 
 def _can_remember() -> bool:
