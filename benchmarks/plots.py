@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,18 @@ def plot_histograms(path: Path, groups: Mapping[str, ArrayLike], *, title: str, 
     return _save(figure, path)
 
 
-def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, title: str, x: str, y: str,
-                floor: float) -> Path:
+def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, best: Collection[str], title: str,
+                x: str, y: str, floor: float) -> Path:
     """What each choice costs and brings: numbered points, the best ones joined.
 
     Args:
         path: the PNG.
         points: name, x (more is better), y (less is better).
+        best: names of those to be joined (:func:`pareto_front`).
         title, x, y: what is written on it.
         floor: the logarithmic y axis ends here; what is below is drawn at it.
     """
     figure, axes = _figure(path, (9.0, 4.8))
-    best = {name for name, _, _ in pareto_front(points)}
     for number, (name, across, up) in enumerate(points, 1):
         height = max(up, floor)
         (dot,) = axes.plot([across], [height], "o" if name in best else "s", markersize=9 if name in best else 6,

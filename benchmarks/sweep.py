@@ -38,7 +38,7 @@ from .runners import (
 )
 from .sweep_report import FLOOR, sweep_text, write_report
 from .timing import Contestant, interleave, summarize
-from .verdict import PARITY_FRAMES, judge, turn_spread
+from .verdict import PARITY_FRAMES, judge, least_iou, turn_spread
 
 DESCRIPTION = """Every combination of the bundles, backends, precisions, threads and numbers of targets that are named:
 how fast, and how far from float32. Writes sweep.html (one page, to be sent to somebody), pareto.png, results.json."""
@@ -121,11 +121,12 @@ def run(options: argparse.Namespace) -> int:
               "frame_size": [frames[0].shape[1], frames[0].shape[0]], "drift_frames": options.drift_frames,
               "bundles": {str(b.path.name): _about(b) for b in bundles}, "block": options.block, "machine": facts,
               "noise": {"calibration_spread": calibration.spread()}}
-    reasons = judge(found, calibration.spread())
+    reasons = judge(found, calibration.spread(), ("float32",))
     if len({b.manifest["checkpoint"]["sha256"] for b in bundles}) > 1:
         reasons.append("the bundles have different weights: the drift between them is not one of precision")
     report["verdict"] = {"valid": not reasons, "reasons": reasons}
-    best = pareto_front([(name, f["speed"], max(f["drift"], FLOOR)) for name, f in found.items() if f["targets"] == 1])
+    best = pareto_front([(name, f["speed"], max(f["drift"], FLOOR)) for name, f in found.items()
+                         if f["targets"] == 1 and f["within_bound"]])
     report["best"] = [name for name, _, _ in best]
     written = write_report(report, folder)
     print(json.dumps(report, indent=1) if options.json else sweep_text(report, written))
@@ -198,7 +199,9 @@ def _measure_group(reference: Choice, group: Sequence[Choice], options: argparse
     results = summarize(contestants)
     for one in loaded:
         figures, choice = results[one.choice.name], one.choice
-        figures |= {**one.drift, "bundle": choice.entry.bundle.path.name, "backend": choice.entry.backend,
+        least = least_iou(choice.entry.precision)
+        figures |= {**one.drift, "within_bound": (one.drift["forced_iou"] or 0.0) >= least,
+                    "bundle": choice.entry.bundle.path.name, "backend": choice.entry.backend,
                     "precision": choice.entry.precision, "threads": choice.threads, "targets": choice.targets,
                     "turn_spread": turn_spread(one.contestant), "speed": figures["ratio"] * choice.targets,
                     "ms_per_target": figures["p50_ms"] / choice.targets}

@@ -14,12 +14,12 @@ from .machine import machine_line
 from .page import Page
 from .plots import plot_curves, plot_pareto
 from .roofline import percent
-from .verdict import verdict_line
+from .verdict import LEAST_IOU, verdict_line
 
 FLOOR = 1e-6
 """Drifts below this are roundings of float32 boxes, and all the same."""
-HEADER = ("#", "choice", "speed", "quartiles", "p50 ms", "p99/p50", "host ms", "drift", "lowest IoU", "centre px",
-          "IoU free")
+HEADER = ("#", "choice", "speed", "quartiles", "p50 ms", "p99/p50", "host ms", "drift", "bound", "lowest IoU",
+          "centre px", "IoU free")
 MANY_HEADER = ("choice", "targets", "p50 ms", "ms per target", "of one by itself", "drift", "lowest IoU")
 
 
@@ -27,7 +27,8 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
     """The page, its pictures and the data; the paths written."""
     single, many = _sorted(report, many=False), _sorted(report, many=True)
     pictures = [plot_pareto(
-        folder / "pareto.png", [(name, f["speed"], max(f["drift"], FLOOR)) for name, f in single.items()],
+        folder / "pareto.png", [(name + _bound_note(f), f["speed"], max(f["drift"], FLOOR))
+                                for name, f in single.items()], best=report["best"],
         title=f"Speed against drift, {report['clip']}", x=f"speed, times that of {report['reference']}",
         y="drift: 1 - mean IoU with the reference's boxes", floor=FLOOR)]
     if many:
@@ -56,7 +57,9 @@ def _page(report: dict[str, Any], single: dict[str, Any], many: dict[str, Any],
     page.note("One target; further right and lower is better.")
     page.heading("One target, fastest first")
     page.table(HEADER, _rows(single), best=[name in report["best"] for name in single])
-    page.note("In bold what no other choice beats in both speed and drift; the numbers are those in the plot. Speed is "
+    page.note("In bold what no other choice beats in both speed and drift, of those within their bound (mean overlap "
+              + ", ".join(f"{name} {least:g}" for name, least in LEAST_IOU.items()) + "); the numbers are those in "
+              "the plot. Speed is "
               "the reference's median time over this one's, from turns taken side by side; its quartiles are over the "
               "turns. Drift is 1 - mean overlap with the reference's boxes, each frame from the reference's last box; "
               "IoU free is the mean overlap where each goes its own way. Host is what runs no graph: crop, proposals, "
@@ -99,7 +102,8 @@ def _sorted(report: dict[str, Any], many: bool) -> dict[str, Any]:
 def _rows(single: dict[str, Any]) -> list[list[str]]:
     return [[str(number), name, f"{f['speed']:.2f}x", " to ".join(f"{v:.2f}" for v in f["ratio_spread"]),
              f"{f['p50_ms']:.2f}", f"{f['p99_over_p50']:.2f}", f"{f['host_ms']:.2f}", _drift(f["drift"]),
-             f"{f['lowest_iou']:.4f}", _figure(f["center_px"], 3), _figure(f["free_iou"], 4)]
+             "ok" if f["within_bound"] else "over", f"{f['lowest_iou']:.4f}", _figure(f["center_px"], 3),
+             _figure(f["free_iou"], 4)]
             for number, (name, f) in enumerate(single.items(), 1)]
 
 
@@ -116,6 +120,10 @@ def _many_rows(report: dict[str, Any], many: dict[str, Any]) -> list[list[str]]:
 
 def _drift(value: float) -> str:
     return f"< {FLOOR:g}" if value < FLOOR else f"{value:.1e}"
+
+
+def _bound_note(figures: dict[str, Any]) -> str:
+    return "" if figures["within_bound"] else " (drift over its bound)"
 
 
 def _figure(value: float | None, digits: int) -> str:

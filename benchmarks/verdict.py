@@ -36,21 +36,28 @@ def turn_spread(contestant: Contestant) -> float:
     return float((high - low) / middle)
 
 
-def judge(results: Mapping[str, Mapping[str, Any]], calibration_spread: float) -> list[str]:
+def least_iou(precision: str) -> float:
+    """The bound for a precision; one that is not known here is held to the strictest."""
+    return LEAST_IOU.get(precision, LEAST_IOU["float32"])
+
+
+def judge(results: Mapping[str, Mapping[str, Any]], calibration_spread: float,
+          precisions: Sequence[str] | None = None) -> list[str]:
     """Why a run is not to be quoted; nothing if it is.
 
     Args:
         results: per backend ``frames``, ``forced_iou``, ``precision`` and ``turn_spread``.
         calibration_spread: of the calibration product.
+        precisions: those whose boxes count; by default all. Where drift is what was measured, float32 alone.
     """
     reasons = []
     fewest = min(figures["frames"] for figures in results.values())
     if fewest < ENOUGH_FRAMES:
         reasons.append(f"only {fewest} frames were counted, {ENOUGH_FRAMES} are needed")
     for name, figures in results.items():
-        # A precision that is not known here is held to the strictest bound.
-        least = LEAST_IOU.get(figures["precision"], LEAST_IOU["float32"])
-        if not figures["forced_iou"] >= least:
+        least = least_iou(figures["precision"])
+        counts = precisions is None or figures["precision"] in precisions
+        if counts and not figures["forced_iou"] >= least:
             reasons.append(f"{name} finds other boxes than the reference: mean IoU {figures['forced_iou']:.4f}, at "
                            f"least {least} is needed for {figures['precision']}")
         if figures["turn_spread"] > MOST_NOISE:

@@ -73,7 +73,8 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_plot(tmp_path: Path) -> None:
-    path = plot_pareto(tmp_path / "p.png", [("a", 1.0, 0.0), ("b", 2.0, 0.01)], title="t", x="x", y="y", floor=1e-7)
+    points = [("a", 1.0, 0.0), ("b", 2.0, 0.01)]
+    path = plot_pareto(tmp_path / "p.png", points, best=["a"], title="t", x="x", y="y", floor=1e-7)
     assert path.read_bytes().startswith(PNG)
 
 
@@ -123,23 +124,25 @@ def test_a_page_is_whole_and_escapes(tmp_path: Path) -> None:
 def _figures(speed: float, drift: float, targets: int = 1) -> dict[str, Any]:
     return {"speed": speed, "ratio_spread": [speed, speed], "p50_ms": 10.0 * targets, "ms_per_target": 10.0,
             "p99_over_p50": 1.1, "host_ms": 1.0, "drift": drift, "lowest_iou": 0.99, "center_px": None,
-            "free_iou": None, "frames": 50, "targets": targets}
+            "free_iou": None, "frames": 50, "targets": targets, "within_bound": drift < 0.1}
 
 
 def test_a_report_names_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spm_bench.machine import describe_machine
 
     monkeypatch.setattr("sys.argv", ["spm-bench", "sweep", "a b", "--out", "x"])
-    report = {"choices": {"slow": _figures(1, 0), "fast": _figures(3, 0.02), "slow, 4 targets": _figures(1.2, 0, 4)},
-              "refused": {"odd": "it will not"}, "reference": "slow", "clip": "c", "started": "then", "block": 10,
-              "frame_size": [640, 360], "bundles": {"b": {"precision": "float32", "checkpoint": "0" * 64}},
+    choices = {"slow": _figures(1, 0), "fast": _figures(3, 0.02), "wild": _figures(9, 0.5),
+               "slow, 4 targets": _figures(1.2, 0, 4)}
+    report = {"choices": choices, "refused": {"odd": "it will not"}, "reference": "slow", "clip": "c",
+              "started": "then", "block": 10, "frame_size": [640, 360],
+              "bundles": {"b": {"precision": "float32", "checkpoint": "0" * 64}},
               "machine": describe_machine(), "noise": {"calibration_spread": 0.01}, "best": ["slow", "fast"],
               "verdict": {"valid": True, "reasons": []}}
     written = write_report(report, tmp_path)
     assert sorted(path.name for path in written) == ["pareto.png", "results.json", "sweep.html", "targets.png"]
     text = (tmp_path / "sweep.html").read_text(encoding="utf-8")
-    for word in ("VALID", "fast", "odd", "it will not", "spm-bench sweep &#x27;a b&#x27; --out x", "2.0e-02",
-                 f"&lt; {FLOOR:g}", "100.0%", report["machine"]["cpu"]):
+    for word in ("VALID", "fast", "<td>over</td>", "odd", "it will not", "spm-bench sweep &#x27;a b&#x27; --out x",
+                 "2.0e-02", f"&lt; {FLOOR:g}", "100.0%", report["machine"]["cpu"]):
         assert word in text
     assert text.index("<td>fast</td>") < text.index("<td>slow</td>")  # the fastest first
     reader = Reader()
@@ -160,6 +163,8 @@ def test_from_end_to_end(default_bundle: Path, tmp_path: Path, capsys: pytest.Ca
     one, two = report["choices"].values()
     assert one["drift"] == 0
     assert two["drift"] < 1e-5
+    assert two["within_bound"]
+    assert report["best"] == ["onnxruntime, 1 thread"]
     assert two["speed"] == pytest.approx(2 * one["p50_ms"] / two["p50_ms"], rel=1e-6)
     assert "only 2 frames" in report["verdict"]["reasons"][0]
     assert (tmp_path / "out" / "sweep.html").is_file()

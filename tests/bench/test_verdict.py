@@ -42,6 +42,12 @@ def test_lower_precisions_may_differ_more() -> None:
     assert LEAST_IOU["int8"] < LEAST_IOU["bf16"] < LEAST_IOU["float32"] < 1
 
 
+def test_where_drift_is_the_question_float32_alone_is_held_to_it() -> None:
+    results = {"a": GOOD, "b": GOOD | {"forced_iou": 0.5, "precision": "bf16"}}
+    assert judge(results, 0.0, ("float32",)) == []
+    assert len(judge(results | {"a": GOOD | {"forced_iou": 0.5}}, 0.0, ("float32",))) == 1
+
+
 def test_same_boxes() -> None:
     frames = [bright_frame(60 + 2 * k, 50) for k in range(6)]
     box = (45.0, 35.0, 30.0, 30.0)
