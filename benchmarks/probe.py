@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 
 from spm_export.model import Features, SPMTracker
-from spm_rt.backends import Template, copy_template, paste_template
 from spm_rt.bundle import STAGES, Bundle
 from spm_rt.errors import BackendError
 
@@ -75,13 +74,6 @@ class TorchProbeContext:
                          fm_deltas=output.deltas[0].numpy())
         scores, moved = model.fine_boxes(output, boxes)
         return scores.numpy(), moved.numpy()
-
-    def template(self) -> Template:
-        return {name: self._state[name] for name in ("kernels", "target")}
-
-    def put_template(self, slot: int, template: Template) -> None:
-        """There is one slot: the reference judges one target at a time."""
-        self._state.update(template)
 
     def _features(self) -> Features:
         features = self._model.features(torch.from_numpy(self.crop))
@@ -144,12 +136,6 @@ class GraphProbeContext:
         outputs = self._run("relation", shallow=self._search["shallow"], deep=self._search["deep"],
                             target_half=self._template["target_half"], proposals=proposals)
         return outputs["scores"], outputs["boxes"]
-
-    def template(self) -> Template:
-        return copy_template(self._template)
-
-    def put_template(self, slot: int, template: Template) -> None:
-        paste_template(self._template, slot, template)
 
     def _run(self, stage: str, **feeds: Floats) -> dict[str, Floats]:
         session = self._probe.sessions[stage]
