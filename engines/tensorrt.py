@@ -173,9 +173,10 @@ def build_plan(
     path = bundle.graph(stage, targets=targets, variant=tools.variant)
     log = _log(tools.library)
     log.lines.clear()
-    builder = trt.Builder(log)
-    if builder is None:
-        raise EngineError(f"{tools.library} {tools.version} gives no builder: {log.text()}")
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what its bindings make of a null pointer
+        raise EngineError(f"{tools.library} {tools.version} gives no builder here: {log.text()}") from error
     network = builder.create_network(_network_flags(trt, tools))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(path)):

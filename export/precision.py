@@ -32,6 +32,7 @@ TYPES: dict[str, ir.DataType] = {
     "float16": ir.DataType.FLOAT16,
     "bfloat16": ir.DataType.BFLOAT16,
 }
+LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120}
 LOWEST_OPSET = {"float32": 17, "float16": 17, "bfloat16": 22, "int8": 17}
 """Conv and MaxPool take bfloat16 from operator set 22 on."""
 
@@ -67,7 +68,7 @@ def typed_weights(weights: Mapping[str, NDArray[Any]], precision: str) -> dict[s
     """
     if precision == "float32":
         return dict(weights)
-    limit, found = float(ml_dtypes.finfo(numpy_type(precision)).max), {}
+    limit, found = LARGEST[precision], {}
     for name, array in weights.items():
         largest = float(np.abs(array).max(initial=0.0))
         if name not in FLOAT32_WEIGHTS and largest > limit:

@@ -103,8 +103,8 @@ def make_twin(model: ir.Model) -> ir.Model:
             value.const_value, value.dtype = ir.tensor(array, name=value.name), ir.DataType.from_numpy(array.dtype)
     for value in graph.inputs:
         if value.dtype in halves:
-            kind, value.dtype = value.dtype, ir.DataType.FLOAT
-            _round_after(graph, value, kind, graph[0], before=True)
+            given, value.dtype = value.dtype, ir.DataType.FLOAT
+            _round_after(graph, value, given, graph[0], before=True)
     for node in list(graph):
         if node.name and node.name.startswith("twin_"):
             continue

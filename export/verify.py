@@ -69,7 +69,7 @@ SAMPLES = 6
 TRACK_BOUNDS = {
     "float32": (0.999, 0.99, 0.99),
     "float16": (0.998, 0.99, 0.97),
-    "bfloat16": (0.98, 0.99, 0.6),
+    "bfloat16": (0.99, 0.99, 0.8),
     "int8": (0.97, 0.9, 0.95),
 }
 """On the clip, both started from the same box in each frame, by precision: mean overlap allowed, the overlap that

@@ -32,6 +32,7 @@ HEAVY = {
     "onnxruntime",
     "openvino",
     "tensorrt",
+    "tensorrt_rtx",
     "cupy",
     "pycuda",
     "matplotlib",

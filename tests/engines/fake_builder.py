@@ -103,12 +103,14 @@ class Config:
 
 
 class Builder:
-    plan: ClassVar[bytes | None] = None
-    """What is given instead of the plan that describes the request."""
     fails: ClassVar[bool] = False
+    missing: ClassVar[bool] = False
 
     def __init__(self, log: Any) -> None:
         self.log = log
+        if self.missing:
+            log.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def create_network(self, flags: int) -> Network:
         return Network(flags)

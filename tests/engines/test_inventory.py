@@ -30,8 +30,11 @@ def test_every_missing_library_is_listed_without_a_version(monkeypatch: pytest.M
 def test_gpus_are_read_from_the_driver_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = "Tesla P100-PCIE-16GB, 6.0, 580.95\nNVIDIA H200, 9.0, 580.95\nsome warning\n"
     monkeypatch.setattr(inventory.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(inventory.subprocess, "run",
-                        lambda *args, **kwargs: subprocess.CompletedProcess(args, 0, stdout=answer, stderr=""))
+    monkeypatch.setattr(
+        inventory.subprocess,
+        "run",
+        lambda *args, **kwargs: subprocess.CompletedProcess(args, 0, stdout=answer, stderr=""),
+    )
     assert gpus() == [Gpu("Tesla P100-PCIE-16GB", (6, 0), "580.95"), Gpu("NVIDIA H200", (9, 0), "580.95")]
 
 

@@ -224,6 +224,10 @@ def test_a_parser_or_builder_that_fails_says_why_on_one_line(
         patch.setattr(fake_builder.OnnxParser, "fails", True)
         with pytest.raises(EngineError, match=r"relation_4_portable\.onnx: .* cannot read it: Unsupported node"):
             ask(bundle, BuildOptions("tensorrt"), monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_builder.Builder, "missing", True)
+        with pytest.raises(EngineError, match="gives no builder here: CUDA initialization failure with error: 35"):
+            ask(bundle, BuildOptions("tensorrt"), monkeypatch)
     monkeypatch.setattr(fake_builder.Builder, "fails", True)
     with pytest.raises(EngineError, match=r"cannot build it: no tactic for anything$"):
         ask(bundle, BuildOptions("tensorrt"), monkeypatch)

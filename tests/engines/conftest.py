@@ -1,0 +1,38 @@
+"""Bundles of all precisions for 1, 4 and 16 targets, whose graphs were not verified: here they are only compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_export.bundle as exporter
+from spm_export.bundle import ExportOptions, Verification, export_bundle
+from spm_export.model import SPMTracker
+from spm_export.precision import LOWEST_OPSET
+from spm_export.verify import TrackCheck
+from spm_rt import Bundle
+
+TARGETS = (1, 4, 16)
+UNVERIFIED = Verification([], TrackCheck("none", 0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0))
+
+
+@pytest.fixture(scope="session")
+def typed_bundle(tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker) -> Callable[[str], Bundle]:
+    """A bundle by precision, made when it is first asked for."""
+    made: dict[str, Bundle] = {}
+
+    def give(precision: str) -> Bundle:
+        if precision not in made:
+            folder = tmp_path_factory.mktemp("typed") / precision
+            options = ExportOptions(opset=LOWEST_OPSET[precision], targets=TARGETS, precision=precision)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(exporter, "_verify", lambda *_: UNVERIFIED)
+                frames: list[NDArray[np.uint8]] = []
+                export_bundle(default_model, folder, options, frames, (0.0, 0.0, 1.0, 1.0), "none")
+            made[precision] = Bundle.open(folder)
+        return made[precision]
+
+    return give

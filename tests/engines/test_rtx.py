@@ -1,0 +1,178 @@
+"""TensorRT for RTX compiles the graphs of all precisions, here and now and without a GPU.
+
+What cannot be seen without a GPU is whether the plans run: docs/engines.md keeps the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from spm_engines import command
+from spm_engines.tensorrt import BuildOptions, build_plan, open_toolchain
+from spm_export import cli
+from spm_rt import Bundle, EngineError
+from spm_rt.bundle import STAGES
+from spm_rt.engine_cache import EngineTensor, engine_facts, find_engine, read_engine, read_facts
+
+from .conftest import TARGETS
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="the package tensorrt-rtx is not installed (pip install 'spm-rt[rtx]'; Linux and Windows on x86-64)",
+)
+PRECISIONS = ("float32", "float16", "bfloat16")
+CARDS: dict[str, tuple[tuple[int, int], ...]] = {"sm_86": ((8, 6),), "sm_120": ((12, 0),), "portable": ()}
+PORTABLE = BuildOptions("tensorrt_rtx")
+K = 9
+
+
+def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
+    """The contract of docs/architecture.md, written out: ``half`` is the bundle's precision."""
+    head = [("head_kernel", half, (t, 30, 256, 6, 6)), ("head_bias", "float32", (t, 30))]
+    maps = [("shallow", half, (t, 256, 34, 34)), ("deep", half, (t, 384, 34, 34))]
+    crop, target_half = ("crop", "float32", (t, 3, 271, 271)), ("target_half", half, (t, 256, 6, 6))
+    boxes = [("scores", "float32", (t, 1805)), ("boxes", "float32", (t, 1805, 4))]
+    fine = [("scores", "float32", (t, K)), ("boxes", "float32", (t, K, 4))]
+    inputs, outputs = {
+        "template": ([crop, ("box", "float32", (t, 4))], [*head, target_half]),
+        "search": ([crop, *head], [*boxes, *maps]),
+        "relation": ([*maps, target_half, ("proposals", "float32", (t, K, 4))], fine),
+    }[stage]
+    return {
+        EngineTensor(name, mode, dtype, shape)
+        for mode, side in (("input", inputs), ("output", outputs))
+        for name, dtype, shape in side
+    }
+
+
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("target", ["sm_86", "sm_120", "portable"])
+def test_all_graphs_build_and_their_tensors_are_the_contracts(
+    target: str, precision: str, targets: int, typed_bundle: Callable[[str], Bundle]
+) -> None:
+    bundle = typed_bundle(precision)
+    options = BuildOptions("tensorrt_rtx", CARDS[target])
+    tools = open_toolchain(options, precision)
+    assert tools.target == target
+    for stage in STAGES:
+        plan, tensors = build_plan(bundle, stage, targets, options, tools)
+        assert set(tensors) == agreed(stage, targets, precision)
+        assert len(plan) > weight_bytes(bundle, stage, targets)
+
+
+def weight_bytes(bundle: Bundle, stage: str, targets: int) -> float:
+    """A plan holds its weights: nearly the bytes that its graph refers to."""
+    graph = onnx.load(bundle.graph(stage, targets=targets), load_external_data=False).graph
+    lengths = [int(e.value) for tensor in graph.initializer for e in tensor.external_data if e.key == "length"]
+    return 0.95 * sum(lengths)
+
+
+def test_plans_for_other_cards_are_other_plans(typed_bundle: Callable[[str], Bundle]) -> None:
+    bundle = typed_bundle("float16")
+    plans = set()
+    for cards in (*CARDS.values(), ((8, 6), (12, 0))):
+        options = BuildOptions("tensorrt_rtx", cards)
+        plans.add(build_plan(bundle, "search", 1, options, open_toolchain(options, "float16"))[0])
+    assert len(plans) == len(CARDS) + 1
+
+
+@pytest.mark.parametrize("variant", ["portable", "flat"])
+def test_another_number_of_proposals(variant: str, typed_bundle: Callable[[str], Bundle]) -> None:
+    options = BuildOptions("tensorrt_rtx", proposals=16)
+    bundle = typed_bundle("float16")
+    _, tensors = build_plan(bundle, "relation", 4, options, open_toolchain(options, "float16"))
+    assert {t.shape for t in tensors if t.name in ("proposals", "boxes")} == {(4, 16, 4)}
+
+
+# What was built stands in the cache, and can be built again from the bundle alone.
+
+WITHOUT = """
+import sys
+for name in ("torch", "onnx", "onnx_ir", "onnxruntime", "openvino", "safetensors"):
+    sys.modules[name] = None
+from spm_export.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_engines_are_reproducible_from_the_bundle_alone(
+    typed_bundle: Callable[[str], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = typed_bundle("float16")
+    cache = tmp_path / "engines"
+    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--targets", "1", "--cache", str(cache), "--json"]
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    entries = json.loads(done.stdout)["engines"]
+    assert [entry["state"] for entry in entries] == ["built"] * 3
+    tools = open_toolchain(PORTABLE, "float16")
+    for entry in entries:
+        plan, tensors = build_plan(bundle, entry["stage"], 1, PORTABLE, tools)
+        assert hashlib.sha256(plan).hexdigest() == entry["plan_sha256"]
+        assert set(tensors) == agreed(entry["stage"], 1, "float16")
+    # The second time, nothing is built.
+    assert cli.main(arguments) == 0
+    assert [entry["state"] for entry in json.loads(capsys.readouterr().out)["engines"]] == ["cached"] * 3
+    # The runtime finds it on a card that the portable plan serves, and is told why on one that it does not serve.
+    here = {"library": "tensorrt_rtx", "version": tools.version, "target": "sm_89"}
+    wanted = engine_facts(bundle, "search", **here)
+    path = find_engine(cache, wanted)
+    assert read_engine(path, wanted) == path.read_bytes()
+    assert read_facts(path).tensors
+    with pytest.raises(EngineError, match=r"built for portable with tensorrt_rtx .*; this is sm_75 with tensorrt_rtx"):
+        find_engine(cache, engine_facts(bundle, "search", **{**here, "target": "sm_75"}))
+
+
+def test_a_table_for_people(
+    typed_bundle: Callable[[str], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = typed_bundle("float16")
+    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--targets", "1", "--cache", str(tmp_path / "e")]
+    assert cli.main([*arguments, "--compute-capability", "8.6,12.0"]) == 0
+    printed = capsys.readouterr()
+    assert "sm_86+sm_120" in printed.out
+    assert f"engines in {tmp_path / 'e'}" in printed.out
+    assert "building engines" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--compute-capability", "9.0"], "TensorRT for RTX compiles for 7.5, 8.0"),
+        (["--targets", "8"], "no graphs for 8 targets"),
+        (["--proposals", "0"], "--proposals 0: 1 to 64"),
+        (["--hardware-compatible"], "plans are portable as they"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str],
+    message: str,
+    typed_bundle: Callable[[str], Bundle],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = str(typed_bundle("float16").path)
+    assert cli.main([bundle, "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_graph_that_cannot_be_read_is_named(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:
+    good = typed_bundle("float16")
+    (tmp_path / "search.onnx").write_bytes(b"nothing of the kind")
+    bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
+    with pytest.raises(EngineError, match=r"search\.onnx: tensorrt_rtx .* cannot read it"):
+        build_plan(bundle, "search", 1, PORTABLE, open_toolchain(PORTABLE, "float16"))
+
+
+def test_probing_says_that_it_builds_here() -> None:
+    assert any(line.startswith("tensorrt-rtx") and "builds engines here" in line for line in command.findings([], []))
