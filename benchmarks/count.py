@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spm_rt.bundle import STAGES, VARIANTS, Bundle
+from spm_rt.bundle import STAGES, VARIANTS, VARIANTS_OF, Bundle
 from spm_rt.errors import BundleError, ExportError
 from spm_rt.tables import format_table
 
@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(count_table(layers, totals))
         forms = [(name, sum(layer.macs for stage in ("search", "relation") for layer in count_layers(
-            bundle.graph(stage, targets=options.targets, variant=name), options.proposals))) for name in VARIANTS]
+            bundle.graph(stage, targets=options.targets, variant=name), options.proposals)))
+            for name in VARIANTS_OF[bundle.precision]]
         print("\nmillion MAC a frame, by form of the graphs: " + ", ".join(f"{n} {m / 1e6:.0f}" for n, m in forms))
         print(f"a frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
               f"needs {released / 1e9:.2f}, {released / frame:.2f} times as much")
