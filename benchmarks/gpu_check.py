@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-if importlib.util.find_spec("spm_rt") is None:  # run from a checkout that is not installed
+if __name__ == "__main__":  # run from a checkout, which is what shall be checked
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spm_rt import Bundle, Tracker
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
 def is_there(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
+    except ImportError:  # of the package above it
         return False
 
 

@@ -78,6 +78,8 @@ MODULES = {
     "onnxruntime": ("onnxruntime", "onnxruntime"),
     "openvino": ("openvino", "openvino"),
     "pytorch": ("torch_cuda", "torch"),
+    "tensorrt": ("tensorrt", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx"),
 }
 ON_CPU = ("onnxruntime", "openvino")
 """Those that "auto" chooses among on CPUs."""
