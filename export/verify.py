@@ -46,7 +46,7 @@ INT8_TOLERANCES = {
 
 TYPED_TOLERANCES = {
     precision: {
-        "head_kernel": ("relative", 8 * step),
+        "head_kernel": ("relative", 32 * step),
         "head_bias": ("absolute", 8 * step),
         "target_half": ("relative", 8 * step),
         "shallow": ("relative", 8 * step),
@@ -60,7 +60,8 @@ TYPED_TOLERANCES = {
 }
 """The same for typed exports, in steps of the type: half the distance of its neighbours, relative to the number.
 
-A value passes through some ten roundings on its way; box coordinates are numbers up to a few hundred.
+A value passes through some ten roundings on its way; the head's kernel is made of products whose terms cancel; box
+coordinates are numbers up to a few hundred.
 """
 
 SAMPLES = 6
@@ -68,8 +69,8 @@ SAMPLES = 6
 
 TRACK_BOUNDS = {
     "float32": (0.999, 0.99, 0.99),
-    "float16": (0.998, 0.99, 0.97),
-    "bfloat16": (0.99, 0.99, 0.8),
+    "float16": (0.995, 0.99, 0.95),
+    "bfloat16": (0.98, 0.95, 0.9),
     "int8": (0.97, 0.9, 0.95),
 }
 """On the clip, both started from the same box in each frame, by precision: mean overlap allowed, the overlap that
