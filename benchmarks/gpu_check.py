@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
 def is_there(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ImportError:  # of the package above it
+    except (ImportError, ValueError):  # of the package above it
         return False
 
 

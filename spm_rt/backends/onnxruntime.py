@@ -15,6 +15,7 @@ from ..bundle import STAGES, Bundle
 from ..cache import find_entry, make_entry, processor
 from ..errors import BackendError
 from . import Template, copy_template, paste_template, release_memory, usable_cores
+from .onnxruntime_gpu import DeviceContext, provider_options
 
 Floats = NDArray[np.float32]
 
@@ -23,6 +24,8 @@ OPTIMIZED = "graph.onnx"
 """In the cache (spm_rt.cache): a graph with its constants folded and laid out for this processor, mapped from disk."""
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+ON_GPU = (PROVIDERS["cuda"], PROVIDERS["tensorrt"])
 
 
 def load(
@@ -55,8 +58,8 @@ class OnnxRuntimeBackend:
         on_cpu = provider == PROVIDERS["cpu"]
         variant = "fast_expanded" if on_cpu else "portable"
         self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
-        self._device, self._provider = device, provider
-        self._chosen = (provider, {"device_id": index}) if index else provider
+        self._device, self._provider, self._index = device, provider, index
+        self._chosen = (provider, provider_options(provider, index)) if provider in ON_GPU or index else provider
         self._facts = {stage: self._made_of(bundle, path) for stage, path in self._files.items()} if on_cpu else {}
         self._sessions: dict[str, Any] = {}
         # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.
@@ -66,7 +69,10 @@ class OnnxRuntimeBackend:
             self.session(stage)
         self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {self._threads} threads"
 
-    def context(self) -> OnnxRuntimeContext:
+    def context(self) -> OnnxRuntimeContext | DeviceContext:
+        if self._provider in ON_GPU:
+            sessions = {stage: self.session(stage) for stage in STAGES}
+            return DeviceContext(sessions, self._library, self.spec, self.targets, "cuda", self._index)
         return OnnxRuntimeContext(self)
 
     def session(self, stage: str) -> Any:

@@ -78,8 +78,9 @@ class TensorRtBackend:
         return TensorRtContext(self)
 
     def _load(self, stage: str, library: str) -> Any:
-        here = {"version": str(self._trt.__version__), "target": f"sm_{self.device.capability}", "gpu": self.device.name}
-        wanted = engine_facts(self.bundle, stage, targets=self.targets, library=library, **here)
+        target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
+        here = {"library": library, "version": version, "target": target, "gpu": self.device.name}
+        wanted = engine_facts(self.bundle, stage, targets=self.targets, **here)
         path, fitting = self._choose(wanted)
         if fitting.plugin_sha256 == hashlib.sha256(source("roi").encode()).hexdigest():
             from .roi_plugin import register_python_plugin

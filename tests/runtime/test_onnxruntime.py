@@ -95,7 +95,9 @@ def test_a_provider_that_this_build_lacks_is_named(bundle: Bundle, monkeypatch: 
 def test_a_provider_that_silently_fell_back_is_an_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         def __init__(self, path: str, options: object, providers: list[Any]) -> None:
-            assert providers == [("CUDAExecutionProvider", {"device_id": 1})]
+            ((name, options_of_it),) = providers
+            assert name == "CUDAExecutionProvider"
+            assert options_of_it["device_id"] == "1"
 
         def get_providers(self) -> list[str]:
             return ["CPUExecutionProvider"]
