@@ -37,7 +37,8 @@ class Gpu:
 
     def run(self, unit: str, launch: kernels.Launch, *arguments: Any) -> None:
         """Launch with host arrays as arguments: all of them go to the device before, and come back after."""
-        places, given = [], []
+        places: list[tuple[np.ndarray, Any]] = []
+        given: list[Any] = []
         for argument in arguments:
             if isinstance(argument, np.ndarray):
                 memory = self.device.memory(argument.nbytes)

@@ -79,8 +79,10 @@ class TensorRtBackend:
 
     def _load(self, stage: str, library: str) -> Any:
         target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
-        here = {"library": library, "version": version, "target": target, "gpu": self.device.name}
-        wanted = engine_facts(self.bundle, stage, targets=self.targets, **here)
+        wanted = engine_facts(
+            self.bundle, stage, targets=self.targets, library=library, version=version, target=target,
+            gpu=self.device.name,
+        )
         path, fitting = self._choose(wanted)
         if fitting.plugin_sha256 == hashlib.sha256(source("roi").encode()).hexdigest():
             from .roi_plugin import register_python_plugin

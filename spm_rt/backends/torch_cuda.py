@@ -210,8 +210,9 @@ class TorchContext:
 
         def work() -> None:
             on["proposals"].copy_(host["proposals"], non_blocking=True)
-            maps = (self._on[name] for name in ("shallow", "deep", "target_half"))
-            for name, tensor in self._backend.network.relation(*maps, on["proposals"]).items():
+            shallow, deep, target_half = (self._on[name] for name in ("shallow", "deep", "target_half"))
+            found = self._backend.network.relation(shallow, deep, target_half, on["proposals"])
+            for name, tensor in found.items():
                 host[name].copy_(tensor, non_blocking=True)
 
         arrays = [host[name].numpy() for name in ("proposals", "scores", "boxes")]

@@ -55,9 +55,9 @@ class TorchNetworks:
             self._keep(self._backend.network.search(on["crop"], on["head_kernel"], on["head_bias"]), {})
 
     def relate(self) -> None:
-        maps = (self._on[name] for name in ("shallow", "deep", "target_half"))
+        shallow, deep, target_half = (self._on[name] for name in ("shallow", "deep", "target_half"))
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            found = self._backend.network.relation(*maps, self._on["proposals"])
+            found = self._backend.network.relation(shallow, deep, target_half, self._on["proposals"])
             self._keep(found, {"scores": "fine_scores", "boxes": "fine_boxes"})
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
