@@ -24,7 +24,7 @@ from .evaluation import ClipResult, evaluate, mean_curve, summarize
 from .machine import describe_machine, machine_line
 from .metrics import DISTANCES, OVERLAPS
 from .plots import make_folder, plot_curves
-from .runners import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, set_threads
+from .runners import DEFAULT_BUNDLE, add_run_options, clip_length, load_tracker, parse_entry, set_threads
 
 DESCRIPTION = """One-pass evaluation on clips in OTB, GOT-10k or VOT layout, several trackers in one run. AUC is the
 mean of the success curve over 21 overlap thresholds, precision the share of frames within 20 px, normalised precision
@@ -44,7 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", nargs="+", default=None, metavar="FOLDER",
                         help=f"bundles to evaluate (default: {DEFAULT_BUNDLE}; none if only others are asked for)")
     parser.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME",
-                        help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...")
+                        help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
+                             "openvino:bf16 at another precision, openvino@FOLDER on another bundle")
     parser.add_argument("--modes", action="store_true", help="each bundle in all three modes: " + ", ".join(MODES))
     parser.add_argument("--tracker", nargs="+", default=[], metavar="[NAME=]module:callable[:argument]",
                         help="further trackers")
@@ -86,10 +87,12 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
     bundles = options.bundle if options.bundle is not None else [] if others else [DEFAULT_BUNDLE]
     for folder in bundles:
         bundle = Bundle.open(folder)
-        for backend in dict.fromkeys(check_name(name) for name in options.backend):
-            tracker = load_tracker(bundle, backend, device=options.device, threads=options.threads,
-                                   checkpoint=options.checkpoint)
-            label = backend if len(bundles) == 1 else f"{Path(folder).name} {backend}"
+        entries = [parse_entry(text, bundle, device=options.device, threads=options.threads)
+                   for text in dict.fromkeys(options.backend)]
+        for entry in entries:
+            tracker = load_tracker(entry.bundle, entry.backend, device=options.device, threads=options.threads,
+                                   checkpoint=options.checkpoint, precision=entry.asked)
+            label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
             makers.update(mode_makers(tracker, label) if options.modes else {label: own_maker(tracker)})
     for name, make in others:
         if name in makers:

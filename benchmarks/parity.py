@@ -25,10 +25,10 @@ from .runners import (
     Frame,
     add_clip_options,
     add_run_options,
-    check_name,
     clip_length,
     load_clip,
     load_tracker,
+    parse_entry,
     set_threads,
 )
 
@@ -152,12 +152,15 @@ def tracks_table(found: Sequence[ClipParity]) -> str:
 
 def _tracker(name: str, options: argparse.Namespace) -> Tracker:
     if Path(name).is_dir():
-        bundle, backend = Bundle.open(name), options.backend
+        bundle, backend, precision = Bundle.open(name), options.backend, None
     else:
-        if any(mark in name for mark in "/\\."):
+        if any(mark in name.partition("@")[0] for mark in "/\\."):
             raise SourceError(f"{name}: no such bundle folder, and no backend's name")
-        backend, bundle = check_name(name), Bundle.open(options.bundle or DEFAULT_BUNDLE)
-    return load_tracker(bundle, backend, device=options.device, threads=options.threads, checkpoint=options.checkpoint)
+        entry = parse_entry(name, Bundle.open(options.bundle or DEFAULT_BUNDLE), device=options.device,
+                            threads=options.threads)
+        backend, bundle, precision = entry.backend, entry.bundle, entry.asked
+    return load_tracker(bundle, backend, device=options.device, threads=options.threads, checkpoint=options.checkpoint,
+                        precision=precision)
 
 
 def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tuple[list[Frame], Box]]]]:
