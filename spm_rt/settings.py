@@ -102,7 +102,7 @@ class TrackerSettings:
     window_influence: float = 0.5
     size_rate: float = 0.5
     update_threshold: float = 0.2
-    found_threshold: float = 0.5
+    found_threshold: float = 0.3
     min_side: float = 10.0
 
     def __post_init__(self) -> None:
