@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
+from spm_rt.clips import Sequence as Clip
+from spm_rt.clips import find_sequences, usable
 from spm_rt.errors import BoxError
 from spm_rt.geometry import iou, xywh_to_xyxy
 from spm_rt.progress import Progress
@@ -21,8 +23,6 @@ from spm_rt.tables import format_table
 from spm_rt.tracker import Tracker
 
 from .accuracy import own_maker
-from .datasets import Sequence as Clip
-from .datasets import find_sequences, usable
 from .evaluation import evaluate, summarize
 from .plots import make_folder, plot_curves
 from .runners import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, set_threads

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spm_rt.bundle import Bundle
+from spm_rt.clips import find_sequences
 from spm_rt.errors import SourceError
 from spm_rt.progress import Progress
 from spm_rt.settings import MODES
@@ -19,7 +20,6 @@ from spm_rt.tables import format_table
 from spm_rt.tracker import Tracker
 
 from .contenders import Maker, OwnContender, foreign_maker, opencv_maker
-from .datasets import find_sequences
 from .evaluation import ClipResult, evaluate, mean_curve, summarize
 from .machine import describe_machine, machine_line
 from .metrics import DISTANCES, OVERLAPS

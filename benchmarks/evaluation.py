@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_rt.clips import Sequence as Clip
 from spm_rt.errors import SourceError
 
 from .contenders import Maker
-from .datasets import Sequence as Clip
 from .metrics import Accuracy, score_boxes
 
 FIGURES = ("auc", "precision", "norm_precision", "success_rate", "mean_iou")

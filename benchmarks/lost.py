@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
+from spm_rt.clips import find_sequences
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.progress import Progress
 from spm_rt.tables import format_table
 
-from .datasets import find_sequences
 from .metrics import Roc, rates_at, roc
 from .placements import SOURCES, Placement, collect
 from .plots import make_folder, plot_curves, plot_histograms

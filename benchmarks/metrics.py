@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from .datasets import usable
+from spm_rt.clips import usable
 
 Floats = NDArray[np.float64]
 

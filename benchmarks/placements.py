@@ -14,12 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_rt.clips import Sequence as Clip
+from spm_rt.clips import usable
 from spm_rt.errors import BoxError
 from spm_rt.geometry import iou, search_region, xywh_to_xyxy
 from spm_rt.tracker import Box, Tracker, TrackResult
-
-from .datasets import Sequence as Clip
-from .datasets import usable
 
 Frame = NDArray[np.uint8]
 SOURCES = ("free run", "wrong place", "other clip")

@@ -192,7 +192,9 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
         table[str(targets)] = {}
         for stage in STAGES:
             graph_options = GraphOptions(options.opset, targets)
-            portable = retype(BUILDERS[stage](model.spec, arrays, graph_options), options.precision)
+            portable = BUILDERS[stage](model.spec, arrays, graph_options)
+            if typed:
+                portable = retype(portable, options.precision)
             flat = ir.serde.from_proto(ir.serde.to_proto(portable))
             InlinePass()(flat)
             flat.functions.clear()

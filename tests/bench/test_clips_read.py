@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spm_bench.datasets import find_sequences, read_boxes, usable
+from spm_rt.clips import find_sequences, read_boxes, usable
 from spm_rt.errors import SourceError
 
 from .clips import box, boxes, picture, write_got10k, write_otb, write_packed, write_vot

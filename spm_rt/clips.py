@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_rt.errors import SourceError
-from spm_rt.tracker import Box
-from spm_rt.video import SUFFIXES, read_picture
+from .errors import SourceError
+from .tracker import Box
+from .video import SUFFIXES, read_picture
 
 Frame = NDArray[np.uint8]
 OTB_TRUTH, OTHER_TRUTH = "groundtruth_rect.txt", "groundtruth.txt"
