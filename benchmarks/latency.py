@@ -21,11 +21,11 @@ from .runners import (
     Frame,
     add_clip_options,
     add_run_options,
+    add_turn_options,
     load_clip,
     load_tracker,
     parse_entry,
     positive,
-    seconds,
     set_threads,
 )
 from .timing import STAGES, Contestant, interleave, summarize
@@ -55,8 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_clip_options(parser)
     parser.add_argument("--frames", type=positive, default=200, metavar="N",
                         help="frames counted per backend (default 200)")
-    parser.add_argument("--block", type=positive, default=10, metavar="N", help="frames counted per turn (default 10)")
-    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+    add_turn_options(parser)
     parser.add_argument("--roofline", action="store_true", help="also measure the machine's peak (matrix products, "
                         "before, between and after) and print the share of it that each stage reaches")
     parser.add_argument("--no-process", action="store_true", help="leave out the fresh process per backend that is "

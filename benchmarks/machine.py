@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spm_rt.backends import usable_cores
+from spm_rt.cache import cpu_facts, instruction_sets
 
 INSTRUCTION_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
                     "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve")
@@ -69,14 +70,9 @@ def peak_memory_mb() -> float | None:
 
 def _processor() -> tuple[str, frozenset[str]]:
     """Model name and feature flags."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine(), frozenset()
-    entries = dict(reversed([(key.strip(), value.strip()) for key, _, value in
-                             (line.partition(":") for line in text.splitlines()) if value]))
-    return (entries.get("model name", platform.machine()),
-            frozenset((entries.get("flags") or entries.get("Features") or "").split()))
+    facts = cpu_facts()
+    name = facts.get("model name", platform.machine()) if facts else platform.processor() or platform.machine()
+    return name, instruction_sets()
 
 
 def _versions() -> dict[str, str]:

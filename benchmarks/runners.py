@@ -62,6 +62,13 @@ def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int 
     return Entry(label, backend, precision or None, bundle)
 
 
+def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
+    """How contestants take turns: ``--block`` and ``--pause``."""
+    parser.add_argument("--block", type=positive, default=block, metavar="N",
+                        help=f"frames counted per turn (default {block})")
+    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+
+
 def default_threads() -> int:
     """Two, the setting in which figures are quoted, or one where there is but one core."""
     return min(2, usable_cores())

@@ -27,13 +27,13 @@ from .runners import (
     Entry,
     Frame,
     add_clip_options,
+    add_turn_options,
     clip_length,
     default_threads,
     load_clip,
     load_tracker,
     parse_entry,
     positive,
-    seconds,
     set_threads,
 )
 from .sweep_report import FLOOR, sweep_text, write_report
@@ -91,8 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_clip_options(parser)
     parser.add_argument("--frames", type=positive, default=60, metavar="N",
                         help="frames counted per combination (default 60)")
-    parser.add_argument("--block", type=positive, default=10, metavar="N", help="frames counted per turn (default 10)")
-    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+    add_turn_options(parser)
     parser.add_argument("--drift-frames", type=clip_length, default=100, metavar="N",
                         help="frames of the clip on which the drift is measured (default 100)")
     parser.add_argument("--together", type=positive, default=4, metavar="N", help="combinations that are loaded and "

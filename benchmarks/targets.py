@@ -26,11 +26,11 @@ from .runners import (
     Frame,
     add_clip_options,
     add_run_options,
+    add_turn_options,
     load_clip,
     load_tracker,
     parse_entry,
     positive,
-    seconds,
     set_threads,
 )
 from .timing import Contestant, interleave, summarize
@@ -60,8 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_clip_options(parser)
     parser.add_argument("--frames", type=positive, default=50, metavar="N",
                         help="frames counted per number of targets (default 50)")
-    parser.add_argument("--block", type=positive, default=5, metavar="N", help="frames counted per turn (default 5)")
-    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+    add_turn_options(parser, block=5)
     parser.add_argument("--out", metavar="FOLDER", help="write targets.png and targets.json there")
     add_run_options(parser)
 

@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spm_rt.backends import Template
 from spm_rt.settings import TrackerSettings
 from spm_rt.tracker import Tracker
 
@@ -73,14 +72,6 @@ class TorchContext:
         output = model.fine(self._target, model.fine.roi_features(self._features, boxes))
         scores, moved = model.fine_boxes(output, boxes)
         return scores.cpu().numpy(), moved.cpu().numpy()
-
-    def template(self) -> Template:
-        assert self._kernels is not None
-        return {"kernels": self._kernels, "target": self._target}
-
-    def put_template(self, slot: int, template: Template) -> None:
-        """There is one slot: the reference judges one target at a time."""
-        self._kernels, self._target = template["kernels"], template["target"]
 
     def _tensor(self, array: Floats) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -35,11 +35,20 @@ def cache_folder() -> Path | None:
         return None
     if given:
         return Path(given)
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "spm_rt"
+        return user_folder()
     except RuntimeError:  # no home
         return None
+
+
+def user_folder() -> Path:
+    """This package's own folder in the system's cache (``$XDG_CACHE_HOME``, ``~/.cache``, ``%LOCALAPPDATA%``).
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "spm_rt"
 
 
 def find_entry(kind: str, facts: Facts) -> Path | None:
@@ -93,19 +102,20 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], None]) -> Path |
 @functools.lru_cache(maxsize=1)
 def processor() -> str:
     """The CPU's name and instruction sets, as far as the system tells: what compiled graphs depend on."""
-    model = _cpu_facts().get("model name") or platform.processor() or "unknown"
+    model = cpu_facts().get("model name") or platform.processor() or "unknown"
     flags = hashlib.sha256(" ".join(sorted(instruction_sets())).encode())
     return f"{model} {platform.machine()} {platform.system()} {flags.hexdigest()[:16]}"
 
 
 def instruction_sets() -> frozenset[str]:
     """The CPU's instruction sets by the kernel's names; empty where the system does not tell."""
-    facts = _cpu_facts()
+    facts = cpu_facts()
     return frozenset((facts.get("flags") or facts.get("Features") or "").split())
 
 
 @functools.lru_cache(maxsize=1)
-def _cpu_facts() -> dict[str, str]:
+def cpu_facts() -> dict[str, str]:
+    """What the kernel says of the first CPU, by its own names; empty where the system does not tell."""
     facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():

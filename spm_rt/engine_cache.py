@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import Bundle, seal_manifest
+from .cache import user_folder
 from .errors import EngineError
 
 FORMAT = "spm_rt engine"
@@ -135,8 +136,7 @@ def cache_folder() -> Path:
     of the system (``$XDG_CACHE_HOME``, ``~/.cache``, ``%LOCALAPPDATA%``)."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "spm_rt" / "engines"
+    return user_folder() / "engines"
 
 
 def engine_key(facts: EngineFacts) -> str:

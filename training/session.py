@@ -17,6 +17,7 @@ import torch
 
 from spm_export.checkpoint import load_model
 from spm_export.model import SPMTracker
+from spm_rt.cache import instruction_sets
 from spm_rt.errors import BackendError, CheckpointError, SettingsError
 from spm_rt.progress import Progress
 
@@ -74,11 +75,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is computed in hardware: then it is about twice as fast as float32, elsewhere slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not instruction_sets().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def make_config(options: argparse.Namespace, weights: Mapping[str, float], device: torch.device) -> TrainConfig:

@@ -16,6 +16,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from ..cache import user_folder
 from ..errors import BackendError
 from . import source
 
@@ -144,8 +145,7 @@ def cache_folder() -> Path:
     """Where compiled kernels are kept (not made here): ``$SPM_KERNEL_CACHE``, or beside the engines' cache."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "spm_rt" / "kernels"
+    return user_folder() / "kernels"
 
 
 def compiled(unit: str, architecture: str, *, library: Nvrtc | None = None, folder: Path | None = None) -> bytes:
