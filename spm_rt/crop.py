@@ -21,16 +21,23 @@ from .errors import FrameError
 from .geometry import Region
 
 sample_into: Callable[..., None] | None
+start_sums: Callable[..., object] | None
+finish_sums: Callable[..., tuple[int, ...]] | None
 try:
-    from ._sampling import sample_into
+    from ._sampling import finish_sums, sample_into, start_sums
 except ImportError:  # not built: no C compiler when the package was installed
-    sample_into = None
+    sample_into = start_sums = finish_sums = None
 
 Frame = NDArray[Any]
 
 # Beyond this many frame pixels per crop pixel, gathering the two neighbours of each sample is cheaper than converting
 # the whole region to float32 for cv2.remap. (cv2.warpAffine would round positions differently: errors of 0.01.)
 _GATHER_FROM = 2.5
+
+# From this many bytes on a frame's sum is worth helping threads, whose start costs up to a tenth of a millisecond; more
+# than four threads do not read memory any faster.
+_SHARE_FROM = 8_000_000
+_MOST_THREADS = 4
 
 
 def check_frame(frame: object) -> Frame:
@@ -54,8 +61,7 @@ def check_frame(frame: object) -> Frame:
 
 def mean_color(frame: Frame) -> NDArray[np.float32]:
     """The frame's mean colour, BGR, float32 ``[3]``."""
-    mean = np.array(cv2.mean(_contiguous(frame))[: frame.shape[2]], np.float32)
-    return np.repeat(mean, 3) if len(mean) == 1 else mean[:3]
+    return MeanColor(frame).value()
 
 
 def sample_positions(low: float, high: float, size: int, count: int) -> NDArray[np.float32]:
@@ -85,7 +91,7 @@ def crop_exact(frame: Frame, region: Region, size: int) -> NDArray[np.float32]:
     out = _gather(frame, np.clip(x, 0, width - 1), np.clip(y, 0, height - 1))
     _require_finite(frame, out)
     if not inside.all():
-        out[~inside] = _finite_mean(frame)
+        out[~inside] = MeanColor(frame).finite()
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
 
@@ -115,17 +121,42 @@ class Scratch:
 
 
 class MeanColor:
-    """A frame's mean colour, computed when it is first asked for: several crops of a frame share one."""
+    """A frame's mean colour, computed when it is first asked for: several crops of a frame share one.
+
+    The C module shares a large frame out among as many threads as OpenCV may use (``cv2.setNumThreads``), four at most.
+    """
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
+        self._started: object = None
         self._value: NDArray[np.float32] | None = None
 
-    def __call__(self) -> NDArray[np.float32]:
-        """BGR, float32 ``[3]``; a FrameError if it is not finite."""
+    def start(self) -> None:
+        """Let helping threads begin with it, if there are any: it is going to be needed."""
+        if start_sums is not None and self._value is None and self._started is None and self._frame.dtype == np.uint8:
+            large = self._frame.size >= _SHARE_FROM
+            threads = min(max(cv2.getNumThreads(), 1), _MOST_THREADS) if large else 1
+            self._started = start_sums(self._frame, threads - 1)
+
+    def value(self) -> NDArray[np.float32]:
+        """BGR, float32 ``[3]``."""
+        self.start()
         if self._value is None:
-            self._value = _finite_mean(self._frame)
+            if self._started is not None and finish_sums is not None:
+                height, width = self._frame.shape[:2]
+                mean = np.array([total / (height * width) for total in finish_sums(self._started)], np.float32)
+                self._started = None
+            else:
+                mean = np.array(cv2.mean(_contiguous(self._frame))[: self._frame.shape[2]], np.float32)
+            self._value = np.repeat(mean, 3) if len(mean) == 1 else mean[:3]
         return self._value
+
+    def finite(self) -> NDArray[np.float32]:
+        """:meth:`value`, or a FrameError if it is not a colour at all."""
+        mean = self.value()
+        if not np.isfinite(mean).all():
+            raise FrameError("the frame has NaN or infinite values: it has no mean colour for what lies outside of it")
+        return mean
 
 
 def crop_into(
@@ -149,27 +180,38 @@ def crop_into(
     y = sample_positions(region.y1, region.y2, height, size)
     left, right = _inside_range(x, width)
     top, bottom = _inside_range(y, height)
-    if right - left < size or bottom - top < size:
-        color = (mean or MeanColor(frame))()
-        if left >= right or top >= bottom:
-            out[:] = color[:, None, None]
-            return
+    leaves = right - left < size or bottom - top < size
+    if leaves:
+        mean = mean or MeanColor(frame)
+        mean.start()
+    if left < right and top < bottom:
+        _sample(frame, x[left:right], y[top:bottom], out[:, top:bottom, left:right], scratch)
+    if leaves and mean is not None:
+        color = mean.finite()[:, None, None]
         for rim in (out[:, :top], out[:, bottom:], out[:, top:bottom, :left], out[:, top:bottom, right:]):
-            rim[:] = color[:, None, None]
-    inner_x, inner_y = x[left:right], y[top:bottom]
-    inner = out[:, top:bottom, left:right]
+            rim[:] = color
+
+
+def _sample(
+    frame: Frame,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    out: NDArray[np.float32],
+    scratch: Scratch | None,
+) -> None:
+    """Samples at ``x`` and ``y``, all on the frame, into ``out``, float32 ``[3, len(y), len(x)]``."""
     if sample_into is not None and frame.dtype == np.uint8 and out.strides[2] == out.itemsize:
-        sample_into(frame, inner_x, inner_y, inner)
+        sample_into(frame, x, y, out)
         return
-    if max(float(x[1] - x[0]), float(y[1] - y[0])) > _GATHER_FROM:
-        pixels = _gather(frame, inner_x, inner_y)
+    if max(float(x[-1] - x[0]) / max(len(x) - 1, 1), float(y[-1] - y[0]) / max(len(y) - 1, 1)) > _GATHER_FROM:
+        pixels = _gather(frame, x, y)
     else:
-        pixels = _remap(frame, inner_x, inner_y, scratch or Scratch(size))
+        pixels = _remap(frame, x, y, scratch or Scratch(max(len(x), len(y))))
     _require_finite(frame, pixels)
-    if inner.flags.c_contiguous:
-        cv2.split(pixels, [inner[0], inner[1], inner[2]])
+    if out.flags.c_contiguous:
+        cv2.split(pixels, [out[0], out[1], out[2]])
     else:
-        inner[:] = pixels.transpose(2, 0, 1)
+        out[:] = pixels.transpose(2, 0, 1)
 
 
 def _inside_range(positions: NDArray[np.float32], size: int) -> tuple[int, int]:
@@ -226,11 +268,3 @@ def _contiguous(frame: Frame) -> Frame:
 def _require_finite(frame: Frame, pixels: NDArray[np.float32]) -> None:
     if frame.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise FrameError("the frame has NaN or infinite values near the target")
-
-
-def _finite_mean(frame: Frame) -> NDArray[np.float32]:
-    """:func:`mean_color`, if it is a colour at all."""
-    mean = mean_color(frame)
-    if not np.isfinite(mean).all():
-        raise FrameError("the frame has NaN or infinite values: it has no mean colour for what lies outside of it")
-    return mean

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import spm_rt.target
-from spm_rt.crop import crop_exact, crop_into, sample_into
+from spm_rt.crop import crop_exact, crop_into, finish_sums, mean_color, sample_into, start_sums
 from spm_rt.geometry import Region, search_region, to_frame
 from spm_rt.proposals import select_proposals
 from spm_rt.settings import ModelSpec, TrackerSettings
@@ -42,18 +44,18 @@ def test_samples_are_exactly_those_of_the_exact_form(size: tuple[int, int], chan
         np.testing.assert_array_equal(out, crop_exact(frame, region, 271))
 
 
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda f: f[::-1],
-        lambda f: f[:, ::-1],
-        lambda f: f[:, :, ::-1],
-        lambda f: f.transpose(1, 0, 2),
-        lambda f: f[3:-3, 5:-5],
-    ],
-    ids=["upside down", "mirrored", "RGB", "transposed", "part"],
-)
-def test_views_are_sampled_like_copies(view: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
+View = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+VIEWS: dict[str, View] = {
+    "upside down": lambda f: f[::-1],
+    "mirrored": lambda f: f[:, ::-1],
+    "RGB": lambda f: f[:, :, ::-1],
+    "transposed": lambda f: f.transpose(1, 0, 2),
+    "part": lambda f: f[3:-3, 5:-5],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
+def test_views_are_sampled_like_copies(view: View) -> None:
     frame, region = view(picture(120, 160)), search_region((0.0, 0.0, 200.0, 120.0), SPEC)
     found, wanted = (np.zeros((3, 271, 271), np.float32) for _ in range(2))
     crop_into(frame, region, found)
@@ -78,6 +80,63 @@ def test_nothing_behind_the_last_pixel_is_read() -> None:
     sample_into(frame, *edge, out)
     assert (out == 0).all()
     unprotect(frame.ctypes.data + frame.nbytes, page)
+
+
+def sums(frame: NDArray[np.uint8], helpers: int) -> tuple[int, ...]:
+    assert start_sums is not None
+    assert finish_sums is not None
+    started = start_sums(frame, helpers)
+    found = finish_sums(started)
+    assert finish_sums(started) == found
+    return found
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 7])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(480, 640), (2, 2), (3, 700), (7, 16), (300, 5000)])
+def test_sums_are_exact(size: tuple[int, int], channels: int, helpers: int) -> None:
+    for frame in (picture(*size, channels), np.full((*size, channels), 255, np.uint8)):
+        for view in (lambda f: f, *VIEWS.values()):
+            seen = view(frame)
+            assert sums(seen, helpers) == tuple(seen.sum((0, 1), dtype=np.int64))
+
+
+def test_sums_that_nobody_asks_for_end() -> None:
+    assert start_sums is not None
+    frame = picture(1000, 2000)
+    before = sys.getrefcount(frame)
+    for _ in range(200):
+        start_sums(frame, 3)
+    assert sys.getrefcount(frame) == before
+
+
+def test_the_mean_of_a_large_frame_is_the_same_with_any_number_of_threads() -> None:
+    frame, before = picture(2160, 3840), cv2.getNumThreads()
+    try:
+        found = []
+        for threads in (1, 2, 7):
+            cv2.setNumThreads(threads)
+            found.append(mean_color(frame))
+    finally:
+        cv2.setNumThreads(before)
+    for mean in found:
+        np.testing.assert_array_equal(mean, frame.mean((0, 1)).astype(np.float32))
+
+
+def test_frames_that_have_no_sums_are_refused() -> None:
+    assert start_sums is not None
+    assert finish_sums is not None
+    frame = picture(10, 12)
+    for bad in (frame.astype(np.float32), frame.astype(np.int8), picture(10, 12, 2), frame[:, :, 0]):
+        before = sys.getrefcount(bad)
+        with pytest.raises(ValueError, match="must be uint8"):
+            start_sums(bad, 1)
+        assert sys.getrefcount(bad) == before
+    for helpers in (8, -1):
+        with pytest.raises(ValueError, match="helpers must be"):
+            start_sums(frame, helpers)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        finish_sums(frame)
 
 
 def protect(address: int, length: int, rights: int = 0) -> int:
