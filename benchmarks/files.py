@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from spm_rt.errors import SourceError
+from spm_rt.files import written_whole
 
 
 def write_json(path: Path, report: dict[str, Any]) -> Path:
@@ -16,15 +16,14 @@ def write_json(path: Path, report: dict[str, Any]) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file under another name and rename it.
+    """Write a text file.
 
     Raises:
         SourceError: the folder cannot be written to.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with written_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path

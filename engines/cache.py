@@ -9,13 +9,13 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from spm_rt.engine_cache import EngineFacts, check_own, seal_facts
 from spm_rt.errors import EngineError
+from spm_rt.files import written_whole
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -94,18 +94,9 @@ def write_engine(path: Path, facts: EngineFacts, plan: bytes | memoryview[int]) 
 
 
 def _put(path: Path, content: bytes | memoryview[Any]) -> None:
-    """Write a file beside its place, for this user alone, and rename it."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(descriptor)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    """Write a file for this user alone."""
+    with written_whole(path, mode=0o600, suffix=".tmp") as part:
+        part.write_bytes(content)
 
 
 def write_beside(path: Path, content: bytes) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from spm_rt.errors import CheckpointError
+from spm_rt.files import written_whole
 from spm_rt.settings import ModelSpec
 
 from .model import SPMTracker
@@ -173,19 +173,10 @@ def checkpoint_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file beside its place, flush it to disk and rename it: whole or not at all."""
+    """Write a file in a folder that is made where it is missing: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with written_whole(path) as part, open(part, "wb") as stream:
+        write(stream)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

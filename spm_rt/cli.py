@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from .backends import MODULES, chosen_because
 from .drawing import FOUND, annotate, contact_sheet, draw_result
 from .errors import SourceError, SpmError
+from .files import written_whole
 from .progress import Progress
 from .settings import MODES
 from .tracker import Box, Tracker, TrackResult
@@ -158,24 +158,18 @@ def _step(tracker: Tracker, frame: NDArray[np.uint8], box: Box, index: int) -> T
 
 def write_csv(path: Path, rows: Sequence[tuple[Box, TrackResult | None]]) -> None:
     """One line a frame; the first frame's box is the given one and has no scores."""
-
-    def write(name: str) -> None:
-        with open(name, "w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["frame", "x", "y", "width", "height", "score", "coarse_score", "fine_score", "found"])
-            for index, (box, r) in enumerate(rows):
-                scores = [f"{v:.6f}" for v in (r.score, r.coarse_score, r.fine_score)] if r else ["", "", ""]
-                table.writerow([index, *(f"{v:.3f}" for v in box), *scores, int(r.found) if r else 1])
-
-    _write_whole(path, write)
+    with _written(path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["frame", "x", "y", "width", "height", "score", "coarse_score", "fine_score", "found"])
+        for index, (box, r) in enumerate(rows):
+            scores = [f"{v:.6f}" for v in (r.score, r.coarse_score, r.fine_score)] if r else ["", "", ""]
+            table.writerow([index, *(f"{v:.3f}" for v in box), *scores, int(r.found) if r else 1])
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    def write(name: str) -> None:
-        if not cv2.imwrite(name, picture):
+    with _written(path) as part:
+        if not cv2.imwrite(str(part), picture):
             raise SourceError(f"{path}: cannot be written as a picture")
-
-    _write_whole(path, write)
 
 
 @contextlib.contextmanager
@@ -188,52 +182,34 @@ def _video_writer(out: str | None, rate: float) -> Iterator[Any]:
     codecs = {".mp4": "mp4v", ".avi": "MJPG"}
     if path.suffix.lower() not in codecs:
         raise SourceError(f"{out}: the name of a video ends in {' or '.join(codecs)}")
-    temporary = _beside(path)
     writer: Any = None
 
     def write(frame: NDArray[np.uint8]) -> None:
         nonlocal writer
         if writer is None:
             code = cv2.VideoWriter.fourcc(*codecs[path.suffix.lower()])
-            writer = cv2.VideoWriter(temporary, code, rate, (frame.shape[1], frame.shape[0]))
+            writer = cv2.VideoWriter(str(part), code, rate, (frame.shape[1], frame.shape[0]))
             if not writer.isOpened():
                 raise SourceError(f"{out}: this OpenCV cannot write such a video")
         writer.write(frame)
 
-    try:
-        yield write
-        if writer is not None:
-            writer.release()
-            os.replace(temporary, path)
-    finally:
-        if writer is not None:
-            writer.release()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    with _written(path) as part:
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.release()
+        if writer is None:
+            part.unlink()
 
 
-def _write_whole(path: Path, write: Any) -> None:
-    """Write beside the place and rename: whole or not at all."""
-    temporary = _beside(path)
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[Path]:
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        with written_whole(path) as part:
+            yield part
     except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _beside(path: Path) -> str:
-    """A temporary file in the same folder and of the same kind."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.absolute().parent)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror})") from error
-    os.close(handle)
-    os.chmod(name, 0o644)
-    return name
+        raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _show(picture: NDArray[np.uint8]) -> bool:

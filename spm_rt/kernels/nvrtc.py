@@ -13,11 +13,11 @@ import hashlib
 import importlib.util
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from ..cache import user_folder
 from ..errors import BackendError
+from ..files import written_whole
 from . import source
 
 # Contracting a * b + c to one rounding would move sample positions across the rim of a map (portable.h).
@@ -192,12 +192,5 @@ def _read_kept(path: Path) -> bytes | None:
 def _keep(path: Path, code: bytes) -> None:
     """Write a file of the cache under its final name complete, whoever else does so at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part_")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(hashlib.sha256(code).digest() + code)
-        os.replace(name, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    with written_whole(path, mode=0o600) as part:
+        part.write_bytes(hashlib.sha256(code).digest() + code)

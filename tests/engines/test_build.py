@@ -218,7 +218,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"spm_engines.cache.{what}", full)
+        patch.setattr(f"spm_rt.files.{what}", full)
         with pytest.raises(EngineError, match="No space left on device"):
             build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
     assert {path.suffix for path in folder.iterdir()} == {".lock"}

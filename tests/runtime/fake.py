@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from spm_rt import MultiTracker, Tracker, TrackerSettings
@@ -80,3 +85,26 @@ def bright_frame(x: float, y: float, size: tuple[int, int] = (120, 160), side: i
     distance = np.hypot(columns - x, rows - y)
     level = np.clip(1 - distance / side, 0, 1) * 235 + 10
     return np.repeat(level[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def another_thread_inside(
+    tracker: Tracker | MultiTracker, frame: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """While it lasts, another thread is in the middle of ``tracker.update(frame)``."""
+    inside, leave = threading.Event(), threading.Event()
+    search = BrightContext.search
+
+    def slow(context: BrightContext) -> object:
+        inside.set()
+        assert leave.wait(60)
+        return search(context)
+
+    monkeypatch.setattr(BrightContext, "search", slow)
+    thread = threading.Thread(target=tracker.update, args=(frame,))
+    thread.start()
+    assert inside.wait(60)
+    yield
+    leave.set()
+    thread.join(60)
+    assert not thread.is_alive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from spm_rt.backends import MODULES, available
 from spm_rt.multi import split
 from spm_rt.tracker import Box
 
-from .fake import BrightContext, bright_frame, bright_multi_tracker, bright_tracker
+from .fake import BrightContext, another_thread_inside, bright_frame, bright_multi_tracker, bright_tracker
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)
@@ -234,22 +233,8 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[MultiTracker]:
     """A tracker that another thread is inside of, until the test ends."""
     multi = bright_multi_tracker()
     multi.add(FRAME, BOX)
-    inside, leave = threading.Event(), threading.Event()
-    search = BrightContext.search
-
-    def slow(context: BrightContext) -> object:
-        inside.set()
-        assert leave.wait(60)
-        return search(context)
-
-    monkeypatch.setattr(BrightContext, "search", slow)
-    thread = threading.Thread(target=multi.update, args=(FRAME,))
-    thread.start()
-    assert inside.wait(60)
-    yield multi
-    leave.set()
-    thread.join(60)
-    assert not thread.is_alive()
+    with another_thread_inside(multi, FRAME, monkeypatch):
+        yield multi
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spm_rt import ThreadError, Tracker, TrackResult
 from spm_rt.tracker import Box
 
-from .fake import BrightContext, bright_frame, bright_tracker
+from .fake import another_thread_inside, bright_frame, bright_tracker
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)
@@ -23,26 +23,12 @@ Frames = list[NDArray[np.uint8]]
 
 
 @pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> Tracker:
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
     """A tracker that another thread is inside of, until the test ends."""
     tracker = bright_tracker()
     tracker.init(FRAME, BOX)
-    inside, leave = threading.Event(), threading.Event()
-    search = BrightContext.search
-
-    def slow(context: BrightContext) -> object:
-        inside.set()
-        assert leave.wait(60)
-        return search(context)
-
-    monkeypatch.setattr(BrightContext, "search", slow)
-    thread = threading.Thread(target=tracker.update, args=(FRAME,))
-    thread.start()
-    assert inside.wait(60)
-    yield tracker
-    leave.set()
-    thread.join(60)
-    assert not thread.is_alive()
+    with another_thread_inside(tracker, FRAME, monkeypatch):
+        yield tracker
 
 
 @pytest.mark.parametrize(
