@@ -149,8 +149,8 @@ def _multiply_adds(node: Any, given: list[tuple[int, ...]], made: tuple[int, ...
 
 
 def _layer_name(node: Any, makers: dict[str, Any]) -> str:
-    """The weight's name without ``.weight``; a computed weight is named after what it was made from."""
-    return _source(str(node.input[1]), makers).removesuffix(".weight")
+    """The weight's name without ``.weight``, int8 or not; a computed weight is named after what it was made from."""
+    return _source(str(node.input[1]), makers).removesuffix("_int8").removesuffix(".weight")
 
 
 def _source(name: str, makers: dict[str, Any]) -> str:

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--engine",
         choices=tuple(ENGINES),
-        help="build from the bundle given instead of a checkpoint: tensorrt on the GPU at hand, tensorrt-rtx anywhere",
+        help="build from the bundle given instead of a checkpoint, in its precision (int8 too): tensorrt on the GPU at "
+        "hand, tensorrt-rtx anywhere",
     )
     group.add_argument(
         "--compute-capability",

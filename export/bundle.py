@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -27,20 +28,22 @@ from spm_rt.errors import ExportError
 from spm_rt.settings import TrackerSettings, to_json
 from spm_rt.tracker import Box, Tracker
 
-from .builder import DOMAIN
+from .builder import DOMAIN, GraphBuilder
 from .calibrate import Calibration
 from .checkpoint import checkpoint_digest, expected_weights
 from .fast import FAST_BUILDERS, fast_weights
-from .graphs import BUILDERS, GraphOptions
+from .graphs import BUILDERS, GraphOptions, Maker
 from .model import SPMTracker
 from .precision import LOWEST_OPSET, retype, typed_weights
-from .quantize import NOTHING, QUANTIZED_BUILDERS, build_quantized_search, quantized_weights
+from .quantize import NOTHING, QUANTIZED_BUILDERS, SignedBuilder, build_quantized_search, quantized_weights
 from .twin import RUNNERS, RunnerBackend
 from .verify import SAMPLES, TRACK_BOUNDS, TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
 from .weights import graph_weights
 
 WEIGHTS = "weights.safetensors"
 VERIFICATION = "verification.json"
+FOR_CPUS = ("float32", "int8")
+"""Precisions whose bundles hold graphs for CPUs."""
 _INLINE_BYTES = 1024
 """Tensors up to this size stay inside the graph files."""
 
@@ -57,7 +60,8 @@ class ExportOptions:
         targets: numbers of targets to write graphs for; 1 is always among them.
         source: where the weights came from, in words, for the manifest.
         precision: of the tensors, ``float32``, ``float16`` or ``bfloat16`` (:mod:`spm_export.precision`), or ``int8``:
-            then the ``fast`` graphs compute in int8 (:mod:`spm_export.quantize`) and the other forms stay float32.
+            then search and relation compute in int8 (:mod:`spm_export.quantize`), for CPUs in the ``fast`` forms, for
+            TensorRT in the portable ones; the template, and search in its ``plain`` form, stay float32.
         calibration: what int8 needs, and nothing else does.
     """
 
@@ -78,24 +82,32 @@ class ExportOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What the exporter found out about a bundle before it let it go."""
+    """What the exporter found out about a bundle before it let it go.
+
+    Attributes:
+        tensors: every output of every graph.
+        track: with the graphs that most will use: those for CPUs, if the bundle has any.
+        runner: what computed them, in words.
+        portable_track: the same with the portable graphs, where int8 is said in two ways.
+    """
 
     tensors: list[TensorCheck]
     track: TrackCheck
     runner: str = RUNNERS["float32"]
+    portable_track: TrackCheck | None = None
+
+    @property
+    def tracks(self) -> dict[str, TrackCheck]:
+        return {"track": self.track, **({"portable_track": self.portable_track} if self.portable_track else {})}
 
     @property
     def passed(self) -> bool:
-        return self.track.passed and all(check.passed for check in self.tensors)
+        return all(track.passed for track in self.tracks.values()) and all(check.passed for check in self.tensors)
 
     def to_json(self) -> dict[str, Any]:
         tensors = [{**dataclasses.asdict(check), "passed": check.passed} for check in self.tensors]
-        return {
-            "passed": self.passed,
-            "runner": self.runner,
-            "tensors": tensors,
-            "track": {**dataclasses.asdict(self.track), "passed": self.track.passed},
-        }
+        tracks = {name: {**dataclasses.asdict(one), "passed": one.passed} for name, one in self.tracks.items()}
+        return {"passed": self.passed, "runner": self.runner, "tensors": tensors, **tracks}
 
 
 def export_bundle(
@@ -192,7 +204,10 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
         table[str(targets)] = {}
         for stage in STAGES:
             graph_options = GraphOptions(options.opset, targets)
-            portable = BUILDERS[stage](model.spec, arrays, graph_options)
+            # What is computed once per target is not rounded: it decides about every frame that follows.
+            rounded = None if stage == "template" else plan
+            make: Maker = functools.partial(SignedBuilder, plan=rounded) if rounded else GraphBuilder
+            portable = BUILDERS[stage](model.spec, arrays, graph_options, make)
             if typed:
                 portable = retype(portable, options.precision)
             flat = ir.serde.from_proto(ir.serde.to_proto(portable))
@@ -201,16 +216,16 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
             flat.graph.opset_imports.pop(DOMAIN, None)
             made = {"portable": (f"{stage}{suffix}.onnx", portable), "flat": (f"{stage}{suffix}_flat.onnx", flat)}
             if stage != "relation" and not typed:
-                expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"))
+                expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"), make)
                 made["expanded"] = (f"{stage}{suffix}_expanded.onnx", expanded)
             if stage == "search" and not typed:
                 plain = build_quantized_search(model.spec, arrays, graph_options, NOTHING, False)
                 made["plain"] = (f"{stage}{suffix}_plain.onnx", plain)
             for variant, lrn in () if typed else (("fast", "operator"), ("fast_expanded", "expanded")):
                 form = GraphOptions(options.opset, targets, lrn)
-                if plan and stage != "template":
+                if rounded:
                     # The form for ONNX Runtime has its outputs on grids too: it is one that OpenVINO does not need.
-                    fast = QUANTIZED_BUILDERS[stage](model.spec, arrays, form, plan, variant == "fast_expanded")
+                    fast = QUANTIZED_BUILDERS[stage](model.spec, arrays, form, rounded, variant == "fast_expanded")
                 elif stage == "search" or (stage, variant) == ("relation", "fast"):
                     fast = FAST_BUILDERS[stage](model.spec, arrays, form)
                 else:
@@ -316,12 +331,16 @@ def _verify(
     tensors: list[TensorCheck] = []
     for targets in bundle.targets:
         tensors += check_tensors(model, bundle, inputs, targets, step=lambda: step("verifying"))
-    if bundle.precision in ("float32", "int8"):
-        tracker = Tracker.load(bundle, "onnxruntime")
-    else:
-        tracker = Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings)
-    track = check_tracks(model, tracker, clip, box, clip_name, bundle.precision, lambda: step("tracking"))
-    return Verification(tensors, track, RUNNERS[bundle.precision])
+
+    def follow(tracker: Tracker) -> TrackCheck:
+        return check_tracks(model, tracker, clip, box, clip_name, bundle.precision, lambda: step("tracking"))
+
+    def portable() -> TrackCheck:
+        return follow(Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings))
+
+    track = follow(Tracker.load(bundle, "onnxruntime")) if bundle.precision in FOR_CPUS else portable()
+    other = portable() if bundle.precision == "int8" else None
+    return Verification(tensors, track, RUNNERS[bundle.precision], other)
 
 
 def _failures(verification: Verification) -> list[str]:
@@ -330,12 +349,14 @@ def _failures(verification: Verification) -> list[str]:
         for c in verification.tensors
         if not c.passed
     ]
-    track = verification.track
-    if not track.passed:
+    for name, track in verification.tracks.items():
+        if track.passed:
+            continue
         mean, close, share = TRACK_BOUNDS[track.precision]
+        which = ", portable graphs" if name == "portable_track" else ""
         lines.append(
-            f"  boxes on {track.clip}: mean IoU {track.mean_iou:.5f} ({mean} allowed), lowest {track.min_iou:.5f}, "
-            f"{track.close_share:.1%} of frames over {close} ({share:.0%} allowed)"
+            f"  boxes on {track.clip}{which}: mean IoU {track.mean_iou:.5f} ({mean} allowed), "
+            f"lowest {track.min_iou:.5f}, {track.close_share:.1%} of frames over {close} ({share:.0%} allowed)"
         )
     return lines
 
@@ -343,4 +364,5 @@ def _failures(verification: Verification) -> list[str]:
 def export_steps(options: ExportOptions, clip_length: int) -> int:
     """How many times ``step`` is called by :func:`export_bundle`."""
     buckets = len({1, *options.targets})
-    return 1 + buckets * (len(STAGES) + SAMPLES) + clip_length - 1
+    runs = 2 if options.precision == "int8" else 1
+    return 1 + buckets * (len(STAGES) + SAMPLES) + runs * (clip_length - 1)

@@ -29,12 +29,13 @@ EPILOG = """examples:
   spm-export cm_stage.pt fm_stage.pt --out spm_alexnet        the official layout
   spm-export cm_stage.pt fm_stage.pt --config alexnet_c42_otb.yaml --out spm_otb
   spm-export mine.safetensors --targets 1,4,16 --out spm_mine
-  spm-export --precision int8 --calibration OTB --out spm_int8   for CPUs; clips of the kind that it will meet
+  spm-export --precision int8 --calibration OTB --out spm_int8   on clips of the kind that it will meet
   spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
   spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
   spm-export --precision fp16 --targets 1,4,16 --out spm_fp16     for GPUs
   spm-export spm_fp16 --engine tensorrt                       engines for the GPU at hand, into the user's cache
   spm-export spm_fp16 --engine tensorrt-rtx --compute-capability 8.6,12.0
+  spm-export spm_int8 --engine tensorrt-rtx                   engines of the bundle's own precision, int8 here
   spm-export doctor                                           what is installed here, and which road to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
@@ -87,8 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
-        help="fp16, bf16: type of the graphs' tensors, for GPUs; int8: the graphs for CPUs, where layers that lose "
-        "accuracy stay float32 (default fp32)",
+        help="fp16, bf16: type of the graphs' tensors, for GPUs; int8: search and relation in int8, for CPUs and for "
+        "TensorRT engines, where layers that lose accuracy stay float32 (default fp32)",
     )
     parser.add_argument("--opset", type=int, help="ONNX operator set, 17 to 23 (default 17; with bf16, 22)")
     parser.add_argument(
@@ -195,10 +196,15 @@ def verification_table(found: dict[str, object]) -> str:
         for c in tensors
     ]
     table = format_table(["graphs", "stage", "output", "worst error", "mean error", "allowed", ""], rows)
-    track = found["track"]
+    return "\n\n".join([table, *(_track_line(found, name) for name in ("track", "portable_track") if name in found)])
+
+
+def _track_line(found: dict[str, object], name: str) -> str:
+    track = found[name]
     assert isinstance(track, dict)
+    which = "exported tracker" if name == "track" else "exported tracker with the portable graphs (TensorRT's)"
     return (
-        f"{table}\n\n{track['clip']}, {track['frames']} frames, exported tracker against reference, frame by frame: "
+        f"{track['clip']}, {track['frames']} frames, {which} against reference, frame by frame: "
         f"mean IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} "
         f"px on average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}"
     )

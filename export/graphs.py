@@ -14,7 +14,7 @@ boxes x1, y1, x2, y2 in crop pixels. Every rewrite against the reference model i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ LRN_FORMS = ("operator", "expanded")
 LRN: dict[str, Any] = {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0}
 
 Weights = Mapping[str, NDArray[Any]]
+
+Maker = Callable[[str, int, Weights], GraphBuilder]
+"""Makes the builder that a graph is written with, from name, operator set and weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +60,11 @@ class GraphOptions:
             raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
 
 
-def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir.Model:
+def build_template(
+    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
+) -> ir.Model:
     """What is computed once per target: the head's kernel and bias, and the target's half of the relation."""
-    g, shapes = GraphBuilder("template", options.opset, weights), contract(spec, options.targets)["template"]
+    g, shapes = make("template", options.opset, weights), contract(spec, options.targets)["template"]
     crop, box = (g.input(name, shape) for name, shape in shapes["inputs"].items())
     shallow, deep = backbone(g, crop, options)
     embedding = top_cells(g, spec, deep, spec.template_cells)
@@ -78,9 +83,11 @@ def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions) -> 
     return _finish(g, shapes["outputs"], {"head_kernel": kernel, "head_bias": bias, "target_half": half})
 
 
-def build_search(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir.Model:
+def build_search(
+    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
+) -> ir.Model:
     """What is computed in every frame: features, and the coarse stage's scores and boxes."""
-    g, shapes = GraphBuilder("search", options.opset, weights), contract(spec, options.targets)["search"]
+    g, shapes = make("search", options.opset, weights), contract(spec, options.targets)["search"]
     crop, kernel, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
     shallow, deep = backbone(g, crop, options)
     embedding = top_cells(g, spec, deep, spec.search_cells)
@@ -88,9 +95,11 @@ def build_search(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir
     return _finish(g, shapes["outputs"], {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
 
 
-def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir.Model:
+def build_relation(
+    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
+) -> ir.Model:
     """What is computed for the proposals: the relation network's scores and boxes."""
-    g, shapes = GraphBuilder("relation", options.opset, weights), contract(spec, options.targets)["relation"]
+    g, shapes = make("relation", options.opset, weights), contract(spec, options.targets)["relation"]
     shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
     t, cells = options.targets, spec.roi_cells
     roi = g.call(
@@ -103,7 +112,8 @@ def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions) -> 
         name="proposal_features",
         **PLUGIN,
     )
-    own_half = g.op("Conv", roi, g.weight("relate_proposal.weight"), pads=[1, 1, 1, 1], name="proposal_half")
+    own_half = g.layer("Conv", roi, "relate_proposal", pads=[1, 1, 1, 1])
+    own_half.name = "proposal_half"
     if t > 1:
         own_half = g.reshape(own_half, [t, -1, 256, cells, cells])
         target_half = g.reshape(target_half, [t, 1, 256, cells, cells])

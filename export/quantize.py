@@ -1,4 +1,4 @@
-"""int8 graphs for CPUs: post-training quantisation, written as QuantizeLinear and DequantizeLinear pairs.
+"""int8 graphs: post-training quantisation, written as QuantizeLinear and DequantizeLinear pairs.
 
 The convolutions of the backbone, the relation convolution and its two large linear layers are quantised; the coarse
 head (whose kernel comes at run time), LRN, box decoding and the last two small layers stay float32. Feature maps go
@@ -7,6 +7,9 @@ from one graph to the other channels last, as in :mod:`spm_export.fast`.
 Weights are int8, symmetric, one scale per output channel. Inputs are uint8 with a zero point, and use the codes
 0..127 only: CPUs without VNNI multiply in pairs that are added in 16 bits, where 2 * 127 * 127 fits and 2 * 255 * 127
 does not. What no int8 layer reads next may use all codes.
+
+So it is in the graphs for CPUs. TensorRT has signed codes without a zero point only, one scale per tensor: the portable
+graphs (:class:`SignedBuilder`) compute the same layers on the same ranges that way.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ LAYERS = {
 
 INPUT_LEVELS = 127
 OUTPUT_LEVELS = 255
+SIGNED_LEVELS = 127
+"""Codes of a grid: 0..127 and 0..255 with a zero point (CPUs), -127..127 without one (TensorRT)."""
 NEXT = {"conv3": "conv4", "conv4": "conv5", "linear1": "linear2"}
 """Layers whose output is another one's input, and is rounded once for both."""
 
@@ -50,6 +55,11 @@ class Grid:
     scale: float
     zero: int
     levels: int = INPUT_LEVELS
+
+    @property
+    def signed_scale(self) -> float:
+        """The step of -127..127 over the same range, or over more on one side: never a coarser one."""
+        return max(self.zero, self.levels - self.zero) * self.scale / SIGNED_LEVELS
 
     def codes(self, values: Floats) -> Floats:
         return np.asarray(np.clip(np.rint(values / self.scale) + self.zero, 0, self.levels), np.float32)
@@ -163,12 +173,29 @@ class QuantizedBuilder(GraphBuilder):
         return self.op("Constant", name=f"constant_{self._constants}", value=ir.tensor(values))
 
 
+class SignedBuilder(QuantizedBuilder):
+    """A builder whose chosen layers compute in int8 as TensorRT wants it said.
+
+    Inputs are int8 with a zero point of 0 and one scale; outputs are left alone, since TensorRT merges a layer with the
+    next one's QuantizeLinear by itself.
+    """
+
+    def __init__(self, name: str, opset: int, weights: Weights, plan: Quantization) -> None:
+        super().__init__(name, opset, weights, plan, outputs=False)
+
+    def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:
+        """``x`` rounded to the signed codes of a grid's range; what is outside becomes -128 or 127."""
+        scale, zero = self.constant(grid.signed_scale), self._integers(np.array(0, np.int8))
+        return self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
+
+
 def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
     """The weights with the int8 ones of the plan beside them: ``NAME.weight_int8`` and ``NAME.weight_scale``."""
     added: dict[str, NDArray[Any]] = {}
-    for layer in plan.layers:
-        name = f"{layer}{TRIMMED}" if f"{layer}{TRIMMED}.weight" in weights else layer
-        added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(weights[f"{name}.weight"])
+    for layer in sorted(plan.layers):
+        for name in (layer, f"{layer}{TRIMMED}"):
+            if f"{name}.weight" in weights:
+                added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(weights[f"{name}.weight"])
     return {**weights, **added}
 
 

@@ -29,7 +29,8 @@ Arrays = dict[str, Floats]
 
 RUNNERS = {
     "float32": "the graph files in ONNX Runtime on a CPU",
-    "int8": "the graph files in ONNX Runtime on a CPU",
+    "int8": "the graph files in ONNX Runtime on a CPU; those for TensorRT (portable, flat, expanded) with every "
+    "QuantizeLinear and DequantizeLinear computed where it stands and their products in float32",
     "float16": "ONNX Runtime on a CPU: float32 twins of the graph files with every float16 tensor rounded to float16; "
     "'as they are': the files themselves, whose float16 operators it computes in float32",
     "bfloat16": "ONNX Runtime on a CPU: float32 twins of the graph files with every bfloat16 tensor rounded; "
@@ -37,18 +38,29 @@ RUNNERS = {
 }
 """How bundles of each precision are verified, for the report."""
 AS_THEY_ARE = "portable as they are"
+ENGINE_VARIANTS = ("portable", "flat", "expanded")
+"""Forms that say int8 as TensorRT wants it said."""
 
 
 class Runner:
-    """One graph with float32 arrays in and out, whatever its own types are."""
+    """One graph with float32 arrays in and out, whatever its own types are.
 
-    def __init__(self, model: str | bytes, name: Path) -> None:
+    Args:
+        model: a graph file, or its content.
+        name: of the file, for errors.
+        merge: let the library make integer operators of QuantizeLinear and DequantizeLinear, as it does for users.
+            Without, products of rounded numbers are added up in float32. int8 codes give the same on a GPU, to float32
+            rounding, and on a CPU without VNNI this library's sums of signed codes may overflow.
+    """
+
+    def __init__(self, model: str | bytes, name: Path, *, merge: bool = True) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Many sessions take turns here with PyTorch: threads that spin while they wait would slow each other down.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.disable_quant_qdq", str(int(not merge)))
         try:
             self.session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library has no common base class for its errors
@@ -62,9 +74,9 @@ class Runner:
         return [np.asarray(found, np.float32) for found in self.session.run(list(names), given)]
 
 
-def file_runner(path: Path) -> Runner:
+def file_runner(path: Path, *, merge: bool = True) -> Runner:
     """A graph file as it is."""
-    return Runner(str(path), path)
+    return Runner(str(path), path, merge=merge)
 
 
 def twin_runner(path: Path) -> Runner:
@@ -75,12 +87,14 @@ def twin_runner(path: Path) -> Runner:
 def runners(bundle: Bundle, targets: int, variants: Sequence[str]) -> dict[tuple[str, str], Runner]:
     """What a bundle is verified with, by form and stage."""
     precision = bundle.precision
-    make = file_runner if precision in ("float32", "int8") else twin_runner
-    found = {
-        (variant, stage): make(bundle.graph(stage, targets=targets, variant=variant))
-        for variant in variants
-        for stage in STAGES
-    }
+
+    def make(variant: str, stage: str) -> Runner:
+        path = bundle.graph(stage, targets=targets, variant=variant)
+        if precision in ("float32", "int8"):
+            return file_runner(path, merge=variant not in ENGINE_VARIANTS)
+        return twin_runner(path)
+
+    found = {(variant, stage): make(variant, stage) for variant in variants for stage in STAGES}
     if precision == "float16" and "portable" in variants:
         for stage in STAGES:
             found[AS_THEY_ARE, stage] = file_runner(bundle.graph(stage, targets=targets))

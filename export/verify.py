@@ -274,10 +274,9 @@ def check_tracks(
 
 
 def precision_of(bundle: Bundle, variant: str, stage: str) -> str:
-    """What a graph computes in: an int8 bundle has float32 graphs too."""
-    if bundle.precision == "int8":
-        int8 = () if stage == "template" else [bundle.graph(stage, variant=v) for v in ("fast", "fast_expanded")]
-        return "int8" if bundle.graph(stage, variant=variant) in int8 else "float32"
+    """What a graph computes in: the template of an int8 bundle, and search in its plain form, stay float32."""
+    if bundle.precision == "int8" and (stage == "template" or (stage, variant) == ("search", "plain")):
+        return "float32"
     return bundle.precision
 
 

@@ -84,7 +84,7 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """What its graphs compute in: ``float32``, ``float16``, ``bfloat16``, or ``int8`` (those for CPUs)."""
+        """What its graphs compute in: ``float32``, ``float16``, ``bfloat16``, or ``int8`` (search and relation)."""
         return str(self.manifest["precision"])
 
     @property
@@ -101,7 +101,8 @@ class Bundle:
             variant: ``portable`` (the RoI operator is one node with a function as its body), ``flat`` (standard
                 operators only), ``expanded`` (as portable, LRN written out in operators that are fast on CPUs),
                 ``plain`` (for CPUs: maps channels last), ``fast`` (the same with fewer multiplications) or
-                ``fast_expanded`` (both). In an int8 bundle the last two compute in int8.
+                ``fast_expanded`` (both). In an int8 bundle the last two compute in int8 as CPUs like it, the first
+                three as TensorRT wants it.
 
         Raises:
             BundleError: the bundle holds no graphs for so many targets, or none of that form.

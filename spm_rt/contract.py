@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .settings import ModelSpec
 
-PRECISIONS = ("float32", "float16", "bfloat16")
-"""Types in which a bundle's tensors may be computed."""
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+"""What a bundle's graphs may compute in."""
 
 HANDED_ON = ("head_kernel", "target_half", "shallow", "deep")
-"""What one graph hands to the next and the host never sees: of the bundle's precision. All else is float32."""
+"""What one graph hands to the next and the host never sees: of the bundle's precision, but float32
+in int8 bundles, whose layers round what they read themselves. All else is float32."""
 
 
 def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
@@ -36,4 +37,4 @@ def tensor_type(name: str, precision: str) -> str:
     """The type of an input or output, ``float32``, ``float16`` or ``bfloat16``, in a bundle of that precision."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: one of {', '.join(PRECISIONS)}")
-    return precision if name in HANDED_ON else "float32"
+    return precision if name in HANDED_ON and precision != "int8" else "float32"

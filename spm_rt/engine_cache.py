@@ -54,7 +54,7 @@ class EngineFacts:
         stage: ``template``, ``search`` or ``relation``.
         targets: leading axis of every tensor.
         proposals: K, the fixed number of proposals per target (of the relation engine; 0 in the others).
-        precision: ``float32``, ``float16`` or ``bfloat16``.
+        precision: the bundle's: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
         variant: the form of the graph, ``portable`` or ``flat``.
         graph_sha256: of the ONNX file.
         weights_sha256: of the weights file that it refers to.

@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 from spm_export.bundle import ExportOptions
+from spm_export.calibrate import Calibration, calibrate
 from spm_export.checkpoint import load_model
 from spm_export.cli import DEMO_BOX, DEMO_CLIP
 from spm_export.model import SPMTracker
 from spm_export.verify import sample_inputs
+from spm_rt import TrackerSettings
 from spm_rt.tracker import Box
 from spm_rt.video import frames
 
@@ -78,6 +80,12 @@ def clip() -> Frames:
 def clip_box() -> Box:
     """The target in the clip's first frame, x, y, width, height."""
     return DEMO_BOX
+
+
+@pytest.fixture(scope="session")
+def calibration(default_model: SPMTracker, clip: Frames, clip_box: Box) -> Calibration:
+    """What int8 needs: the shipped weights on a few frames."""
+    return calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:8], clip_box)])
 
 
 def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:

@@ -59,7 +59,8 @@ class OnnxRuntimeBackend:
         variant = "fast_expanded" if on_cpu else "portable"
         self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
         self._device, self._provider, self._index = device, provider, index
-        self._chosen = (provider, provider_options(provider, index)) if provider in ON_GPU or index else provider
+        options = provider_options(provider, index, int8=bundle.precision == "int8")
+        self._chosen = (provider, options) if provider in ON_GPU or index else provider
         self._facts = {stage: self._made_of(bundle, path) for stage, path in self._files.items()} if on_cpu else {}
         self._sessions: dict[str, Any] = {}
         # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.

@@ -22,7 +22,7 @@ GRAPH_VARIABLE = "SPM_ORT_CUDA_GRAPH"
 
 
 def provider_options(
-    provider: str, index: int, *, graph: bool | None = None, cache: Path | None = None
+    provider: str, index: int, *, graph: bool | None = None, cache: Path | None = None, int8: bool = False
 ) -> dict[str, str]:
     """Options for the CUDA or the TensorRT provider; only ``device_id`` for others.
 
@@ -31,6 +31,7 @@ def provider_options(
         index: of the GPU.
         graph: capture CUDA graphs; by default what ``$SPM_ORT_CUDA_GRAPH`` says.
         cache: where the TensorRT provider keeps its engines; by default beside this package's own.
+        int8: the graphs are int8: the TensorRT provider builds none of those unless it is told (its issue 13381).
     """
     options = {"device_id": str(index)}
     capture = graph if graph is not None else os.environ.get(GRAPH_VARIABLE) == "1"
@@ -45,6 +46,7 @@ def provider_options(
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": folder,
             "trt_cuda_graph_enable": str(int(capture)),
+            "trt_int8_enable": str(int(int8)),
         }
     return options
 

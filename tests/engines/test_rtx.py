@@ -17,26 +17,27 @@ import onnx
 import pytest
 
 from spm_engines import command
-from spm_engines.tensorrt import BuildOptions, build_plan, open_toolchain
+from spm_engines.tensorrt import BuildOptions, Toolchain, build_plan, open_toolchain
 from spm_export import cli
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
 from spm_rt.engine_cache import EngineTensor, engine_facts, find_engine, read_engine, read_facts
 
-from .conftest import TARGETS
+from .conftest import TARGETS_OF
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="the package tensorrt-rtx is not installed (pip install 'spm-rt[rtx]'; Linux and Windows on x86-64)",
 )
-PRECISIONS = ("float32", "float16", "bfloat16")
+CASES = [(precision, targets) for precision, numbers in TARGETS_OF.items() for targets in numbers]
 CARDS: dict[str, tuple[tuple[int, int], ...]] = {"sm_86": ((8, 6),), "sm_120": ((12, 0),), "portable": ()}
 PORTABLE = BuildOptions("tensorrt_rtx")
 K = 9
 
 
 def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
-    """The contract of docs/architecture.md, written out: ``half`` is the bundle's precision."""
+    """The contract of docs/architecture.md, written out: ``half`` is the bundle's precision, int8 hands on float32."""
+    half = "float32" if half == "int8" else half
     head = [("head_kernel", half, (t, 30, 256, 6, 6)), ("head_bias", "float32", (t, 30))]
     maps = [("shallow", half, (t, 256, 34, 34)), ("deep", half, (t, 384, 34, 34))]
     crop, target_half = ("crop", "float32", (t, 3, 271, 271)), ("target_half", half, (t, 256, 6, 6))
@@ -54,8 +55,7 @@ def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
     }
 
 
-@pytest.mark.parametrize("targets", TARGETS)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("precision", "targets"), CASES)
 @pytest.mark.parametrize("target", ["sm_86", "sm_120", "portable"])
 def test_all_graphs_build_and_their_tensors_are_the_contracts(
     target: str, precision: str, targets: int, typed_bundle: Callable[[str], Bundle]
@@ -68,6 +68,47 @@ def test_all_graphs_build_and_their_tensors_are_the_contracts(
         plan, tensors = build_plan(bundle, stage, targets, options, tools)
         assert set(tensors) == agreed(stage, targets, precision)
         assert len(plan) > weight_bytes(bundle, stage, targets)
+
+
+@pytest.mark.parametrize("stage", ["search", "relation"])
+@pytest.mark.parametrize("variant", ["portable", "flat"])
+def test_int8_engines_hold_int8_weights(
+    variant: str, stage: str, typed_bundle: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that went back to float32 would need at least the bytes of the float32 graph's weights."""
+    monkeypatch.setattr(Toolchain, "variant", variant)
+    sizes = {}
+    for precision in ("float32", "int8"):
+        plan, _ = build_plan(typed_bundle(precision), stage, 1, PORTABLE, open_toolchain(PORTABLE, precision))
+        sizes[precision] = len(plan)
+    assert sizes["int8"] < 0.5 * weight_bytes(typed_bundle("float32"), stage, 1)
+    assert sizes["int8"] < 0.5 * sizes["float32"]
+
+
+def test_an_int8_bundle_on_the_command_line(
+    typed_bundle: Callable[[str], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = typed_bundle("int8")
+    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), "--json"]
+    assert cli.main(arguments) == 0
+    engines = json.loads(capsys.readouterr().out)["engines"]
+    assert [(e["stage"], e["targets"]) for e in engines] == [(stage, n) for n in TARGETS_OF["int8"] for stage in STAGES]
+    assert {(e["precision"], e["state"]) for e in engines} == {("int8", "built")}
+    assert {tensor["dtype"] for e in engines for tensor in e["tensors"]} == {"float32"}
+    here = {"library": "tensorrt_rtx", "version": engines[0]["version"], "target": "sm_89"}
+    for e in engines:
+        wanted = engine_facts(bundle, e["stage"], targets=e["targets"], **here)
+        assert find_engine(tmp_path / "e", wanted) == Path(e["path"])
+
+
+def test_a_zero_point_would_be_refused(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:
+    """Why int8 is said in two ways: the graphs for CPUs round to uint8 with a zero point."""
+    good = typed_bundle("int8")
+    (tmp_path / "weights.safetensors").symlink_to(good.path / "weights.safetensors")
+    (tmp_path / "search.onnx").symlink_to(good.graph("search", variant="fast"))
+    bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
+    with pytest.raises(EngineError, match="Non-zero zero point is not supported"):
+        build_plan(bundle, "search", 1, PORTABLE, open_toolchain(PORTABLE, "int8"))
 
 
 def weight_bytes(bundle: Bundle, stage: str, targets: int) -> float:

@@ -150,6 +150,17 @@ def test_it_tracks_as_onnx_runtime_does(machine: Engines, bundle: Bundle, clip: 
     np.testing.assert_allclose(found[1], found[0], atol=0.01)
 
 
+def test_an_int8_bundle_hands_on_float32(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
+    """The engines here are float32's: what is looked at are the buffers between them."""
+    int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
+    for stage in STAGES:
+        write_engine(tmp_path / "engines", int8, stage)
+    contexts = [TensorRtBackend(one).context() for one in (int8, bundle)]
+    sizes = [{name: memory.size for name, memory in context._memory.items()} for context in contexts]
+    assert sizes[0] == sizes[1]
+    assert sizes[0]["deep"] == 4 * 384 * 34 * 34
+
+
 def test_a_search_is_one_launch(machine: Engines, bundle: Bundle) -> None:
     context = TensorRtBackend(bundle).context()
     context.crop[:] = 100

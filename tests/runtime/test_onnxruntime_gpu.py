@@ -63,6 +63,8 @@ def test_the_tensorrt_provider_keeps_its_engines(tmp_path: Path) -> None:
     options = provider_options("TensorrtExecutionProvider", 0, graph=True, cache=tmp_path)
     assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
     assert options["trt_engine_cache_enable"] == options["trt_cuda_graph_enable"] == "1"
+    assert options["trt_int8_enable"] == "0"
+    assert provider_options("TensorrtExecutionProvider", 0, cache=tmp_path, int8=True)["trt_int8_enable"] == "1"
     assert provider_options("CPUExecutionProvider", 0) == {"device_id": "0"}
 
 
