@@ -44,8 +44,10 @@ class Road:
     rtx: str
 
 
-_ALL = ("fp32", "fp16", "bf16")
+_ALL = ("fp32", "fp16", "bf16", "int8")
 _HALF = ("fp32", "fp16")
+_TURING = ("fp32", "fp16", "int8")
+"""Tensor cores compute in int8 from 7.5 on, in bfloat16 from 8.0 on."""
 _LATEST = (99, 0)
 
 ROADS = (
@@ -57,8 +59,9 @@ ROADS = (
     Road((7, 2), "Jetson Xavier", "onnxruntime-gpu for its JetPack: the TensorRT 8 there is too old for this builder",
          _HALF, None, ""),
     Road((7, 5), "T4, RTX 20",
-         "TensorRT 10.16 or 11, float16 (no bfloat16 on this card); or TensorRT for RTX with --compute-capability 7.5",
-         _HALF, ((10, 0), _LATEST), "named"),
+         "TensorRT 10.16 or 11, float16 (no bfloat16 on this card); or TensorRT for RTX with "
+         "--compute-capability 7.5, in float16 only",
+         _TURING, ((10, 0), _LATEST), "named"),
     Road((8, 0), "A100, A30", "TensorRT 11 (10.16 for ONNX Runtime's TensorRT provider), float16",
          _ALL, ((10, 0), _LATEST), "portable"),
     Road((8, 6), "RTX 30, A10, A40",

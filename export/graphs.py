@@ -178,7 +178,9 @@ def head_kernel(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, targets: 
         kernels.append(g.reshape(full, [targets, outputs, 256, cells, cells]))
         # The search branch's own bias, seen through the kernel: sum over its taps and channels.
         through = g.op("ReduceSum", own, g.constant([2, 3]), keepdims=0)
-        through = g.op("MatMul", through, g.op("Unsqueeze", g.weight(f"search_{branch}.bias"), g.constant([1])))
+        # No MatMul: TensorRT for RTX has none in float32 for compute capability 7.5.
+        through = g.op("Mul", through, g.weight(f"search_{branch}.bias"))
+        through = g.op("ReduceSum", through, g.constant([1]), keepdims=0)
         biases.append(g.op("Add", g.reshape(through, [targets, outputs]), g.weight(f"head_bias.{branch}")))
     return g.op("Concat", *kernels, axis=1), g.op("Concat", *biases, axis=1)
 

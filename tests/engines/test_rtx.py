@@ -70,6 +70,16 @@ def test_all_graphs_build_and_their_tensors_are_the_contracts(
         assert len(plan) > weight_bytes(bundle, stage, targets)
 
 
+def test_turing_is_served_in_float16_alone(typed_bundle: Callable[[str], Bundle]) -> None:
+    """For 7.5 the library has no matrix product in float32, which the last layers of relation need."""
+    options = BuildOptions("tensorrt_rtx", ((7, 5),))
+    for stage in STAGES:
+        assert build_plan(typed_bundle("float16"), stage, 1, options, open_toolchain(options, "float16"))[0]
+    for precision in ("float32", "int8"):
+        with pytest.raises(EngineError, match=r"SM75.*FP32 GEMM is not supported"):
+            build_plan(typed_bundle(precision), "relation", 1, options, open_toolchain(options, precision))
+
+
 @pytest.mark.parametrize("stage", ["search", "relation"])
 @pytest.mark.parametrize("variant", ["portable", "flat"])
 def test_int8_engines_hold_int8_weights(
