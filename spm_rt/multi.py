@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from .backends import Backend, SlotContext, Template, load_backend
 from .bundle import Bundle
-from .crop import Frame, MeanColor, Scratch, check_frame, crop_into
+from .crop import MeanColor, Scratch
 from .errors import BackendError, TargetError
 from .geometry import Region, search_region, to_crop, xyxy_to_xywh
+from .intake import AnyFrame, show, take_frame
 from .settings import ModelSpec, TrackerSettings
 from .target import (
     Box,
@@ -148,7 +149,7 @@ class MultiTracker:
         """The last box of a target, ``x, y, width, height``."""
         return xyxy_to_xywh(self._target(id).box)
 
-    def add(self, frame: Frame, box: Sequence[float] | NDArray[np.floating]) -> int:
+    def add(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> int:
         """Follow another target, seen on this frame; returns its number, which is never given again.
 
         Args:
@@ -159,12 +160,12 @@ class MultiTracker:
             FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
         """
         with self._gate:
-            frame = check_frame(frame)
+            frame = take_frame(frame, self._painter, self.backend)
             if self._targets:
                 check_size(frame, self._frame_size, OTHER_SIZE)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
-            crop_into(frame, region, self._painter.crop[0], self._scratch)
+            show(frame, region, self._painter, 0, self._scratch)
             check_levels(frame, self._painter.crop)
             self._painter.set_template(to_crop(start, region)[None])
             id = self._next_id
@@ -191,7 +192,7 @@ class MultiTracker:
             target.box = check_box(box, self._frame_size)
 
     def update(
-        self, frame: Frame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
+        self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
     ) -> dict[int, TrackResult]:
         """Find all targets in the next frame.
 
@@ -204,15 +205,15 @@ class MultiTracker:
             FrameError: the frame cannot be used, or not near one of the targets. All targets stay as they were.
         """
         with self._gate:
-            frame = check_frame(frame)
+            frame = take_frame(frame, self._painter, self.backend)
             if not self._targets:
                 return {}
             check_size(frame, self._frame_size, OTHER_SIZE)
             regions = {id: search_region(target.box, self.spec) for id, target in self._targets.items()}
-            mean = MeanColor(frame)
+            mean = MeanColor(frame) if isinstance(frame, np.ndarray) else None
             for call in self._calls:
                 for slot, id in enumerate(call.ids):
-                    crop_into(frame, regions[id], call.context.crop[slot], self._scratch, mean)
+                    show(frame, regions[id], call.context, slot, self._scratch, mean)
             clock("crop")
             searched = [call.context.search() for call in self._calls]
             clock("search")

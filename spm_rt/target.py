@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .device_frames import DeviceFrame
 from .errors import BoxError, FrameError, ThreadError
 from .fusion import Fused, cosine_window, fuse, next_box
 from .geometry import Region, to_frame, xywh_to_xyxy, xyxy_to_xywh
@@ -180,7 +181,7 @@ def no_clock(stage: str) -> None:
     """Stands in for a stage clock when nobody measures."""
 
 
-def check_size(frame: NDArray[np.generic], size: tuple[int, int], advice: str) -> None:
+def check_size(frame: NDArray[np.generic] | DeviceFrame, size: tuple[int, int], advice: str) -> None:
     """A FrameError with ``advice`` if a frame has not the ``size`` (height, width) that a tracker was started with."""
     if frame.shape[:2] != size:
         was, now = size[::-1], frame.shape[1::-1]
@@ -190,7 +191,7 @@ def check_size(frame: NDArray[np.generic], size: tuple[int, int], advice: str) -
         )
 
 
-def check_levels(frame: NDArray[np.generic], crop: Floats) -> None:
+def check_levels(frame: NDArray[np.generic] | DeviceFrame, crop: Floats) -> None:
     """A FrameError if a float frame's template crop has the values of a picture scaled to 0..1."""
     if frame.dtype != np.uint8 and 0 < float(crop.max()) <= 1.0:
         raise FrameError("the float frame's values are within 0..1; 0..255 is needed")

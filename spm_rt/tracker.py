@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from .backends import Backend, load_backend
 from .bundle import Bundle
-from .crop import Frame, Scratch, check_frame, crop_into
+from .crop import Scratch
 from .errors import NotInitializedError
 from .geometry import search_region, to_crop, xyxy_to_xywh
+from .intake import AnyFrame, show, take_frame
 from .settings import ModelSpec, TrackerSettings
 from .target import (
     Box,
@@ -40,8 +41,10 @@ class Tracker:
         for frame in frames[1:]:
             result = tracker.update(frame)
 
-    Frames are numpy arrays: uint8 or float (0..255), BGR, BGRA or grey, any memory layout. One tracker belongs to one
-    thread at a time; make one per thread (they may share a backend).
+    Frames are numpy arrays: uint8 or float (0..255), BGR, BGRA or grey, any memory layout. Where the backend works on a
+    GPU (``tensorrt``, ``pytorch``), they may also be uint8 arrays on that GPU, of PyTorch, CuPy or any other library
+    with ``__cuda_array_interface__`` or DLPack: they are cropped there (docs/gpu.md). One tracker belongs to one thread
+    at a time; make one per thread (they may share a backend).
     """
 
     def __init__(self, backend: Backend, spec: ModelSpec, settings: TrackerSettings) -> None:
@@ -106,7 +109,7 @@ class Tracker:
                 raise NotInitializedError("move_to before init: there is no template yet")
             self._box = check_box(box, self._frame_size)
 
-    def init(self, frame: Frame, box: Sequence[float] | NDArray[np.floating]) -> None:
+    def init(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Start (again) on a frame.
 
         Args:
@@ -117,16 +120,18 @@ class Tracker:
             FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
         """
         with self._gate:
-            frame = check_frame(frame)
+            frame = take_frame(frame, self._context, self.backend)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
-            crop_into(frame, region, self._context.crop[0], self._scratch)
+            show(frame, region, self._context, 0, self._scratch)
             check_levels(frame, self._context.crop)
             self._context.set_template(to_crop(start, region)[None])
             self._box = start
             self._frame_size = (frame.shape[0], frame.shape[1])
 
-    def update(self, frame: Frame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock) -> TrackResult:
+    def update(
+        self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
+    ) -> TrackResult:
         """Find the target in the next frame.
 
         Args:
@@ -141,10 +146,10 @@ class Tracker:
         with self._gate:
             if self._box is None:
                 raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
-            frame = check_frame(frame)
+            frame = take_frame(frame, self._context, self.backend)
             check_size(frame, self._frame_size, "call init again")
             region = search_region(self._box, self.spec)
-            crop_into(frame, region, self._context.crop[0], self._scratch)
+            show(frame, region, self._context, 0, self._scratch)
             clock("crop")
             scores, boxes = self._context.search()
             clock("search")

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
+from ..device_frames import DeviceFrame
 from ..errors import BackendError
+from ..geometry import Region
 
 Floats = NDArray[np.float32]
 
@@ -58,6 +60,24 @@ class SlotContext(Context, Protocol):
         """Make a target's template that of ``slot`` (0 to T - 1); the other slots keep theirs.
 
         ``template`` comes from a context for one target of a backend of the same name, bundle and device.
+        """
+
+
+@runtime_checkable
+class DeviceFrameContext(Context, Protocol):
+    """A context on a GPU that makes its input itself from frames that lie there: no frame goes by way of the host."""
+
+    on_device: bool
+    """Whether ``set_template`` and ``search`` read what ``crop_device`` made, instead of what is in ``crop``."""
+
+    def device_frame(self, frame: Any) -> DeviceFrame:
+        """What an array of another library says about itself, if it can be used here (a FrameError if not)."""
+
+    def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
+        """Make what ``region`` of the frame shows the input of ``slot``, and set ``on_device``.
+
+        The frame comes from ``device_frame`` of a context of the same backend, bundle and device. It must stay as it is
+        until ``set_template`` or ``search`` returns.
         """
 
 

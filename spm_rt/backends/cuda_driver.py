@@ -165,6 +165,10 @@ class Stream:
         """Copy from the device into a C-contiguous host array; it is complete after :meth:`wait`."""
         self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self.handle)
 
+    def clear(self, memory: Memory) -> None:
+        """Fill device memory with zeros."""
+        self._call("cuMemsetD8Async", memory.address, 0, memory.size, self.handle)
+
     def copy_rows(self, start: int, step: int, to: int, size: int, rows: int) -> None:
         """Copy ``rows`` rows of ``size`` bytes within the device: from ``step`` bytes apart to side by side."""
         if step == size:

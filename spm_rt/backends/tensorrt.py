@@ -8,9 +8,9 @@ an emulated driver and a stand-in for TensorRT; not run on a GPU (docs/gpu.md).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 
 from ..bundle import STAGES, Bundle
 from ..contract import contract, tensor_type
+from ..device_frames import DeviceFrame, device_frame
 from ..engine_cache import EngineFacts, cache_folder, engine_facts, find_engine, read_engine, stored_engines
 from ..errors import BackendError, EngineError
+from ..geometry import Region
 from ..kernels import source
-from .cuda_driver import Device, Graph, Memory
+from .captured import Captured
+from .cuda_driver import Device, Memory, Module
+from .device_crop import DeviceCrop, crop_module
 
 Floats = NDArray[np.float32]
 TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
-SAME = 1e-4
-"""Largest difference between a captured result and the usual one, relative to the largest value."""
 
 _loggers: dict[str, Any] = {}
 """By module: the first logger of a process is TensorRT's for good."""
@@ -76,6 +78,11 @@ class TensorRtBackend:
     def context(self) -> TensorRtContext:
         self.device.enter()
         return TensorRtContext(self)
+
+    @functools.cached_property
+    def crop_module(self) -> Module:
+        """Our kernels, for frames that are on the GPU already."""
+        return crop_module(self.device)
 
     def _load(self, stage: str, library: str) -> Any:
         target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
@@ -146,20 +153,28 @@ class TensorRtContext:
         self._box = device.pinned((t, 4), np.float32)
         self._proposals = device.pinned((t, k, 4), np.float32)
         self._runs = {stage: self._execution(stage) for stage in backend.engines}
-        self._search = Captured(self, self._search_work, self._answers["search"][1])
-        self._relate = Captured(self, self._relation_work, self._answers["relation"][1])
+        for memory in self._memory.values():  # slots that nobody uses are computed too: they must hold numbers
+            self.stream.clear(memory)
+        self.on_device = False
+        self._cropper: DeviceCrop | None = None
+        answer = self._answers["search"][1]
+        # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
+        self._search = Captured(self.stream, self._search_work, answer, backend)
+        self._search_here = Captured(self.stream, self._search_here_work, answer, backend)
+        self._relate = Captured(self.stream, self._relation_work, self._answers["relation"][1], backend)
 
     def set_template(self, box: Floats) -> None:
         if "template" not in self._runs:
             raise BackendError("templates are made one by one: by a context of a backend for one target")
         self._box[:] = box
-        for name, array in (("crop", self.crop), ("box", self._box)):
-            self.stream.upload(array, self.addresses[name])
+        if not self.on_device:
+            self.stream.upload(self.crop, self.addresses["crop"])
+        self.stream.upload(self._box, self.addresses["box"])
         self.enqueue("template")
         self.stream.wait()
 
     def search(self) -> tuple[Floats, Floats]:
-        self._search.run()
+        (self._search_here if self.on_device else self._search).run()
         return self._read("search")
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
@@ -171,6 +186,17 @@ class TensorRtContext:
         self._relate.run()
         scores, boxes = self._read("relation")
         return scores[:, :count], boxes[:, :count]
+
+    def device_frame(self, frame: Any) -> DeviceFrame:
+        return device_frame(frame, index=self._backend.device.index, stream=self.stream.handle)
+
+    def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
+        if self._cropper is None:
+            device, size = self._backend.device, self._backend.spec.crop_size
+            at = self.addresses["crop"]
+            self._cropper = DeviceCrop(device, self._backend.crop_module, at, self._backend.targets, size)
+        self._cropper(frame, region, slot, self.stream)
+        self.on_device = True
 
     def template(self) -> Mapping[str, NDArray[np.uint8]]:
         found = {name: np.empty(self._memory[name].size, np.uint8) for name in TEMPLATE_NAMES}
@@ -196,6 +222,9 @@ class TensorRtContext:
 
     def _search_work(self) -> None:
         self.stream.upload(self.crop, self.addresses["crop"])
+        self._search_here_work()
+
+    def _search_here_work(self) -> None:
         self.enqueue("search")
         self._bring_back("search")
 
@@ -229,52 +258,6 @@ class TensorRtContext:
             if not made.set_tensor_address(name, places[name]):
                 raise BackendError(f"{self._backend.description}: {stage} does not take an address for {name}")
         return made
-
-
-class Captured:
-    """Work on a context's stream: put there call by call first, as a graph from the second time on.
-
-    Args:
-        context: whose stream it is.
-        work: puts everything on the stream.
-        answer: host array that it fills.
-    """
-
-    def __init__(self, context: TensorRtContext, work: Callable[[], None], answer: Floats) -> None:
-        self._context, self._work, self._answer = context, work, answer
-        self._graph: Graph | None = None
-        self._runs = 0
-
-    def run(self) -> None:
-        stream = self._context.stream
-        if self._graph is not None:
-            self._graph.launch()
-            stream.wait()
-            return
-        self._work()
-        stream.wait()
-        self._runs += 1
-        if self._runs == 1 and self._context._backend.graphs:
-            self._capture()
-
-    def _capture(self) -> None:
-        """TensorRT has set itself up in the usual run; what is captured must give the same."""
-        stream, wanted = self._context.stream, self._answer.copy()
-        try:
-            graph = stream.capture(self._work)
-            self._answer[:] = np.nan
-            graph.launch()
-            stream.wait()
-            limit = SAME * max(1.0, float(np.abs(wanted).max()))
-            if np.abs(self._answer - wanted).max() <= limit:
-                self._graph = graph
-                return
-            why = "the captured result differs from the usual one"
-        except BackendError as error:
-            why = str(error)
-        self._answer[:] = wanted
-        self._context._backend.graphs = False
-        warnings.warn(f"CUDA graphs are not used: {why}", RuntimeWarning, stacklevel=4)
 
 
 class TensorRtNetworks:

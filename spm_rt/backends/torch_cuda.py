@@ -8,7 +8,7 @@ the graphs and the kernel's launch. The GPU half has not been run on a GPU (docs
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
+from ..device_frames import DeviceFrame, device_frame, refused
 from ..errors import BackendError
-from ..kernels import nvrtc, roi_launch
+from ..geometry import Region
+from .device_crop import DeviceCrop
+from .torch_kernels import CropKernels, RoiKernel
 from .torch_network import Network, read_weights
 
 Floats = NDArray[np.float32]
@@ -88,6 +91,16 @@ class TorchBackend:
     def context(self) -> TorchContext:
         return TorchContext(self)
 
+    @functools.cached_property
+    def crop_kernels(self) -> CropKernels:
+        """For frames that are on the GPU already."""
+        return CropKernels(self.device.index)
+
+    @property
+    def stream(self) -> int:
+        """Handle of the stream that PyTorch works on now."""
+        return int(self.torch.cuda.current_stream(self.device).cuda_stream)
+
     @contextlib.contextmanager
     def entered(self) -> Any:
         """Inference mode, and this backend's ways with products, for the work inside."""
@@ -110,31 +123,6 @@ class TorchBackend:
             warnings.warn(f"the RoI kernel is not used ({error})", RuntimeWarning, stacklevel=4)
 
 
-class RoiKernel:
-    """Our RoI kernel on PyTorch's tensors, on whatever stream PyTorch is working on."""
-
-    def __init__(self, network: Network, index: int, data: str) -> None:
-        from .cuda_driver import Device
-
-        self._network, self._data = network, data
-        device = Device(index)
-        self._module = device.module(nvrtc.compiled("roi", f"sm_{device.capability}"))
-
-    def __call__(self, deep: Tensor, shallow: Tensor, boxes: Tensor) -> Tensor:
-        network, torch = self._network, self._network._torch
-        targets, count = boxes.shape[:2]
-        last = network.order == torch.channels_last
-        deep, shallow = (m.contiguous(memory_format=network.order) for m in (deep, shallow))
-        boxes = boxes.contiguous()
-        out = torch.empty(targets * count, 640, 6, 6, dtype=network.data, device=boxes.device)
-        numbers = [ctypes.c_int(n) for n in (count, *deep.shape[2:], int(last))]
-        tensors = (deep, shallow, boxes, network.scale, network.shift)
-        launch = roi_launch(targets * count, self._data)
-        arguments = [*(t.data_ptr() for t in tensors), *numbers, out.data_ptr()]
-        self._module.prepare(launch, arguments)(torch.cuda.current_stream(boxes.device).cuda_stream)
-        return out
-
-
 class TorchContext:
     """One tracker's template, maps and buffers. Host buffers are pinned where there is a GPU."""
 
@@ -149,14 +137,18 @@ class TorchContext:
             self._host[name], self._on[name] = self._buffers(shape)
         self.crop: Floats = self._host["crop"].numpy()
         outputs = {name: self._host[name] for name in ("scores", "boxes")}
+        self.on_device = False
+        self._cropper: DeviceCrop | None = None
+        # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
         self._searching = Stage(backend, self._search, outputs)
+        self._searching_here = Stage(backend, self._search_here, outputs)
         self._relations: dict[int, tuple[Stage, Floats, Floats, Floats]] = {}
 
     def set_template(self, box: Floats) -> None:
         host, on = self._host, self._on
         host["box"].numpy()[:] = box
         with self._backend.entered():
-            for name in ("crop", "box"):
+            for name in ("box",) if self.on_device else ("crop", "box"):
                 on[name].copy_(host[name])
             self._keep(self._backend.network.template(on["crop"], on["box"]))
 
@@ -174,8 +166,20 @@ class TorchContext:
                 self._on[name][slot].copy_(template[name])
 
     def search(self) -> tuple[Floats, Floats]:
-        self._searching.run()
+        (self._searching_here if self.on_device else self._searching).run()
         return self._host["scores"].numpy(), self._host["boxes"].numpy()
+
+    def device_frame(self, frame: Any) -> DeviceFrame:
+        if not self._backend.on_gpu:
+            raise refused(frame, f"{self._backend.name} on the CPU")
+        return device_frame(frame, index=self._backend.device.index, stream=self._backend.stream)
+
+    def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
+        kernels = self._backend.crop_kernels
+        if self._cropper is None:
+            self._cropper = kernels.cropper(self._on["crop"])
+        self._cropper(frame, region, slot, kernels.stream(self._backend.stream))
+        self.on_device = True
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         count = proposals.shape[1]
@@ -194,8 +198,11 @@ class TorchContext:
             self._on[name].copy_(tensor)
 
     def _search(self) -> None:
+        self._on["crop"].copy_(self._host["crop"], non_blocking=True)
+        self._search_here()
+
+    def _search_here(self) -> None:
         host, on = self._host, self._on
-        on["crop"].copy_(host["crop"], non_blocking=True)
         self._keep(self._backend.network.search(on["crop"], on["head_kernel"], on["head_bias"]))
         for name in ("scores", "boxes"):
             host[name].copy_(on[name], non_blocking=True)

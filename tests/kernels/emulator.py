@@ -39,7 +39,8 @@ OK = CUresult.CUDA_SUCCESS
 
 
 class Emulator:
-    """Stands in for the module. ``calls`` has the names of all calls in order.
+    """Stands in for the module. ``calls`` has the names of all calls in order, ``copied`` the bytes of each copy
+    from the host that was asked for.
 
     Args:
         library: the kernels' host build.
@@ -59,6 +60,7 @@ class Emulator:
         self._objects: dict[int, Any] = {}
         self._spoil: Callable[[list[Callable[[], None]]], None] | None = None
         self.uncapturable: set[str] = set()
+        self.copied: list[int] = []
 
     def fail(self, name: str, code: CUresult, after: int = 0) -> None:
         """Let the call after ``after`` good ones of this name fail, once."""
@@ -168,6 +170,7 @@ class Emulator:
         return self._free(address)
 
     def _cuMemcpyHtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
+        self.copied.append(size)
         return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
 
     def _cuMemcpyDtoHAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
@@ -175,6 +178,9 @@ class Emulator:
 
     def _cuMemcpyDtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
         return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
+
+    def _cuMemsetD8Async(self, address: int, value: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._put(stream, lambda: ctypes.memset(address, value, size) and None)
 
     # Streams, kernels, graphs.
 

@@ -18,10 +18,11 @@ from .emulator import Emulator
 Floats = NDArray[np.float32]
 
 
-def view(address: int, shape: tuple[int, ...]) -> Floats:
+def view(address: int, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
     """Emulated device memory as an array."""
-    block = (ctypes.c_float * int(np.prod(shape))).from_address(address)
-    return np.ctypeslib.as_array(block).reshape(shape)
+    kind = np.dtype(dtype)
+    block = (ctypes.c_uint8 * (int(np.prod(shape)) * kind.itemsize)).from_address(address)
+    return np.frombuffer(block, kind).reshape(shape)
 
 
 class EmulatedNetworks:

@@ -19,20 +19,10 @@ from spm_rt.tracker import Box
 
 from .emulator import CUresult, Emulator
 from .networks import EmulatedNetworks
+from .pictures import OnDevice
 from .test_driver import driver_on
 
 Frames = list[NDArray[np.uint8]]
-
-
-class OnDevice:
-    """A picture in emulated device memory, as PyTorch or CuPy would describe it."""
-
-    def __init__(self, picture: NDArray[np.uint8], **changed: Any) -> None:
-        self._picture = picture
-        strides = None if picture.flags.c_contiguous else picture.strides
-        facts = {"data": (picture.ctypes.data, True), "shape": picture.shape, "typestr": picture.dtype.str,
-                 "strides": strides, "stream": 1, "version": 3}
-        self.__cuda_array_interface__ = {**facts, **changed}
 
 
 class Machine:

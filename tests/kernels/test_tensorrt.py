@@ -3,109 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
-import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, Tracker
-from spm_rt.backends import cuda_driver, load_backend
-from spm_rt.backends import tensorrt as backend_module
+from spm_rt.backends import load_backend
 from spm_rt.backends.tensorrt import TensorRtBackend, TensorRtNetworks
 from spm_rt.bundle import STAGES
-from spm_rt.contract import contract
-from spm_rt.engine_cache import CACHE_VARIABLE, engine_facts, engine_path, seal_facts
+from spm_rt.engine_cache import CACHE_VARIABLE, engine_facts
 from spm_rt.errors import EngineError
-from spm_rt.kernels import nvrtc
 from spm_rt.resident import ResidentTracker
 from spm_rt.tracker import Box
 
-from .emulator import CUresult, Emulator
-from .networks import view
-from .test_driver import driver_on
+from .emulator import CUresult
+from .engines import VERSION, Engines, machine_with, write_engine
 
 Frames = list[NDArray[np.uint8]]
-VERSION = "11.4.0.106"
-
-
-class Engines:
-    """Stands in for the module ``tensorrt``: a plan is the name of a stage."""
-
-    __version__ = VERSION
-
-    def __init__(self, bundle: Bundle, emulator: Emulator) -> None:
-        self.bundle, self.emulator = bundle, emulator
-        self.refuse: set[str] = set()
-        self.extra_tensor = self.nonsense = False
-        engines = self
-
-        class Logger:
-            WARNING = 2
-
-            def __init__(self, level: int) -> None:
-                pass
-
-        class Runtime:
-            def __init__(self, logger: Logger) -> None:
-                pass
-
-            def deserialize_cuda_engine(self, plan: bytes) -> Any:
-                return None if "deserialize" in engines.refuse else Engine(engines, plan.decode())
-
-        self.Logger, self.Runtime = Logger, Runtime
-
-
-class Engine:
-    def __init__(self, engines: Engines, stage: str) -> None:
-        self._engines, self.stage = engines, stage
-        bundle = engines.bundle
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        file = str(bundle.graph(stage, variant="expanded"))
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        sides = contract(bundle.spec, 1)[stage]
-        count = bundle.settings.num_candidates
-        both = {**sides["inputs"], **sides["outputs"]}
-        self.shapes = {name: tuple(count if n == "K" else int(n) for n in shape) for name, shape in both.items()}
-        self.inputs, self.outputs = list(sides["inputs"]), list(sides["outputs"])
-        self._names = [*both, *(["surplus"] if engines.extra_tensor else [])]
-        self.num_io_tensors = len(self._names)
-
-    def get_tensor_name(self, index: int) -> str:
-        return self._names[index]
-
-    def create_execution_context(self) -> Any:
-        return None if "context" in self._engines.refuse else Execution(self._engines, self)
-
-
-class Execution:
-    def __init__(self, engines: Engines, engine: Engine) -> None:
-        self._engines, self._engine = engines, engine
-        self._places: dict[str, int] = {}
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        self._places[name] = address
-        return "address" not in self._engines.refuse
-
-    def execute_async_v3(self, stream: int) -> bool:
-        if f"enqueue {self._engine.stage}" in self._engines.refuse:
-            return False
-        assert self._places.keys() == self._engine.shapes.keys()
-        self._engines.emulator.outside(stream, self._run)
-        return True
-
-    def _run(self) -> None:
-        engine = self._engine
-        arrays = {name: view(self._places[name], shape) for name, shape in engine.shapes.items()}
-        found = engine.session.run(engine.outputs, {name: arrays[name] for name in engine.inputs})
-        for name, value in zip(engine.outputs, found, strict=True):
-            arrays[name][:] = np.nan if self._engines.nonsense else value
 
 
 @pytest.fixture(scope="module")
@@ -116,29 +33,7 @@ def bundle(default_bundle: Path) -> Bundle:
 @pytest.fixture
 def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
     """A GPU with engines in the cache."""
-    emulator = Emulator(built)
-    driver = driver_on(emulator, monkeypatch)
-    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
-    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
-    monkeypatch.setattr(backend_module, "_loggers", {})
-    engines = Engines(bundle, emulator)
-    monkeypatch.setitem(sys.modules, "tensorrt", engines)
-    folder = tmp_path / "engines"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
-    for stage in STAGES:
-        write_engine(folder, bundle, stage)
-    return engines
-
-
-def write_engine(folder: Path, bundle: Bundle, stage: str, **changed: Any) -> Path:
-    made = {"library": "tensorrt", "version": VERSION, "target": "sm_90", "gpu": "Emulated GPU", **changed}
-    facts, plan = engine_facts(bundle, stage, **made), stage.encode()
-    facts = dataclasses.replace(facts, plan_sha256=hashlib.sha256(plan).hexdigest(), plan_bytes=len(plan))
-    path = engine_path(folder, facts)
-    path.write_bytes(plan)
-    path.with_suffix(".json").write_bytes(seal_facts(facts))
-    return path
+    return machine_with(bundle, built, monkeypatch, tmp_path / "engines")
 
 
 def test_it_tracks_as_onnx_runtime_does(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
