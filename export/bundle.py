@@ -24,12 +24,14 @@ from safetensors.numpy import save_file
 import spm_rt
 from spm_engines import libraries
 from spm_rt.bundle import FORMAT, FORMAT_VERSION, MANIFEST, STAGES, Bundle, file_digest, seal_manifest
+from spm_rt.canary import Canary
 from spm_rt.errors import ExportError
 from spm_rt.settings import TrackerSettings, to_json
 from spm_rt.tracker import Box, Tracker
 
 from .builder import DOMAIN, GraphBuilder
 from .calibrate import Calibration
+from .canary import check_canary, record_canary
 from .checkpoint import checkpoint_digest, expected_weights
 from .fast import FAST_BUILDERS, fast_weights
 from .graphs import BUILDERS, GraphOptions, Maker
@@ -142,7 +144,8 @@ def export_bundle(
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
         graphs = _write_graphs(model, staging, options, step)
-        _write_manifest(model, staging, options, graphs)
+        canary = record_canary(model, options.precision, options.settings)
+        _write_manifest(model, staging, options, graphs, canary)
         verification = _verify(model, staging, options, clip, box, clip_name, step)
         if not verification.passed:
             raise ExportError(
@@ -150,7 +153,7 @@ def export_bundle(
                 + "\n".join(_failures(verification))
             )
         (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
-        _write_manifest(model, staging, options, graphs)
+        _write_manifest(model, staging, options, graphs, canary)
         Bundle.open(staging)
         staging.chmod(0o755)
         _put_in_place(staging, target)
@@ -291,7 +294,9 @@ def _rename_inside(function: ir.Function) -> None:
         node.name = f"{function.name}_{node.name}"
 
 
-def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, graphs: dict[str, Any]) -> None:
+def _write_manifest(
+    model: SPMTracker, folder: Path, options: ExportOptions, graphs: dict[str, Any], canary: Canary | None
+) -> None:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in sorted(folder.iterdir())
@@ -309,6 +314,7 @@ def _write_manifest(model: SPMTracker, folder: Path, options: ExportOptions, gra
         "graphs": graphs,
         "files": files,
         "checkpoint": {"sha256": checkpoint_digest(expected_weights(model)), "source": options.source},
+        **({"canary": canary.to_json()} if canary else {}),
         **({"quantization": options.calibration.to_json()} if options.calibration else {}),
         "tools": {"spm_rt": spm_rt.__version__, **versions},
     }
@@ -335,11 +341,16 @@ def _verify(
     def follow(tracker: Tracker) -> TrackCheck:
         return check_tracks(model, tracker, clip, box, clip_name, bundle.precision, lambda: step("tracking"))
 
-    def portable() -> TrackCheck:
-        return follow(Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings))
-
-    track = follow(Tracker.load(bundle, "onnxruntime")) if bundle.precision in FOR_CPUS else portable()
-    other = portable() if bundle.precision == "int8" else None
+    if bundle.precision in FOR_CPUS:
+        tracker = Tracker.load(bundle, "onnxruntime")
+    else:
+        tracker = Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings)
+    if bundle.canary:
+        tensors += check_canary(bundle.canary, tracker.backend)
+    track = follow(tracker)
+    other = None
+    if bundle.precision == "int8":
+        other = follow(Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings))
     return Verification(tensors, track, RUNNERS[bundle.precision], other)
 
 

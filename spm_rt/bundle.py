@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .canary import Canary
 from .errors import BundleError, SettingsError
 from .settings import ModelSpec, TrackerSettings, from_json
 
@@ -37,12 +38,14 @@ class Bundle:
         manifest: the manifest's content, as JSON types.
         spec: what the network looks like.
         settings: how its maker meant it to be tracked with.
+        canary: a few of the reference's numbers, for engines to be compared with; None in older bundles and in int8.
     """
 
     path: Path
     manifest: dict[str, Any]
     spec: ModelSpec
     settings: TrackerSettings
+    canary: Canary | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -58,6 +61,7 @@ class Bundle:
         try:
             spec = from_json(ModelSpec, manifest["model"])
             settings = from_json(TrackerSettings, manifest["tracker"])
+            canary = Canary.from_json(manifest["canary"], spec.anchor_count) if "canary" in manifest else None
             files = {
                 str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()
             }
@@ -80,7 +84,7 @@ class Bundle:
             raise BundleError(f"{folder / MANIFEST}: incomplete or of another make ({what})") from error
         for name, (size, digest) in files.items():
             verify_file(folder, name, size, digest)
-        return cls(folder, manifest, spec, settings)
+        return cls(folder, manifest, spec, settings, canary)
 
     @property
     def precision(self) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import STAGES, Bundle
+from ..canary import observe
 from ..contract import contract, tensor_type
 from ..device_frames import DeviceFrame, device_frame
 from ..engine_cache import EngineFacts, cache_folder, engine_facts, find_engine, read_engine, stored_engines
@@ -120,7 +121,10 @@ class TensorRtBackend:
         raise refused
 
     def _check_answers(self) -> None:
-        """Run what was loaded on a known input: finite, in range, and the same twice, or it is not used."""
+        """Run what was loaded on known inputs: finite, in range, the same twice, and what the reference gave.
+
+        The last is for one target: for more there is no template here, since their engines are made one by one.
+        """
         context = self.context()
         context.crop[:] = np.random.default_rng(0).uniform(0, 255, context.crop.shape)
         if self.targets == 1:
@@ -130,6 +134,14 @@ class TensorRtBackend:
         sound = all(np.isfinite(a).all() and np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         if not sound or first[0].min() < 0 or first[0].max() > 1:
             raise BackendError(f"{self.description}: search gives nonsense, or not the same twice; build it again")
+        canary = self.bundle.canary if self.targets == 1 else None
+        complaint = canary.complaint(observe(context, canary.positions, canary.proposals)) if canary else ""
+        if complaint:
+            raise BackendError(
+                f"{self.description}: the engines do not give what the reference gave when {self.bundle.path} was "
+                f"exported (canary): {complaint}. Build them again; if that does not help, with another version of "
+                "the library"
+            )
 
 
 class TensorRtContext:

@@ -23,6 +23,7 @@ from spm_export.model import SPMTracker
 from spm_export.verify import SAMPLES, TOLERANCES, TensorCheck, TrackCheck, check_tensors, sample_inputs
 from spm_rt import Bundle, ExportError, TrackerSettings
 from spm_rt.bundle import MANIFEST, STAGES, VARIANTS
+from spm_rt.canary import OUTPUTS
 from spm_rt.tracker import Box
 
 from .disk import full_disk
@@ -117,9 +118,9 @@ def test_the_verification_is_in_the_bundle(synthetic_bundle: Path) -> None:
     found = json.loads((synthetic_bundle / VERIFICATION).read_text())
     assert found["passed"] is True
     seen = {(check["variant"], check["stage"], check["tensor"]) for check in found["tensors"]}
-    assert {variant for variant, _, _ in seen} == {*VARIANTS, *(f"{v}, 2 targets" for v in VARIANTS)}
+    assert {variant for variant, _, _ in seen} == {*VARIANTS, *(f"{v}, 2 targets" for v in VARIANTS), "canary"}
     assert {stage for _, stage, _ in seen} == set(STAGES)
-    assert len(seen) == 2 * len(VARIANTS) * len(TOLERANCES)
+    assert len(seen) == 2 * len(VARIANTS) * len(TOLERANCES) + len(OUTPUTS)
     assert all(0 <= check["mean"] <= check["worst"] <= check["tolerance"] for check in found["tensors"])
     assert found["track"]["mean_iou"] > 0.999
 

@@ -25,6 +25,7 @@ from spm_export.twin import AS_THEY_ARE, Runner, make_twin, rounded
 from spm_export.verify import TOLERANCES, TYPED_TOLERANCES, sample_inputs
 from spm_rt import BackendError, Bundle, BundleError, ExportError, Tracker
 from spm_rt.bundle import MANIFEST, STAGES, TYPED_VARIANTS, seal_manifest
+from spm_rt.canary import OUTPUTS
 from spm_rt.tracker import Box
 
 from ..conftest import export_quickly
@@ -120,8 +121,8 @@ def test_the_report_says_how_it_was_verified(bundle: Bundle) -> None:
     assert bundle.precision in found["runner"]
     assert found["track"]["precision"] == bundle.precision
     forms = {*TYPED_VARIANTS, *((AS_THEY_ARE,) if bundle.precision == "float16" else ())}
-    assert {c["variant"] for c in found["tensors"]} == forms
-    assert len(found["tensors"]) == len(forms) * len(TOLERANCES)
+    assert {c["variant"] for c in found["tensors"]} == {*forms, "canary"}
+    assert len(found["tensors"]) == len(forms) * len(TOLERANCES) + len(OUTPUTS)
     for check in found["tensors"]:
         allowed = TYPED_TOLERANCES[bundle.precision]
         key = f"{check['stage']}.{check['tensor']}"

@@ -6,6 +6,12 @@ import ctypes
 
 import pytest
 
+import spm_export.bundle as exporter
+from spm_export.bundle import ExportOptions, Verification, export_bundle
+from spm_export.model import SPMTracker
+from spm_export.verify import TrackCheck
+from spm_rt import Bundle
+
 from .host import build
 
 
@@ -19,3 +25,15 @@ def library(request: pytest.FixtureRequest, built: ctypes.CDLL) -> ctypes.CDLL:
     """The host build. Within a phase of a block, threads run in either order: no result may depend on it."""
     built.spm_set_order(int(request.param == "backwards"))
     return built
+
+
+@pytest.fixture(scope="session")
+def half_bundle(tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker) -> Bundle:
+    """A float16 bundle of the shipped weights, for one target and for two; not verified, to be quick."""
+    passed = Verification([], TrackCheck("none", 0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0))
+    folder = tmp_path_factory.mktemp("half") / "bundle"
+    options = ExportOptions(targets=(1, 2), precision="float16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_verify", lambda *_: passed)
+        export_bundle(default_model, folder, options, [], (0.0, 0.0, 1.0, 1.0), "none")
+    return Bundle.open(folder)

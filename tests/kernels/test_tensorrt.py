@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_rt import BackendError, Bundle, Tracker
+from spm_rt import BackendError, Bundle, MultiTracker, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.backends.tensorrt import TensorRtBackend, TensorRtNetworks
 from spm_rt.bundle import STAGES
@@ -134,6 +135,100 @@ def test_an_engine_that_gives_nonsense_is_refused(machine: Engines, bundle: Bund
     machine.nonsense = True
     with pytest.raises(BackendError, match="search gives nonsense"):
         TensorRtBackend(bundle)
+
+
+# The canary.
+
+
+def test_engines_of_other_weights_are_noticed(
+    built: ctypes.CDLL, bundle: Bundle, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    machine.bundle = Bundle.open(synthetic_bundle)
+    with pytest.raises(BackendError, match=r"canary\): search\.scores by 0\.\d+ \(0\.0001 allowed\), search\.boxes by"):
+        TensorRtBackend(bundle)
+    TensorRtBackend(dataclasses.replace(bundle, canary=None))  # an older bundle has nothing to compare with
+
+
+def test_an_error_in_the_last_stage_is_noticed(machine: Engines, bundle: Bundle) -> None:
+    machine.off["relation"] = 0.0203
+    with pytest.raises(BackendError, match=r"canary\): relation\.scores by 0\.0203 .*, relation\.boxes by 0\.02\d* \(0"):
+        TensorRtBackend(bundle)
+    machine.off["relation"] = 1e-5
+    TensorRtBackend(bundle)
+
+
+# Half precision and several targets.
+
+
+@pytest.mark.parametrize("kind", ["half", "float32"])
+def test_several_targets_are_tracked_as_each_alone(
+    kind: str, half_bundle: Bundle, synthetic_bundle: Path, built: ctypes.CDLL, clip: Frames, clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:
+    bundle = half_bundle if kind == "half" else Bundle.open(synthetic_bundle)
+    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    backends = {targets: TensorRtBackend(bundle, targets=targets) for targets in bundle.targets}
+    assert list(backends[2].engines) == ["search", "relation"]
+    x, y, width, height = clip_box
+    boxes = [clip_box, (x + 25, y + 10, width, height), (x - 30, y, width, height + 8)]  # calls of two and of one
+    several = MultiTracker(backends.__getitem__, bundle.targets, bundle.spec, bundle.settings)
+    ids = [several.add(clip[0], box) for box in boxes]
+    singles = [Tracker(backends[1], bundle.spec, bundle.settings) for _ in boxes]
+    for single, box in zip(singles, boxes, strict=True):
+        single.init(clip[0], box)
+    machine.emulator.calls.clear()
+    for frame in clip[1:4]:
+        found = several.update(frame)
+        for id, single in zip(ids, singles, strict=True):
+            wanted = single.update(frame)
+            np.testing.assert_allclose(found[id].box, wanted.box, atol=0.01 if kind == "float32" else 0.1)
+            assert found[id].score == pytest.approx(wanted.score, abs=1e-4 if kind == "float32" else 2e-3)
+    # The first frame's work was captured and compared: search and relation of two calls here, and of three trackers.
+    assert machine.emulator.calls.count("cuGraphInstantiate") == 2 * (2 + 3)
+
+
+def test_half_precision_tracks_as_float32_does(
+    half_bundle: Bundle, bundle: Bundle, built: ctypes.CDLL, clip: Frames, clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:
+    machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
+    backend = TensorRtBackend(half_bundle)
+    assert "float16" in backend.description
+    tracker, plain = Tracker(backend, half_bundle.spec, half_bundle.settings), Tracker.load(bundle, "onnxruntime")
+    for one in (tracker, plain):
+        one.init(clip[0], clip_box)
+    for frame in clip[1:6]:
+        got, wanted = tracker.update(frame), plain.update(frame)
+        np.testing.assert_allclose(got.box, wanted.box, atol=0.5)
+        assert got.score == pytest.approx(wanted.score, abs=0.01)
+    context = tracker._context
+    sizes = {name: memory.size for name, memory in context._memory.items()}  # type: ignore[attr-defined]
+    maps = {name: sizes[name] for name in ("shallow", "deep", "head_kernel", "target_half", "head_bias", "crop")}
+    cells, kernel = 34 * 34, 30 * 256 * 6 * 6
+    assert maps == {"shallow": 2 * 256 * cells, "deep": 2 * 384 * cells, "head_kernel": 2 * kernel,
+                    "target_half": 2 * 256 * 36, "head_bias": 4 * 30, "crop": 4 * 3 * 271 * 271}
+
+
+def test_half_precision_templates_move_as_bytes(
+    half_bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
+    one, two = (TensorRtBackend(half_bundle, targets=targets).context() for targets in (1, 2))
+    crops = np.random.default_rng(4).uniform(0, 255, two.crop.shape).astype(np.float32)
+    box = np.array([[90, 90, 180, 180]], np.float32)
+    wanted = []
+    for slot in (0, 1):
+        one.crop[:] = crops[slot]
+        one.set_template(box)
+        two.put_template(slot, one.template())
+        wanted.append(one.search()[0][0].copy())
+    two.crop[:] = crops
+    np.testing.assert_allclose(two.search()[0], wanted, atol=2e-3)
+    two.crop[:] = crops[::-1]
+    assert np.abs(two.search()[0] - np.array(wanted)).max() > 0.05  # and each slot has its own
+    with pytest.raises(BackendError, match="templates are made one by one"):
+        two.set_template(box)
 
 
 def test_a_failed_capture_is_done_without(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:

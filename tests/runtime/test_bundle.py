@@ -248,6 +248,16 @@ CHANGES: dict[str, Callable[[Manifest], object]] = {
     "an unknown setting": lambda m: m["tracker"].update(speed=1),
     "a setting missing": lambda m: m["tracker"].pop("mode"),
     "a setting out of range": lambda m: m["tracker"].update(size_rate=7),
+    "a canary in words": lambda m: m.update(canary="tweet"),
+    "a canary without a part": lambda m: m["canary"].pop("allowed"),
+    "a canary with a part more": lambda m: m["canary"].update(songs=3),
+    "a canary without an output": lambda m: m["canary"]["outputs"].pop("relation.boxes"),
+    "a canary cut short": lambda m: m["canary"]["outputs"]["search.scores"].pop(),
+    "a canary of other rows": lambda m: m["canary"]["positions"].append(1805),
+    "a canary without rows": lambda m: m["canary"].update(positions=[]),
+    "a canary that allows nothing": lambda m: m["canary"]["allowed"].update({"search.scores": 0}),
+    "a canary of no numbers": lambda m: m["canary"]["outputs"]["search.boxes"].__setitem__(0, 1e300),
+    "a canary without proposals": lambda m: [part.clear() for n, part in m["canary"]["outputs"].items() if "relation" in n],
     "a mistyped specification": lambda m: m["model"].update(crop_size="big"),
 }
 
