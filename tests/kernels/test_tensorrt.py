@@ -15,6 +15,7 @@ from spm_rt import BackendError, Bundle, MultiTracker, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.backends.tensorrt import TensorRtBackend, TensorRtNetworks
 from spm_rt.bundle import STAGES
+from spm_rt.canary import canary_box, canary_crop
 from spm_rt.engine_cache import CACHE_VARIABLE, engine_facts
 from spm_rt.errors import EngineError
 from spm_rt.resident import ResidentTracker
@@ -152,7 +153,7 @@ def test_engines_of_other_weights_are_noticed(
 
 def test_an_error_in_the_last_stage_is_noticed(machine: Engines, bundle: Bundle) -> None:
     machine.off["relation"] = 0.0203
-    with pytest.raises(BackendError, match=r"canary\): relation\.scores by 0\.0203 .*, relation\.boxes by 0\.02\d* \(0"):
+    with pytest.raises(BackendError, match=r"canary\): relation\.scores by 0\.0203 .*, relation\.boxes by 0\.02\d* "):
         TensorRtBackend(bundle)
     machine.off["relation"] = 1e-5
     TensorRtBackend(bundle)
@@ -215,20 +216,20 @@ def test_half_precision_templates_move_as_bytes(
 ) -> None:
     machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
     one, two = (TensorRtBackend(half_bundle, targets=targets).context() for targets in (1, 2))
-    crops = np.random.default_rng(4).uniform(0, 255, two.crop.shape).astype(np.float32)
-    box = np.array([[90, 90, 180, 180]], np.float32)
+    first = canary_crop(271)[0]
+    crops = np.stack([first, first[::-1, ::-1]])
     wanted = []
     for slot in (0, 1):
         one.crop[:] = crops[slot]
-        one.set_template(box)
+        one.set_template(canary_box())
         two.put_template(slot, one.template())
         wanted.append(one.search()[0][0].copy())
     two.crop[:] = crops
     np.testing.assert_allclose(two.search()[0], wanted, atol=2e-3)
     two.crop[:] = crops[::-1]
-    assert np.abs(two.search()[0] - np.array(wanted)).max() > 0.05  # and each slot has its own
+    assert np.abs(two.search()[0] - np.array(wanted)).max() > 0.3  # and each slot has its own
     with pytest.raises(BackendError, match="templates are made one by one"):
-        two.set_template(box)
+        two.set_template(np.tile(canary_box(), (2, 1)))
 
 
 def test_a_failed_capture_is_done_without(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:

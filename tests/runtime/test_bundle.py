@@ -257,7 +257,9 @@ CHANGES: dict[str, Callable[[Manifest], object]] = {
     "a canary without rows": lambda m: m["canary"].update(positions=[]),
     "a canary that allows nothing": lambda m: m["canary"]["allowed"].update({"search.scores": 0}),
     "a canary of no numbers": lambda m: m["canary"]["outputs"]["search.boxes"].__setitem__(0, 1e300),
-    "a canary without proposals": lambda m: [part.clear() for n, part in m["canary"]["outputs"].items() if "relation" in n],
+    "a canary without proposals": lambda m: [
+        m["canary"]["outputs"][name].clear() for name in ("relation.scores", "relation.boxes")
+    ],
     "a mistyped specification": lambda m: m["model"].update(crop_size="big"),
 }
 
