@@ -54,7 +54,6 @@ class DeviceCrop:
         state, both = self._kernels[slot]
         record = self._records[slot : slot + 1]
         record["region"], record["scale"] = (region.x1, region.y1, region.x2, region.y2), region.scale
-        record["box"] = record["region"]  # not looked at, but one of zeros is nobody's
         stream.upload(record, state)
         facts = (frame.address, frame.row_step, frame.pixel_step, frame.height, frame.width, frame.channels)
         for kernel in both:
