@@ -33,7 +33,7 @@ MAX_ANCHORS = 1805
 MAX_CANDIDATES = 64
 
 STATE = np.dtype([("box", "f8", 4), ("region", "f8", 4), ("scale", "f8"), ("sum", "u8", 3)])
-"""One tracker on the device (``spm::State`` in geometry.h)."""
+"""One target on the device (``spm::State`` in geometry.h). A box of zeros: nobody has this place."""
 
 SETTINGS = np.dtype(
     [(name, "f8") for name in ("context_amount", "size_rate", "update_threshold", "min_side")]
@@ -116,26 +116,26 @@ def roi_launch(proposals: int, data: str = "float32") -> Launch:
     return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, ROI_PARTS, 1), ROI_THREADS)
 
 
-def begin_launch() -> Launch:
-    """``spm_begin``: the search region around a tracker's last box."""
-    return Launch("spm_begin", (1, 1, 1), 1)
+def begin_launch(targets: int = 1) -> Launch:
+    """``spm_begin``: the search regions around the last boxes of ``targets`` targets."""
+    return Launch("spm_begin", (targets, 1, 1), 1)
 
 
-def sum_launch() -> Launch:
-    """``spm_frame_sum``: the frame's mean colour, where the region leaves the frame."""
-    return Launch("spm_frame_sum", (SUM_BLOCKS, 1, 1), SUM_THREADS)
+def sum_launch(targets: int = 1) -> Launch:
+    """``spm_frame_sum``: the frame's mean colour, where a region leaves the frame; once for all targets."""
+    return Launch("spm_frame_sum", (SUM_BLOCKS, targets, 1), SUM_THREADS)
 
 
-def crop_launch(size: int, data: str = "float32") -> Launch:
-    """``spm_crop_*``: a crop of ``size`` x ``size`` pixels."""
-    return Launch(f"spm_crop_{DATA_TYPES[data]}", (-(-size * size // CROP_THREADS), 1, 1), CROP_THREADS)
+def crop_launch(size: int, data: str = "float32", targets: int = 1) -> Launch:
+    """``spm_crop_*``: a crop of ``size`` x ``size`` pixels for each target."""
+    return Launch(f"spm_crop_{DATA_TYPES[data]}", (-(-size * size // CROP_THREADS), targets, 1), CROP_THREADS)
 
 
 def select_launch(targets: int = 1) -> Launch:
-    """``spm_select``: proposals of ``targets`` trackers."""
+    """``spm_select``: proposals of ``targets`` targets."""
     return Launch("spm_select", (targets, 1, 1), SELECT_THREADS)
 
 
 def fuse_launch(targets: int = 1) -> Launch:
-    """``spm_fuse``: choice and new box of ``targets`` trackers."""
+    """``spm_fuse``: choice and new box of ``targets`` targets."""
     return Launch("spm_fuse", (targets, 1, 1), FUSE_THREADS)

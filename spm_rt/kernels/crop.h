@@ -31,14 +31,15 @@ SPM_FUNCTION bool crop_is_inside(const State* state, int height, int width, int 
            is_inside(crop_position(state, 1, height, count, count - 1), last_y);
 }
 
-// One pixel's three values of the crop, or the frame's mean colour.
-SPM_FUNCTION void crop_pixel(const Frame& frame, const State* state, int count, int row, int column, float* out) {
+// One pixel's three values of the crop, or the frame's mean colour, whose sum over all pixels is `sum`.
+SPM_FUNCTION void crop_pixel(const Frame& frame, const State* state, const unsigned long long* sum, int count, int row,
+                             int column, float* out) {
     const float last_x = (float)(frame.width - 1), last_y = (float)(frame.height - 1);
     const float x = crop_position(state, 0, frame.width, count, column);
     const float y = crop_position(state, 1, frame.height, count, row);
     if (!(is_inside(x, last_x) && is_inside(y, last_y))) {
         const double share = 1.0 / ((double)frame.height * (double)frame.width);
-        for (int channel = 0; channel < 3; ++channel) out[channel] = (float)((double)state->sum[channel] * share);
+        for (int channel = 0; channel < 3; ++channel) out[channel] = (float)((double)sum[channel] * share);
         return;
     }
     const Neighbours across = neighbours(x), down = neighbours(y);
@@ -51,15 +52,18 @@ SPM_FUNCTION void crop_pixel(const Frame& frame, const State* state, int count, 
     }
 }
 
-// out [3, count, count]; a block makes CROP_THREADS of its pixels.
+// states [T], out [T, 3, count, count]; a block makes CROP_THREADS of one target's pixels. An empty place is left as it is.
 template <typename Data>
-SPM_BLOCK void crop_block(int block, const Frame& frame, const State* state, int count, Data* out) {
+SPM_BLOCK void crop_block(int block, int target, const Frame& frame, const State* states, int count, Data* out) {
+    const State* const state = states + target;
+    if (is_empty(state)) return;
+    Data* const to = out + (long long)target * 3 * count * count;
     SPM_EACH_THREAD(thread, CROP_THREADS) {
         const int at = block * CROP_THREADS + thread;
         if (at < count * count) {
             float pixel[3];
-            crop_pixel(frame, state, count, at / count, at % count, pixel);
-            for (int channel = 0; channel < 3; ++channel) store(out + channel * count * count + at, pixel[channel]);
+            crop_pixel(frame, state, states->sum, count, at / count, at % count, pixel);
+            for (int channel = 0; channel < 3; ++channel) store(to + channel * count * count + at, pixel[channel]);
         }
     }
 }
@@ -72,10 +76,18 @@ SPM_FUNCTION void add_to(unsigned long long* sum, unsigned long long value) {
 #endif
 }
 
-// Adds the block's share of the frame's pixels to state->sum, which begin() has set to zero. Does nothing where the
-// crop needs no mean.
-SPM_BLOCK void sum_block(int block, int blocks, const Frame& frame, int count, State* state) {
-    if (crop_is_inside(state, frame.height, frame.width, count)) return;
+// Whether a target's crop needs the frame's mean colour.
+SPM_FUNCTION bool needs_mean(const State* state, const Frame& frame, int count) {
+    return !is_empty(state) && !crop_is_inside(state, frame.height, frame.width, count);
+}
+
+// Adds the block's share of the frame's pixels to states->sum, which begin() has set to zero. A frame is summed once: by
+// the blocks of the first target that needs its mean. The others do nothing.
+SPM_BLOCK void sum_block(int block, int blocks, int target, const Frame& frame, int count, State* states) {
+    if (!needs_mean(states + target, frame, count)) return;
+    for (int other = 0; other < target; ++other) {
+        if (needs_mean(states + other, frame, count)) return;
+    }
     SPM_SHARED unsigned long long sums[3][SUM_THREADS];
     const long long pixels = (long long)frame.height * frame.width;
     SPM_EACH_THREAD(thread, SUM_THREADS) {
@@ -98,13 +110,13 @@ SPM_BLOCK void sum_block(int block, int blocks, const Frame& frame, int count, S
         SPM_SYNC();
     }
     SPM_EACH_THREAD(thread, SUM_THREADS) {
-        if (thread < 3) add_to(&state->sum[thread], sums[thread][0]);
+        if (thread < 3) add_to(&states->sum[thread], sums[thread][0]);
     }
 }
 
 // The region around the last box, and sums at zero: before sum_block and crop_block.
 SPM_FUNCTION void begin(State* state, const Settings* settings) {
-    search_region(state, settings);
+    if (!is_empty(state)) search_region(state, settings);
     for (int channel = 0; channel < 3; ++channel) state->sum[channel] = 0;
 }
 

@@ -6,25 +6,27 @@
 
 using namespace spm;
 
-extern "C" __global__ void spm_begin(State* state, const Settings* settings) { begin(state, settings); }
+// All for T targets on one frame: one block per target (begin, select, fuse), or blockIdx.y is the target (sum, crop).
+extern "C" __global__ void spm_begin(State* states, const Settings* settings) { begin(states + blockIdx.x, settings); }
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
     spm_frame_sum(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width,
-                  int channels, int count, State* state) {
-    sum_block((int)blockIdx.x, (int)gridDim.x, {frame, height, width, channels, row_step, pixel_step}, count, state);
+                  int channels, int count, State* states) {
+    sum_block((int)blockIdx.x, (int)gridDim.x, (int)blockIdx.y, {frame, height, width, channels, row_step, pixel_step},
+              count, states);
 }
 
 #define CROP_KERNEL(name, Data)                                                                                         \
     extern "C" __global__ void __launch_bounds__(CROP_THREADS)                                                          \
         name(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width, int channels, \
-             int count, const State* state, Data* out) {                                                                \
-        crop_block((int)blockIdx.x, {frame, height, width, channels, row_step, pixel_step}, state, count, out);         \
+             int count, const State* states, Data* out) {                                                               \
+        crop_block((int)blockIdx.x, (int)blockIdx.y, {frame, height, width, channels, row_step, pixel_step}, states,    \
+                   count, out);                                                                                         \
     }
 CROP_KERNEL(spm_crop_f32, float)
 CROP_KERNEL(spm_crop_f16, Half)
 CROP_KERNEL(spm_crop_bf16, Bfloat)
 
-// Both with one block per target.
 extern "C" __global__ void __launch_bounds__(SELECT_THREADS)
     spm_select(const float* scores, const float* boxes, const State* states, const Settings* settings, int* indices,
                int* counts, float* crop_boxes, float* frame_boxes, float* own_scores) {

@@ -70,7 +70,8 @@ SPM_FUNCTION void next_box(Box detected, double score, int height, int width, co
 }
 
 // The first `count` of K proposals: coarse scores [K], boxes in crop and in frame pixels [K, 4], the fine stage's scores
-// [K] and boxes in crop pixels [K, 4] (neither is read in coarse mode). Moves state->box and fills `result`.
+// [K] and boxes in crop pixels [K, 4] (neither is read in coarse mode). Moves state->box and fills `result`; where there
+// is no proposal the box stays, and the scores are NaN.
 SPM_BLOCK void fuse_block(const int* count, const float* coarse_scores, const float* crop_boxes, const float* frame_boxes,
                           const float* fine_scores, const float* fine_boxes, int height, int width,
                           const Settings* settings, State* state, Result* result) {
@@ -87,16 +88,17 @@ SPM_BLOCK void fuse_block(const int* count, const float* coarse_scores, const fl
     }
     SPM_SYNC();
     SPM_EACH_THREAD(thread, FUSE_THREADS) {
-        if (thread == 0 && *count > 0) {
-            const int chosen = arg_max(fused.ranking, *count);
-            const float score = fused.score[chosen];
+        if (thread == 0) {
+            const float nothing = from_bits(0x7fc00000u);  // NaN
+            const int chosen = *count > 0 ? arg_max(fused.ranking, *count) : -1;
+            const float score = chosen < 0 ? nothing : fused.score[chosen];
             if ((double)score >= settings->update_threshold) {
                 next_box(fused.box[chosen], (double)score, height, width, settings, state->box);
             }
             for (int side = 0; side < 4; ++side) result->box[side] = state->box[side];
             result->score = score;
-            result->coarse_score = coarse_scores[chosen];
-            result->fine_score = coarse_only ? from_bits(0x7fc00000u) : fine_scores[chosen];
+            result->coarse_score = chosen < 0 ? nothing : coarse_scores[chosen];
+            result->fine_score = chosen < 0 || coarse_only ? nothing : fine_scores[chosen];
             result->chosen = chosen;
         }
     }

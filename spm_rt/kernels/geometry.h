@@ -53,9 +53,13 @@ struct State {
     double box[4];            // the last box, x1, y1, x2, y2 in frame pixels
     double region[4];         // what the crop shows, in frame pixels
     double scale;             // crop pixels per frame pixel
-    unsigned long long sum[3];  // of all the frame's pixels, blue, green, red
+    unsigned long long sum[3];  // of all the frame's pixels, blue, green, red; of several targets only the first's
 };
 static_assert(sizeof(State) == 96, "spm_rt/kernels/__init__.py: STATE");
+
+// Kernels are launched for a fixed number of targets. A place that nobody has is one whose box has no width (zeros); what
+// is followed is at least min_side wide.
+SPM_FUNCTION bool is_empty(const State* state) { return !(state->box[2] > state->box[0]); }
 
 // How it is tracked; SETTINGS there.
 struct Settings {

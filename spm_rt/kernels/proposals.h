@@ -143,11 +143,29 @@ SPM_BLOCK void suppress(int wanted, const Settings* settings, Selection* s) {
     }
 }
 
+// For an empty place: no proposals, and boxes of zeros, since the relation graph runs on all K rows.
+SPM_BLOCK void propose_nothing(int rows, int* indices, int* count, float* crop_boxes, float* frame_boxes,
+                               float* own_scores) {
+    SPM_EACH_THREAD(thread, SELECT_THREADS) {
+        if (thread == 0) *count = 0;
+        for (int row = thread; row < rows; row += SELECT_THREADS) {
+            indices[row] = 0;
+            own_scores[row] = 0.0f;
+            store_box(crop_boxes + 4 * row, {0.0f, 0.0f, 0.0f, 0.0f});
+            store_box(frame_boxes + 4 * row, {0.0f, 0.0f, 0.0f, 0.0f});
+        }
+    }
+}
+
 // scores [N], boxes [N, 4] in crop pixels. Writes up to K = settings->candidates proposals and how many there are:
 // indices [K], their boxes in crop and in frame pixels [K, 4], scores [K]. Rows beyond the count repeat the last one, so
 // that the relation graph can run on K whole rows.
 SPM_BLOCK void select_block(const float* scores, const float* boxes, const State* state, const Settings* settings,
                             int* indices, int* count, float* crop_boxes, float* frame_boxes, float* own_scores) {
+    if (is_empty(state)) {
+        propose_nothing(settings->candidates, indices, count, crop_boxes, frame_boxes, own_scores);
+        return;
+    }
     SPM_SHARED Selection s;
     const bool reserve = settings->near_candidates > 0 && settings->candidates > 1;
     SPM_EACH_THREAD(thread, SELECT_THREADS) {

@@ -216,15 +216,15 @@ class Emulator:
         return OK, self._handle(name)
 
     def _cuLaunchKernel(self, function: int, *given: int) -> tuple[CUresult]:
-        x, _, _, _, _, _, _, stream, arguments, _ = given
-        name, blocks = self._objects[function], ctypes.c_int(x)
+        x, y, _, _, _, _, _, stream, arguments, _ = given
+        name, blocks = self._objects[function], [ctypes.c_int(x), ctypes.c_int(y)]
         # The driver reads the arguments when it is called, not when the kernel runs.
         count = ARGUMENTS[name.decode()]
         pointers = (ctypes.c_void_p * count).from_address(arguments)
         values = [ctypes.create_string_buffer(ctypes.string_at(pointer, 8), 8) for pointer in pointers]
 
         def run() -> None:
-            addresses = [ctypes.addressof(value) for value in values] + [ctypes.addressof(blocks)]
+            addresses = [ctypes.addressof(value) for value in (*values, *blocks)]
             assert self._library.spm_launch(name, (ctypes.c_void_p * len(addresses))(*addresses)) == 0, name
 
         return self._put(stream, run)

@@ -1,5 +1,6 @@
 // The kernels' arithmetic for the host: one loop over blocks for every kernel of roi.cu and frame.cu, called through
-// ctypes. Each takes its kernel's arguments and then the number of blocks (the first dimension of the grid).
+// ctypes. Each takes its kernel's arguments and then the number of blocks (the first dimension of the grid, and the second
+// where it is not a constant).
 #include "portable.h"
 #include "geometry.h"
 #include "roi.h"
@@ -43,19 +44,21 @@ ROI_HOST(spm_roi_f32, float)
 ROI_HOST(spm_roi_f16, Half)
 ROI_HOST(spm_roi_bf16, Bfloat)
 
-void spm_begin(State* state, const Settings* settings, int) { begin(state, settings); }
+void spm_begin(State* states, const Settings* settings, int targets) {
+    for (int target = 0; target < targets; ++target) begin(states + target, settings);
+}
 
 void spm_frame_sum(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width,
-                   int channels, int count, State* state, int blocks) {
-    for (int block = 0; block < blocks; ++block) {
-        sum_block(block, blocks, {frame, height, width, channels, row_step, pixel_step}, count, state);
+                   int channels, int count, State* states, int blocks, int targets) {
+    for (int at = 0; at < blocks * targets; ++at) {
+        sum_block(at % blocks, blocks, at / blocks, {frame, height, width, channels, row_step, pixel_step}, count, states);
     }
 }
 
 void spm_crop_f32(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width,
-                  int channels, int count, const State* state, float* out, int blocks) {
-    for (int block = 0; block < blocks; ++block) {
-        crop_block(block, {frame, height, width, channels, row_step, pixel_step}, state, count, out);
+                  int channels, int count, const State* states, float* out, int blocks, int targets) {
+    for (int at = 0; at < blocks * targets; ++at) {
+        crop_block(at % blocks, at / blocks, {frame, height, width, channels, row_step, pixel_step}, states, count, out);
     }
 }
 
@@ -81,7 +84,7 @@ void spm_fuse(const int* counts, const float* coarse_scores, const float* crop_b
 
 }  // extern "C"
 
-// A launch as the driver's: a name, the addresses of the arguments, the number of blocks.
+// A launch as the driver's: a name, the addresses of the arguments, the numbers of blocks in both dimensions.
 
 template <typename... Arguments, std::size_t... Index>
 static void invoke(void (*kernel)(Arguments...), void** given, std::index_sequence<Index...>) {
@@ -99,7 +102,7 @@ static void invoke(void (*kernel)(Arguments...), void** given) {
         return 0;                           \
     }
 
-// 0, or 1 where there is no kernel of that name. `given` has a place for the number of blocks at its end.
+// 0, or 1 where there is no kernel of that name. `given` ends with the numbers of blocks.
 extern "C" int spm_launch(const char* name, void** given) {
     KERNEL(spm_roi_f32)
     KERNEL(spm_roi_f16)

@@ -60,10 +60,10 @@ def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any], bl
     pixel_step = frame.strides[1]
     start = ctypes.c_void_p(frame.ctypes.data)
     shape = (LongLong(frame.strides[0]), LongLong(pixel_step), height, width, channels, SIZE)
-    out = np.full((3, SIZE, SIZE), -1, np.float32)
-    call(library, "spm_frame_sum", start, *shape, state, blocks)
-    call(library, "spm_crop_f32", start, *shape, state, out, kernels.crop_launch(SIZE).blocks[0])
-    return out
+    out = np.full((len(state), 3, SIZE, SIZE), -1, np.float32)
+    call(library, "spm_frame_sum", start, *shape, state, blocks, len(state))
+    call(library, "spm_crop_f32", start, *shape, state, out, *kernels.crop_launch(SIZE, targets=len(state)).blocks[:2])
+    return out if len(state) > 1 else out[0]
 
 
 def pictures() -> dict[str, NDArray[np.uint8]]:
@@ -113,6 +113,32 @@ def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:
     np.testing.assert_array_equal(outside["sum"][0], frame.reshape(-1, 3).sum(0))
     mean = mean_color(frame)
     np.testing.assert_array_equal((outside["sum"][0] / (213 * 320)).astype(np.float32), mean)
+
+
+EMPTY = [0, 0, 0, 0]
+
+
+def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None:
+    frame, boxes = pictures()["color"], [*BOXES.values(), EMPTY]
+    states = np.concatenate([state_of(box) for box in boxes])
+    call(library, "spm_begin", states, settings_of()[1], len(states))
+    together = crop(library, frame, states)
+    np.testing.assert_array_equal(states["sum"][0], frame.reshape(-1, 3).sum(0))
+    assert (states["sum"][1:] == 0).all()
+    for t, box in enumerate(boxes[:-1]):
+        state = state_of(box)
+        call(library, "spm_begin", state, settings_of()[1], 1)
+        np.testing.assert_array_equal(states["region"][t], state["region"][0])
+        np.testing.assert_array_equal(together[t], crop(library, frame, state))
+    assert (together[-1] == -1).all()  # an empty place is left as it is
+
+
+@pytest.mark.parametrize("places", [["inside", "a pixel"], ["inside", None], [None, None]], ids=str)
+def test_a_frame_that_nobody_leaves_is_not_summed(places: list[str | None], built: ctypes.CDLL) -> None:
+    states = np.concatenate([state_of(BOXES[place] if place else EMPTY) for place in places])
+    call(built, "spm_begin", states, settings_of()[1], len(states))
+    crop(built, pictures()["color"], states)
+    assert (states["sum"] == 0).all()
 
 
 # Proposals.
@@ -227,6 +253,26 @@ def test_several_targets_are_chosen_for_one_by_one(library: ctypes.CDLL) -> None
         assert both.counts[t] == alone.counts[0]
 
 
+def test_an_empty_place_has_no_proposals_and_no_result(library: ctypes.CDLL) -> None:
+    rng, (_, record) = np.random.default_rng(8), settings_of()
+    last = np.array([100.0, 90, 150, 170])
+    states = np.concatenate([state_of(EMPTY), state_of(last, search_region(last, SPEC))])
+    scores, boxes = np.stack([np.full(SPEC.anchor_count, np.nan, np.float32), score_map(2, rng)]), np.stack(
+        [np.full_like(ANCHORS, np.nan), decoded(rng)])
+    chosen = Selected(library, scores, boxes, states, record)
+    assert chosen.counts[0] == 0
+    assert (chosen.crop_boxes[0] == 0).all()
+    assert chosen.counts[1] > 0
+    results = np.zeros(2, kernels.RESULT)
+    call(library, "spm_fuse", chosen.counts, chosen.scores, chosen.crop_boxes, chosen.frame_boxes, chosen.scores,
+         chosen.crop_boxes, 480, 640, record, states, results, 2)
+    assert (states["box"][0] == 0).all()
+    assert (results["box"][0] == 0).all()
+    assert (results["chosen"][0], results["chosen"][1] >= 0) == (-1, True)
+    assert np.isnan(results["score"][0])
+    assert np.isfinite(results["score"][1])
+
+
 def test_more_anchors_than_there_is_room_for_are_refused() -> None:
     with pytest.raises(BackendError, match="2166 anchors; the proposal kernel has room for 1805"):
         kernels.settings_record(ModelSpec(anchor_ratios=(0.2, 0.33, 0.5, 1, 2, 3)), TrackerSettings())
@@ -303,3 +349,6 @@ def test_no_proposal_at_all_changes_nothing(built: ctypes.CDLL) -> None:
     call(built, "spm_fuse", np.array([0], np.int32), empty, empty, empty, empty, empty, 480, 640, settings_of()[1],
          state, result, 1)
     np.testing.assert_array_equal(state["box"][0], last)
+    np.testing.assert_array_equal(result["box"][0], last)
+    assert result["chosen"][0] == -1
+    assert np.isnan(result["score"][0])
