@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, SlotContext, Template, load_backend
+from .backends import Backend, SlotContext, load_backend
 from .bundle import Bundle
 from .crop import MeanColor, Scratch
-from .errors import BackendError, TargetError
-from .geometry import Region, search_region, to_crop, xyxy_to_xywh
+from .errors import BackendError
+from .geometry import Region, search_region, to_crop
 from .intake import AnyFrame, show, take_frame
+from .seats import OTHER_SIZE, Seats, Target
 from .settings import ModelSpec, TrackerSettings
 from .target import (
-    Box,
-    Gate,
     Proposals,
     TrackResult,
     check_box,
@@ -30,29 +28,9 @@ from .target import (
 )
 
 Floats = NDArray[np.float32]
-OTHER_SIZE = "remove all targets before a stream of another size"
 
 
-@dataclasses.dataclass(slots=True)
-class _Target:
-    """One target between two frames."""
-
-    box: NDArray[np.float64]
-    template: Template
-
-
-@dataclasses.dataclass(slots=True)
-class _Call:
-    """One call of the graphs: a context for T targets, and whose template lies in each of its slots."""
-
-    context: SlotContext
-    targets: int
-    templates: list[int | None]
-    ids: list[int] = dataclasses.field(default_factory=list)
-    """The targets of the next frame, by slot; slots behind them are not looked at."""
-
-
-class MultiTracker:
+class MultiTracker(Seats[SlotContext]):
     """Follows any number of objects through a video; each as a :class:`~spm_rt.tracker.Tracker` of its own would.
 
     ::
@@ -77,19 +55,13 @@ class MultiTracker:
     def __init__(
         self, compiled: Callable[[int], Backend], sizes: Sequence[int], spec: ModelSpec, settings: TrackerSettings
     ) -> None:
+        super().__init__(lambda targets: _slot_context(compiled(targets)), sizes)
         self.backend = compiled(1)
         self.spec = spec
         self.settings = settings
         self._compiled = compiled
-        self._sizes = tuple(sizes)
         self._painter = _slot_context(self.backend)
         self._scratch = Scratch(spec.crop_size)
-        self._targets: dict[int, _Target] = {}
-        self._pool: dict[int, list[_Call]] = {}
-        self._calls: list[_Call] = []
-        self._next_id = 0
-        self._frame_size = (0, 0)
-        self._gate = Gate()
 
     @classmethod
     def load(
@@ -129,25 +101,12 @@ class MultiTracker:
 
         sizes = [size for size in opened.targets if size == 1 or size <= (per_call or size)]
         tracker = cls(compiled, sizes, opened.spec, settings or opened.settings)
-        for count in range(1, (capacity or 0) + 1):
-            tracker._prepare(split(count, sizes))
+        tracker._prepare_for(capacity or 0)
         return tracker
 
     def sibling(self) -> MultiTracker:
         """Another, independent tracker without targets that shares this one's compiled graphs."""
         return MultiTracker(self._compiled, self._sizes, self.spec, self.settings)
-
-    def __len__(self) -> int:
-        return len(self._targets)
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The targets, in the order in which they were added."""
-        return tuple(self._targets)
-
-    def box(self, id: int) -> Box:
-        """The last box of a target, ``x, y, width, height``."""
-        return xyxy_to_xywh(self._target(id).box)
 
     def add(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> int:
         """Follow another target, seen on this frame; returns its number, which is never given again.
@@ -168,28 +127,7 @@ class MultiTracker:
             show(frame, region, self._painter, 0, self._scratch)
             check_levels(frame, self._painter.crop)
             self._painter.set_template(to_crop(start, region)[None])
-            id = self._next_id
-            target = _Target(start, self._painter.template())
-            self._seat({**self._targets, id: target})
-            self._frame_size = (frame.shape[0], frame.shape[1])
-            self._next_id += 1
-            return id
-
-    def remove(self, id: int) -> None:
-        """Follow a target no longer.
-
-        Raises:
-            TargetError: there is no such target.
-        """
-        with self._gate:
-            self._target(id)
-            self._seat({other: target for other, target in self._targets.items() if other != id})
-
-    def move_to(self, id: int, box: Sequence[float] | NDArray[np.floating]) -> None:
-        """Put a target's box elsewhere, as :meth:`spm_rt.Tracker.move_to`; its template stays what it is."""
-        with self._gate:
-            target = self._target(id)
-            target.box = check_box(box, self._frame_size)
+            return self._accept(Target(start, self._painter.template()), (frame.shape[0], frame.shape[1]))
 
     def update(
         self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
@@ -258,44 +196,9 @@ class MultiTracker:
             target.box, results[id] = decide(*given, self.spec, self.settings, candidates)
         return results
 
-    def _target(self, id: int) -> _Target:
-        if id not in self._targets:
-            there = ", ".join(map(str, self._targets)) or "none"
-            raise TargetError(f"there is no target {id!r} (there are: {there})")
-        return self._targets[id]
-
-    def _seat(self, targets: dict[int, _Target]) -> None:
-        """Give every target a slot, and move the templates of those that lie elsewhere."""
-        calls = self._prepare(split(len(targets), self._sizes))
-        waiting = list(targets)
-        for call in calls:
-            call.ids, waiting = waiting[: call.targets], waiting[call.targets :]
-            for slot, id in enumerate(call.ids):
-                if call.templates[slot] != id:
-                    call.context.put_template(slot, targets[id].template)
-                    call.templates[slot] = id
-        self._calls, self._targets = calls, targets
-
-    def _prepare(self, sizes: Sequence[int]) -> list[_Call]:
-        """Contexts for calls of so many targets each, kept for the next time."""
-        calls = []
-        for size in dict.fromkeys(sizes):
-            pool = self._pool.setdefault(size, [])
-            while len(pool) < sizes.count(size):
-                pool.append(_Call(_slot_context(self._compiled(size)), size, [None] * size))
-            calls += pool[: sizes.count(size)]
-        return calls
-
 
 def _slot_context(backend: Backend) -> SlotContext:
     context = backend.context()
     if not isinstance(context, SlotContext):
         raise BackendError(f"backend {backend.name!r} follows one target; use a Tracker for each (sibling())")
     return context
-
-
-def split(count: int, sizes: Sequence[int]) -> list[int]:
-    """Numbers of targets of the calls that ``count`` targets take, given the ascending ``sizes`` that there are."""
-    largest = sizes[-1]
-    full, rest = divmod(count, largest)
-    return [largest] * full + [next(size for size in sizes if size >= rest)] * (rest > 0)

@@ -228,7 +228,7 @@ class Module:
     """Machine code (a cubin or PTX) loaded on a device."""
 
     def __init__(self, device: Device, code: bytes) -> None:
-        self._call = device.driver
+        self._device, self._call = device, device.driver
         # PTX is text and must end with a zero; a cubin does not mind one.
         self._handle = self._call("cuModuleLoadData", code + b"\0")
         weakref.finalize(self, _quietly, self._call, "cuModuleUnload", self._handle)

@@ -157,6 +157,10 @@ class TensorRtContext:
             for name, shape in {**sides["inputs"], **sides["outputs"]}.items():
                 if name not in self._memory and name not in ("scores", "boxes"):
                     self._buffer(name, tuple(k if size == "K" else int(size) for size in shape))
+        for name in TEMPLATE_NAMES if t > 1 else ():  # places may stay empty, and search reads them all the same
+            nothing = np.zeros(self._memory[name].size, np.uint8)
+            self.stream.upload(nothing, self.addresses[name])
+            self.stream.wait()
         # What comes back lies side by side, so that it is one copy: boxes, then scores, [T, n, 4] and [T, n].
         self._answers: dict[str, tuple[Memory, Floats]] = {}
         for stage, count in (("search", n), ("relation", k)):
@@ -176,8 +180,7 @@ class TensorRtContext:
         self._relate = Captured(self.stream, self._relation_work, self._answers["relation"][1], backend)
 
     def set_template(self, box: Floats) -> None:
-        if "template" not in self._runs:
-            raise BackendError("templates are made one by one: by a context of a backend for one target")
+        self.check_templates()
         self._box[:] = box
         if not self.on_device:
             self.stream.upload(self.crop, self.addresses["crop"])
@@ -221,6 +224,10 @@ class TensorRtContext:
         for name in TEMPLATE_NAMES:
             self.stream.upload(template[name], self.addresses[name] + slot * template[name].nbytes)
         self.stream.wait()
+
+    def check_templates(self) -> None:
+        if "template" not in self._runs:
+            raise BackendError("templates are made one by one: by a context of a backend for one target")
 
     def enqueue(self, stage: str) -> None:
         """Put a stage on the stream."""
@@ -273,19 +280,20 @@ class TensorRtContext:
 
 
 class TensorRtNetworks:
-    """A context's engines for the resident tracker (:class:`spm_rt.resident.Networks`)."""
+    """A context's engines for the resident trackers (:class:`spm_rt.slots.Networks`)."""
 
     def __init__(self, backend: TensorRtBackend) -> None:
-        if backend.targets != 1:
-            raise BackendError("the resident tracker needs a backend for one target")
         self._context = backend.context()
         self.device, self.stream = backend.device, self._context.stream
+        self.targets, self.candidates = backend.targets, backend.count
+        self.template, self.put_template = self._context.template, self._context.put_template
         fine = {f"fine_{name}": place for name, place in self._context.answers("relation").items()}
         own = {name: self._context.addresses[name] for name in ("crop", "proposals")}
         self.addresses: Mapping[str, int] = {**own, **self._context.answers("search"), **fine}
 
     def set_template(self, box: Floats) -> None:
         context = self._context
+        context.check_templates()
         context._box[:] = box
         self.stream.upload(context._box, context.addresses["box"])
         context.enqueue("template")

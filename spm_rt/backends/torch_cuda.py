@@ -8,6 +8,7 @@ the graphs and the kernel's launch. The GPU half has not been run on a GPU (docs
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import warnings
 from collections.abc import Callable, Mapping
@@ -101,6 +102,18 @@ class TorchBackend:
         """Handle of the stream that PyTorch works on now."""
         return int(self.torch.cuda.current_stream(self.device).cuda_stream)
 
+    def sized(self, targets: int) -> TorchBackend:
+        """The same weights for another number of targets."""
+        other = copy.copy(self)
+        other.targets = targets
+        return other
+
+    @contextlib.contextmanager
+    def recording(self, graph: Any, stream: Any) -> Any:
+        """Record the work inside as a graph. Trackers of other threads may go on meanwhile, as they may allocate."""
+        with self.torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            yield
+
     @contextlib.contextmanager
     def entered(self) -> Any:
         """Inference mode, and this backend's ways with products, for the work inside."""
@@ -139,9 +152,10 @@ class TorchContext:
         outputs = {name: self._host[name] for name in ("scores", "boxes")}
         self.on_device = False
         self._cropper: DeviceCrop | None = None
+        self._recorder = backend.torch.cuda.Stream(backend.device) if backend.on_gpu else None
         # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
-        self._searching = Stage(backend, self._search, outputs)
-        self._searching_here = Stage(backend, self._search_here, outputs)
+        self._searching = Stage(backend, self._search, outputs, self._recorder)
+        self._searching_here = Stage(backend, self._search_here, outputs, self._recorder)
         self._relations: dict[int, tuple[Stage, Floats, Floats, Floats]] = {}
 
     def set_template(self, box: Floats) -> None:
@@ -224,7 +238,7 @@ class TorchContext:
 
         arrays = [host[name].numpy() for name in ("proposals", "scores", "boxes")]
         outputs = {name: host[name] for name in ("scores", "boxes")}
-        return Stage(self._backend, work, outputs), arrays[0], arrays[1], arrays[2]
+        return Stage(self._backend, work, outputs, self._recorder), arrays[0], arrays[1], arrays[2]
 
     def _buffers(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         torch, on_gpu = self._torch, self._backend.on_gpu
@@ -241,10 +255,13 @@ class Stage:
         backend: whose way to work is used.
         work: puts everything on the GPU's current stream.
         outputs: host tensors that it fills.
+        stream: to record on; None is PyTorch's own for this, which is one for all threads and all GPUs.
     """
 
-    def __init__(self, backend: TorchBackend, work: Callable[[], None], outputs: Mapping[str, Tensor]) -> None:
-        self._backend, self._work, self._outputs = backend, work, outputs
+    def __init__(
+        self, backend: TorchBackend, work: Callable[[], None], outputs: Mapping[str, Tensor], stream: Any = None
+    ) -> None:
+        self._backend, self._work, self._outputs, self._stream = backend, work, outputs, stream
         self._graph: Any = None
         self._runs = 0
 
@@ -265,7 +282,7 @@ class Stage:
         cuda, wanted = self._backend.torch.cuda, {name: tensor.clone() for name, tensor in self._outputs.items()}
         try:
             graph = cuda.CUDAGraph()
-            with cuda.graph(graph):
+            with self._backend.recording(graph, self._stream):
                 self._work()
             graph.replay()
             cuda.synchronize(self._backend.device)

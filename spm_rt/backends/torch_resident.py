@@ -1,4 +1,4 @@
-"""PyTorch's networks for the resident tracker: a whole frame, with our kernels around them, as one CUDA graph.
+"""PyTorch's networks for the resident trackers: a whole frame, with our kernels around them, as one CUDA graph.
 
 What can be measured where TensorRT cannot be installed. Not run on a GPU so far (docs/gpu.md).
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendError
+from . import TEMPLATE_NAMES
 from .cuda_driver import Device, Stream
 from .torch_cuda import TorchBackend
 
@@ -20,64 +21,87 @@ Tensor = Any
 
 
 class TorchNetworks:
-    """See :class:`spm_rt.resident.Networks`.
+    """See :class:`spm_rt.slots.Networks`.
 
     Args:
-        backend: for one target, on a GPU.
+        backend: on a GPU, for as many targets as the networks shall be for.
         bundle: whose settings say how many proposals there are.
     """
 
     def __init__(self, backend: TorchBackend, bundle: Bundle) -> None:
-        if not backend.on_gpu or backend.targets != 1:
-            raise BackendError("the resident tracker needs a backend on a GPU (device='cuda') for one target")
-        torch, spec, count = backend.torch, bundle.spec, bundle.settings.num_candidates
+        if not backend.on_gpu:
+            raise BackendError("the resident tracker needs a backend on a GPU (device='cuda')")
+        torch, spec = backend.torch, bundle.spec
         self._backend, self._torch = backend, torch
+        self.targets, self.candidates = t, k = backend.targets, bundle.settings.num_candidates
         self.device = Device(backend.device.index)
         self._own_stream = torch.cuda.Stream(backend.device)
         self.stream = Stream(self.device, self._own_stream.cuda_stream)
-        n, size = spec.anchor_count, spec.crop_size
-        shapes = {"crop": (1, 3, size, size), "scores": (1, n), "boxes": (1, n, 4), "proposals": (1, count, 4),
-                  "fine_scores": (1, count), "fine_boxes": (1, count, 4)}
+        n, size, outputs = spec.anchor_count, spec.crop_size, 6 * spec.anchors_per_cell
+        shapes = {"crop": (t, 3, size, size), "scores": (t, n), "boxes": (t, n, 4), "proposals": (t, k, 4),
+                  "fine_scores": (t, k), "fine_boxes": (t, k, 4), "head_bias": (t, outputs)}
         self._on = {name: torch.zeros(shape, device=backend.device) for name, shape in shapes.items()}
-        self.addresses: Mapping[str, int] = {name: self._on[name].data_ptr() for name in shapes}
+        self.addresses: Mapping[str, int] = {name: tensor.data_ptr() for name, tensor in self._on.items()}
+        # Places may stay empty: their templates are zeros.
+        kernel, half = (t, outputs, 256, *2 * (spec.template_cells,)), (t, 256, *2 * (spec.roi_cells,))
+        for name, shape in (("head_kernel", kernel), ("target_half", half)):
+            self._on[name] = torch.zeros(shape, device=backend.device, dtype=backend.network.data)
+        self._maps: tuple[Tensor, Tensor] | None = None
         # What PyTorch wrote on its own stream must be there before ours begins.
         torch.cuda.synchronize(backend.device)
 
     def set_template(self, box: NDArray[np.float32]) -> None:
+        if self.targets != 1:
+            raise BackendError("templates are made one by one: by networks for one target")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
             given = self._torch.from_numpy(np.ascontiguousarray(box)).to(self._backend.device)
             self._keep(self._backend.network.template(self._on["crop"], given), {})
         self.stream.wait()
 
+    def template(self) -> Mapping[str, Tensor]:
+        with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
+            found = {name: self._on[name][0].clone() for name in TEMPLATE_NAMES}
+        self.stream.wait()
+        return found
+
+    def put_template(self, slot: int, template: Mapping[str, Tensor]) -> None:
+        with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
+            for name in TEMPLATE_NAMES:
+                self._on[name][slot].copy_(template[name])
+        self.stream.wait()
+
     def search(self) -> None:
         on = self._on
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            self._keep(self._backend.network.search(on["crop"], on["head_kernel"], on["head_bias"]), {})
+            found = self._backend.network.search(on["crop"], on["head_kernel"], on["head_bias"])
+            # The maps stay where they were made: relation follows in the same frame, and in the same graph.
+            self._maps = found.pop("shallow"), found.pop("deep")
+            self._keep(found, {})
 
     def relate(self) -> None:
-        shallow, deep, target_half = (self._on[name] for name in ("shallow", "deep", "target_half"))
+        if self._maps is None:
+            raise BackendError("relate before search: there are no features")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            found = self._backend.network.relation(shallow, deep, target_half, self._on["proposals"])
+            found = self._backend.network.relation(*self._maps, self._on["target_half"], self._on["proposals"])
             self._keep(found, {"scores": "fine_scores", "boxes": "fine_boxes"})
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         torch, graph = self._torch, self._torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.device(self._backend.device), torch.cuda.graph(graph, stream=self._own_stream):
+            with torch.cuda.device(self._backend.device), self._backend.recording(graph, self._own_stream):
                 work()
         except RuntimeError as error:
             raise BackendError(f"PyTorch cannot capture the frame: {error}") from error
+        maps = self._maps  # in the graph's own memory
 
         def launch() -> None:
             with torch.cuda.stream(self._own_stream):
                 graph.replay()
+            self._maps = maps
 
         return launch
 
     def _keep(self, found: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
         """Results into the tensors whose addresses others know."""
         for name, tensor in found.items():
-            kept = names.get(name, name)
-            if kept not in self._on:
-                self._on[kept] = self._torch.empty_like(tensor)
-            self._on[kept].copy_(tensor)
+            self._on[names.get(name, name)].copy_(tensor)

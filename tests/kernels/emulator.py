@@ -243,9 +243,11 @@ class Emulator:
         return OK, self._handle(self._objects[graph])
 
     def _cuGraphDestroy(self, graph: int) -> tuple[CUresult]:
+        del self._objects[graph]
         return (OK,)
 
     def _cuGraphExecDestroy(self, graph: int) -> tuple[CUresult]:
+        del self._objects[graph]
         return (OK,)
 
     def _cuGraphLaunch(self, graph: int, stream: int) -> tuple[CUresult]:

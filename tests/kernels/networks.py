@@ -26,23 +26,35 @@ def view(address: int, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArr
 
 
 class EmulatedNetworks:
-    """See :class:`spm_rt.resident.Networks`. ``spoil`` adds to the scores while a graph is launched."""
+    """See :class:`spm_rt.slots.Networks`. Each place has a context for one target, so results are a single tracker's to
+    the bit. ``spoil`` adds to the fine scores while a graph is launched."""
 
-    def __init__(self, bundle: Bundle, device: Device, emulator: Emulator) -> None:
+    def __init__(
+        self, bundle: Bundle, device: Device, emulator: Emulator, targets: int = 1, backend: Any = None
+    ) -> None:
         spec, count = bundle.spec, bundle.settings.num_candidates
         self.device, self.stream, self._emulator = device, device.stream(), emulator
-        self._context: Any = load_backend(bundle, "onnxruntime", threads=1).context()
+        self.targets, self.candidates = targets, count
+        backend = backend or load_backend(bundle, "onnxruntime", threads=1)
+        self._contexts: list[Any] = [backend.context() for _ in range(targets)]
         self.spoil = 0.0
         n, size = spec.anchor_count, spec.crop_size
-        shapes = {"crop": (1, 3, size, size), "scores": (1, n), "boxes": (1, n, 4), "proposals": (1, count, 4),
-                  "fine_scores": (1, count), "fine_boxes": (1, count, 4)}
-        self._memory = {name: device.memory(4 * int(np.prod(shape))) for name, shape in shapes.items()}
+        shapes = {"crop": (3, size, size), "scores": (n,), "boxes": (n, 4), "proposals": (count, 4),
+                  "fine_scores": (count,), "fine_boxes": (count, 4)}
+        self._memory = {name: device.memory(4 * targets * int(np.prod(shape))) for name, shape in shapes.items()}
         self.addresses = {name: memory.address for name, memory in self._memory.items()}
-        self._arrays = {name: view(self.addresses[name], shape) for name, shape in shapes.items()}
+        self.arrays = {name: view(self.addresses[name], (targets, *shape)) for name, shape in shapes.items()}
 
     def set_template(self, box: Floats) -> None:
-        self._context.crop[:] = self._arrays["crop"]
-        self._context.set_template(box)
+        assert self.targets == 1
+        self._contexts[0].crop[:] = self.arrays["crop"]
+        self._contexts[0].set_template(box)
+
+    def template(self) -> Any:
+        return self._contexts[0].template()
+
+    def put_template(self, slot: int, template: Any) -> None:
+        self._contexts[slot].put_template(0, template)
 
     def search(self) -> None:
         self._emulator.outside(self.stream.handle, self._search)
@@ -63,12 +75,13 @@ class EmulatedNetworks:
     _launched = False
 
     def _search(self) -> None:
-        self._context.crop[:] = self._arrays["crop"]
-        scores, boxes = self._context.search()
-        self._arrays["scores"][:] = scores
-        self._arrays["boxes"][:] = boxes
+        for slot, context in enumerate(self._contexts):
+            context.crop[:] = self.arrays["crop"][slot]
+            scores, boxes = context.search()
+            self.arrays["scores"][slot], self.arrays["boxes"][slot] = scores[0], boxes[0]
 
     def _relate(self) -> None:
-        scores, boxes = self._context.relate(self._arrays["proposals"])
-        self._arrays["fine_scores"][:] = scores + (self.spoil if self._launched else 0)
-        self._arrays["fine_boxes"][:] = boxes
+        for slot, context in enumerate(self._contexts):
+            scores, boxes = context.relate(self.arrays["proposals"][slot : slot + 1])
+            self.arrays["fine_scores"][slot] = scores[0] + (self.spoil if self._launched else 0)
+            self.arrays["fine_boxes"][slot] = boxes[0]

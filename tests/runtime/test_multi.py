@@ -24,7 +24,7 @@ from spm_rt import (
     TrackResult,
 )
 from spm_rt.backends import MODULES, available
-from spm_rt.multi import split
+from spm_rt.seats import split
 from spm_rt.tracker import Box
 
 from .fake import BrightContext, another_thread_inside, bright_frame, bright_multi_tracker, bright_tracker

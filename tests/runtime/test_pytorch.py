@@ -161,7 +161,7 @@ class FakeCuda:
         self.torch = SimpleNamespace(cuda=SimpleNamespace(
             CUDAGraph=Graph, graph=graph, synchronize=lambda device: None, current_stream=lambda device: nothing))
         backend.torch, backend.on_gpu, backend.graphs = self.torch, True, True
-        backend.entered = contextlib.nullcontext
+        backend.entered, backend.recording = contextlib.nullcontext, lambda made, stream: graph(made)
         self.backend: Any = backend
 
 
