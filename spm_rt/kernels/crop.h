@@ -114,9 +114,14 @@ SPM_BLOCK void sum_block(int block, int blocks, int target, const Frame& frame, 
     }
 }
 
-// The region around the last box, and sums at zero: before sum_block and crop_block.
+// The region around the last box, and sums at zero: before sum_block and crop_block. A box without width is nobody's; what
+// is followed is at least min_side wide.
 SPM_FUNCTION void begin(State* state, const Settings* settings) {
-    if (!is_empty(state)) search_region(state, settings);
+    if (state->box[2] > state->box[0]) {
+        search_region(state, settings);
+    } else {
+        state->scale = 0.0;
+    }
     for (int channel = 0; channel < 3; ++channel) state->sum[channel] = 0;
 }
 

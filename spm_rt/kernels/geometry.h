@@ -57,9 +57,8 @@ struct State {
 };
 static_assert(sizeof(State) == 96, "spm_rt/kernels/__init__.py: STATE");
 
-// Kernels are launched for a fixed number of targets. A place that nobody has is one whose box has no width (zeros); what
-// is followed is at least min_side wide.
-SPM_FUNCTION bool is_empty(const State* state) { return !(state->box[2] > state->box[0]); }
+// Kernels are launched for a fixed number of targets. A place that nobody has is one whose scale is zero.
+SPM_FUNCTION bool is_empty(const State* state) { return !(state->scale > 0.0); }
 
 // How it is tracked; SETTINGS there.
 struct Settings {

@@ -122,6 +122,7 @@ def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None
     frame, boxes = pictures()["color"], [*BOXES.values(), EMPTY]
     states = np.concatenate([state_of(box) for box in boxes])
     call(library, "spm_begin", states, settings_of()[1], len(states))
+    assert (states["scale"] > 0).tolist() == [True] * len(BOXES) + [False]
     together = crop(library, frame, states)
     np.testing.assert_array_equal(states["sum"][0], frame.reshape(-1, 3).sum(0))
     assert (states["sum"][1:] == 0).all()
