@@ -72,7 +72,7 @@ class OnnxRuntimeBackend:
 
     def context(self) -> OnnxRuntimeContext | DeviceContext:
         if self._provider in ON_GPU:
-            sessions = {stage: self.session(stage) for stage in STAGES}
+            sessions = {stage: self.session(stage) for stage in (STAGES if self.targets == 1 else STAGES[1:])}
             return DeviceContext(sessions, self._library, self.spec, self.targets, "cuda", self._index)
         return OnnxRuntimeContext(self)
 

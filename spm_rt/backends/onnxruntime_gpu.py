@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..settings import ModelSpec
+from . import TEMPLATE_NAMES, Template
 
 Floats = NDArray[np.float32]
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 GRAPH_VARIABLE = "SPM_ORT_CUDA_GRAPH"
 """1 captures CUDA graphs in the CUDA provider (fixed shapes and addresses, which contexts have)."""
 
@@ -60,8 +62,10 @@ def _cache() -> Path:
 class DeviceContext:
     """One tracker's tensors on the device; crops and proposals go up, scores and boxes come back, nothing else moves.
 
+    A target's template is handed from context to context by way of the host, once, when it gets another slot.
+
     Args:
-        sessions: by stage.
+        sessions: by stage; none for templates where there are several targets.
         library: the module ``onnxruntime``.
         spec: of the bundle.
         targets: leading axis.
@@ -78,25 +82,44 @@ class DeviceContext:
         self.crop: Floats = np.zeros((targets, 3, spec.crop_size, spec.crop_size), np.float32)
         self._make("crop", self.crop.shape)
         self._make("box", (targets, 4))
-        for output in (*sessions["template"].get_outputs(), *sessions["search"].get_outputs()):
-            self._make(output.name, tuple(output.shape), output.type)
-        self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
+        given = [*sessions["search"].get_inputs(), *sessions["relation"].get_inputs()]
+        templates = [tensor for tensor in given if tensor.name in TEMPLATE_NAMES]
+        for tensor in (*templates, *sessions["search"].get_outputs()):
+            self._make(tensor.name, tuple(tensor.shape), tensor.type)
+        self._template = self._bind("template", ("crop", "box"), TEMPLATE_NAMES) if "template" in sessions else None
+        # Templates by slot as they were put, and those that the device does not have yet. Empty slots hold zeros.
+        self._put = {tensor.name: np.zeros(tuple(tensor.shape), TYPES[tensor.type]) for tensor in templates}
+        self._waiting = set(TEMPLATE_NAMES) if self._template is None else set()
         self._search = self._bind(
             "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
         )
         self._relations: dict[int, tuple[Any, Any, Any, Any]] = {}
 
     def set_template(self, box: Floats) -> None:
+        if self._template is None:
+            raise BackendError("templates are made one by one: by a context of a backend for one target")
+        self._waiting.clear()
         self._values["crop"].update_inplace(self.crop)
         self._values["box"].update_inplace(np.ascontiguousarray(box, np.float32))
         self._run("template", self._template)
 
+    def template(self) -> Template:
+        self._bring_templates()
+        return {name: self._values[name].numpy()[0].copy() for name in TEMPLATE_NAMES}
+
+    def put_template(self, slot: int, template: Template) -> None:
+        for name in TEMPLATE_NAMES:
+            self._put[name][slot] = template[name]
+            self._waiting.add(name)
+
     def search(self) -> tuple[Floats, Floats]:
+        self._bring_templates()
         self._values["crop"].update_inplace(self.crop)
         self._run("search", self._search)
         return self._values["scores"].numpy(), self._values["boxes"].numpy()
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        self._bring_templates()
         count = proposals.shape[1]
         if count not in self._relations:
             self._relations[count] = self._bind_relation(count)
@@ -105,6 +128,12 @@ class DeviceContext:
         self._run("relation", binding)
         return scores.numpy(), boxes.numpy()
 
+    def _bring_templates(self) -> None:
+        """What was put since the last run to the device: tensors are written as a whole, so once for all slots."""
+        for name in self._waiting:
+            self._values[name].update_inplace(self._put[name])
+        self._waiting.clear()
+
     def _run(self, stage: str, binding: Any) -> None:
         try:
             self._sessions[stage].run_with_iobinding(binding)
@@ -112,11 +141,10 @@ class DeviceContext:
             raise BackendError(f"onnxruntime on {self._device}:{self._index}, {stage}: {error}") from error
 
     def _value(self, shape: tuple[int, ...], kind: str = "tensor(float)") -> Any:
-        types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        if kind not in types:
+        if kind not in TYPES:
             raise BackendError(f"onnxruntime: this bundle hands {kind} from graph to graph; export float32 or float16")
         make = self._library.OrtValue.ortvalue_from_shape_and_type
-        return make(list(shape), types[kind], self._device, self._index)
+        return make(list(shape), TYPES[kind], self._device, self._index)
 
     def _make(self, name: str, shape: tuple[int, ...], kind: str = "tensor(float)") -> None:
         self._values[name] = self._value(shape, kind)

@@ -19,10 +19,12 @@ from spm_rt.canary import canary_box, canary_crop
 from spm_rt.engine_cache import CACHE_VARIABLE, engine_facts
 from spm_rt.errors import EngineError
 from spm_rt.resident import ResidentTracker
+from spm_rt.resident_multi import ResidentMultiTracker
 from spm_rt.tracker import Box
 
 from .emulator import CUresult
 from .engines import VERSION, Engines, machine_with, write_engine
+from .networks import view
 
 Frames = list[NDArray[np.uint8]]
 
@@ -108,6 +110,40 @@ def test_the_resident_tracker_runs_on_its_engines(
     for frame in clip[1:4]:
         np.testing.assert_allclose(resident.update(frame).box, plain.update(frame).box, atol=0.01)
     assert resident.graphs
+
+
+def test_several_targets_share_engines_and_a_launch(
+    built: ctypes.CDLL, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip: Frames,
+    clip_box: Box,
+) -> None:
+    """Three targets in a bucket of two and one of one."""
+    bundle = Bundle.open(synthetic_bundle)
+    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    multi = ResidentMultiTracker.load(bundle, "tensorrt")
+    boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (250.0, 100.0, 60.0, 60.0)]
+    singles = {multi.add(clip[0], box): Tracker.load(bundle, "onnxruntime") for box in boxes}
+    for single, box in zip(singles.values(), boxes, strict=True):
+        single.init(clip[0], box)
+    for frame in clip[1:4]:
+        for id, result in multi.update(frame).items():
+            np.testing.assert_allclose(result.box, singles[id].update(frame).box, atol=0.05)
+    machine.emulator.calls.clear()
+    multi.update(clip[4])
+    assert machine.emulator.calls.count("cuGraphLaunch") == 2
+
+
+def test_a_context_for_several_starts_without_templates(
+    built: ctypes.CDLL, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fresh memory may hold anything; what was never put anywhere must be zeros."""
+    bundle = Bundle.open(synthetic_bundle)
+    machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    networks = TensorRtNetworks(TensorRtBackend(bundle, targets=2))
+    for name in ("head_kernel", "head_bias", "target_half"):
+        place = networks._context._memory[name]
+        assert (view(place.address, (place.size // 4,)) == 0).all(), name
+    with pytest.raises(BackendError, match="templates are made one by one"):
+        networks.set_template(np.zeros((1, 4), np.float32))
 
 
 # Failures.
@@ -266,7 +302,7 @@ def test_engines_for_something_else_are_named(
 
 def test_an_altered_engine_is_not_loaded(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
     (path,) = (tmp_path / "engines").glob("search*.plan")
-    path.write_bytes(b"seArch")
+    path.write_bytes(b"seArch 1")
     with pytest.raises(EngineError, match="not the plan that was built"):
         TensorRtBackend(bundle)
 
