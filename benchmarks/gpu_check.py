@@ -1,6 +1,7 @@
 """Everything that wants a GPU, in one call: ``python benchmarks/gpu_check.py BUNDLE --out results.json``.
 
-Kernels against the runtime's Python, backends against the CPU, latency and throughput. It needs NumPy, OpenCV and this
+Kernels against the runtime's Python, backends against the CPU, several targets against single trackers, latency, and
+target-frames per second for 1 to 16 targets. It needs NumPy, OpenCV and this
 repository's folder (or the installed package), and uses what else is there: PyTorch, cuda-bindings, NVRTC, ONNX Runtime
 with CUDA, TensorRT. What is missing is named in the result. Exit status: 0 all there was to check is right, 1 there is
 no GPU, or something is wrong, 2 wrong usage.
@@ -27,6 +28,7 @@ from spm_rt.errors import SpmError
 
 WANTED = {"torch": "PyTorch", "cuda.bindings": "cuda-bindings", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT",
           "cupy": "CuPy"}
+ENGINES = ("tensorrt", "tensorrt-rtx")
 PRECISIONS, TARGETS = ("float32", "float16", "bfloat16"), (1, 2, 4, 8, 16, 32, 64)
 Report = dict[str, Any]
 
@@ -78,13 +80,20 @@ def find_gpu() -> Report:
 def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None:
     """Every part on its own: one that fails is recorded, and the next begins."""
     from . import gpu_parts as parts
+    from . import gpu_several as several
 
     plan: list[tuple[str, Callable[[], Any]]] = [
         ("kernels", lambda: parts.check_kernels(bundle, options.maps)),
         *((f"pytorch {p}", lambda p=p: backend_part(bundle, options.frames, p)) for p in PRECISIONS),
         ("onnxruntime cuda", lambda: other_part(bundle, options.frames, "onnxruntime")),
         ("tensorrt", lambda: other_part(bundle, options.frames, "tensorrt")),
-        *((f"resident {p}", lambda p=p: parts.resident(bundle, options.frames, p)) for p in PRECISIONS),
+        *((f"resident {p}", lambda p=p: parts.resident(bundle, options.frames, "pytorch", p)) for p in PRECISIONS),
+        ("resident tensorrt", lambda: parts.resident(bundle, options.frames, "tensorrt")),
+        *((f"several resident {p}", lambda p=p: several.resident(bundle, options.frames, "pytorch", p))
+          for p in PRECISIONS),
+        *((f"several resident {n}", lambda n=n: several.resident(bundle, options.frames, n)) for n in ENGINES),
+        *((f"several pytorch {p}", lambda p=p: several.pytorch(bundle, options.frames, p)) for p in PRECISIONS),
+        *((f"several {n}", lambda n=n: several.loaded(bundle, options.frames, n)) for n in ("onnxruntime", *ENGINES)),
         *((f"throughput {p}", lambda p=p: parts.throughput(bundle, p, TARGETS)) for p in PRECISIONS),
     ]
     for name, part in plan:

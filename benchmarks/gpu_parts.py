@@ -68,6 +68,15 @@ def moving_frames(count: int) -> list[Array]:
     return frames
 
 
+def on_the_gpu(pictures: Sequence[Array]) -> list[Any]:
+    """Copies there, as PyTorch's tensors."""
+    import torch
+
+    found = [torch.from_numpy(picture).cuda() for picture in pictures]
+    torch.cuda.synchronize()
+    return found
+
+
 def check_kernels(bundle: Bundle, maps: int) -> Report:
     """Every kernel against what the runtime computes on the CPU."""
     gpu, rng = Gpu(), np.random.default_rng(2)
@@ -217,19 +226,15 @@ def measure_tracker(tracker: Tracker, bundle: Bundle, frames: int, *, exact: boo
     return {"description": tracker.backend.description, **found, "latency": latency(tracker, frames)}
 
 
-def resident(bundle: Bundle, frames: int, precision: str) -> Report:
-    """The resident tracker on PyTorch's networks: frames on the host, and frames that lie on the GPU."""
-    import torch
-
-    from spm_rt.backends.torch_cuda import TorchBackend
-    from spm_rt.backends.torch_resident import TorchNetworks
+def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = None) -> Report:
+    """The resident tracker on a backend's networks: frames on the host, and frames that lie on the GPU."""
     from spm_rt.resident import ResidentTracker
+    from spm_rt.resident_multi import networks_of
 
-    backend = TorchBackend(bundle, device="cuda", precision=precision)
-    tracker = ResidentTracker(TorchNetworks(backend, bundle), bundle.spec, bundle.settings)
-    found = parity(tracker, bundle, precision == "float32")
+    tracker = ResidentTracker(networks_of(bundle, backend, "cuda", precision)(1), bundle.spec, bundle.settings)
+    found = parity(tracker, bundle, (precision or bundle.manifest["precision"]) == "float32")
     found["latency_host_frames"] = latency(tracker, max(frames // 3, 20))
-    pictures = [torch.from_numpy(picture).cuda() for picture in moving_frames(40)]
+    pictures = on_the_gpu(moving_frames(40))
     tracker.init(pictures[0], BOX)
     times = []
     for i in range(frames + WARM):

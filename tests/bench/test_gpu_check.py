@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_bench import gpu_check, gpu_parts
+from spm_bench import gpu_check, gpu_parts, gpu_several
 from spm_rt import Bundle
 from spm_rt.backends import cuda_driver
 from spm_rt.kernels import nvrtc
@@ -22,6 +23,7 @@ from spm_rt.kernels import nvrtc
 from ..kernels.emulator import CUresult, Emulator
 from ..kernels.host import build
 from ..kernels.test_driver import driver_on
+from ..runtime.fake import bright_multi_tracker, bright_tracker
 
 SCRIPT = Path(gpu_check.__file__)
 
@@ -97,6 +99,56 @@ def spoil(array: NDArray[Any]) -> None:
         array[:] = np.float32(9).view(np.uint32)
 
 
+class Shifted:
+    """A tracker for several targets with another ``update``."""
+
+    def __init__(self, multi: Any, change: Any) -> None:
+        self._multi, self._change = multi, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._multi, name)
+
+    def __len__(self) -> int:
+        return len(self._multi)
+
+    def update(self, frame: Any) -> Any:
+        results = self._multi.update(frame)
+        if results:
+            last = max(results)
+            results[last] = dataclasses.replace(results[last], box=self._change(results[last].box))
+        return results
+
+
+def test_several_targets_are_compared_and_timed() -> None:
+    found = gpu_several.measure(bright_multi_tracker(), bright_tracker, 24, (1, 2, 4), exact=True)
+    assert found["checks"] == {"parity with single trackers": True}
+    assert found["largest_difference_to_single_trackers_px"] == 0
+    assert set(found["host_frames"]) == {"1", "2", "4"}
+    for number, row in found["host_frames"].items():
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        # Of the whole run, so it cannot be far above what the median says.
+        assert 0 < row["target_frames_per_second"] < 3 * int(number) * 1e3 / row["p50_ms"]
+    assert found["goal"] == {"16 targets": 10_000, "reached": False}
+
+
+@pytest.mark.parametrize(("change", "exact", "right"), [
+    (lambda box: (box[0] + 0.2, *box[1:]), True, False),
+    (lambda box: (box[0] + 0.2, *box[1:]), False, True),
+    (lambda box: (np.nan, *box[1:]), False, False),
+], ids=["apart", "apart in half precision", "no number"])
+def test_other_boxes_than_single_trackers_are_found(change: Any, exact: bool, right: bool) -> None:
+    multi = Shifted(bright_multi_tracker(), change)
+    found = gpu_several.measure(multi, bright_tracker, 20, (1, 2), exact=exact)
+    assert found["checks"] == {"parity with single trackers": right}
+    assert len(multi) == 0
+
+
+def test_targets_lie_in_the_frame_and_are_many() -> None:
+    boxes = gpu_several.target_boxes(16)
+    assert len(set(boxes)) == 16
+    assert all(x >= 0 and y >= 0 and x + w <= 1280 and y + h <= 720 for x, y, w, h in boxes)
+
+
 def test_parts_that_cannot_run_are_named_and_others_do(
     machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +159,8 @@ def test_parts_that_cannot_run_are_named_and_others_do(
     assert report["kernels"]["checks"]["proposals"] is True
     named = {line.split(":")[0] for line in report["missing"]}
     assert {"pytorch float32", "onnxruntime cuda", "tensorrt", "resident float32", "throughput float16"} <= named
+    assert {"several resident float16", "several resident tensorrt", "several pytorch float32",
+            "several onnxruntime", "several tensorrt-rtx"} <= named
 
 
 def test_an_error_of_the_driver_is_something_wrong_not_missing(
