@@ -208,16 +208,16 @@ def test_a_refused_frame_changes_nothing(frame: Any) -> None:
 def test_graphs_that_cannot_be_had_leave_the_targets_as_they_are() -> None:
     multi = bright_multi_tracker()
     multi.add(FRAME, BOX)
-    compiled = multi._compiled
+    places = multi._places
 
     def failing(targets: int) -> Any:
         raise BackendError("no memory")
 
-    multi._compiled = failing
+    multi._places = failing
     with pytest.raises(BackendError):
         multi.add(FRAME, FAR)
     assert list(multi.update(FRAME)) == [0]
-    multi._compiled = compiled
+    multi._places = places
     assert multi.add(FRAME, FAR) == 1
     assert list(multi.update(FRAME)) == [0, 1]
 
