@@ -87,3 +87,9 @@ class ResidentTracker:
         record = self._slots.end()[0]
         self._box = record["box"].copy()
         return track_result(record, self.settings)
+
+    def move_to(self, box: Sequence[float]) -> None:
+        """Put the box elsewhere; see :meth:`spm_rt.Tracker.move_to`."""
+        if self._box is None or self._staging is None:
+            raise NotInitializedError("move_to before init: call init(frame, box) with the target's first box")
+        self._box = check_box(box, self._staging.shape[:2])

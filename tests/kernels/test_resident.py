@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_rt import BackendError, Bundle, FrameError, NotInitializedError, Tracker, TrackerSettings
+from spm_rt import BackendError, BoxError, Bundle, FrameError, NotInitializedError, Tracker, TrackerSettings
 from spm_rt.backends.cuda_driver import CudaError, Device
 from spm_rt.device_frames import device_frame
 from spm_rt.kernels import nvrtc
@@ -110,6 +110,19 @@ def test_frames_of_another_shape_want_a_new_start(machine: Machine, clip: Frames
 def test_pictures_that_cannot_be_used_are_refused(picture: Any, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(FrameError, match=message):
         device_frame(OnDevice(picture, **changed))
+
+
+def test_a_box_put_elsewhere_is_where_the_next_frame_looks(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    tracker, judge = machine.tracker(), Tracker.load(machine.bundle, "onnxruntime")
+    with pytest.raises(NotInitializedError):
+        tracker.move_to(clip_box)
+    for follower in (tracker, judge):
+        follow(follower, clip[:3], clip_box)
+        follower.move_to((clip_box[0] + 9, clip_box[1] - 5, 70.0, 50.0))
+        assert follower.box == pytest.approx((clip_box[0] + 9, clip_box[1] - 5, 70.0, 50.0))
+    np.testing.assert_allclose(tracker.update(clip[3]).box, judge.update(clip[3]).box, atol=0.01)
+    with pytest.raises(BoxError):
+        tracker.move_to((0, 0, -1, 5))
 
 
 # Failures.
