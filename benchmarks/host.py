@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
-from spm_rt.crop import sample_into
+from spm_rt.crop import sample_region
 from spm_rt.progress import Progress
 from spm_rt.tables import format_table
 from spm_rt.target import choose
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         stages = measure(tracker, frames, place_box(size, side, place), options.frames, bar.step)
         rows.append({"frame": f"{size[0]}x{size[1]}", "target": side, "place": place, **stages})
     bar.close()
-    report = {"backend": tracker.backend.description, "c_modules": sample_into is not None and choose is not None,
+    report = {"backend": tracker.backend.description, "c_modules": sample_region is not None and choose is not None,
               "frames": options.frames, "rows": rows}
     print(json.dumps(report, indent=1) if options.json else host_text(report))
     return 0

@@ -1,6 +1,6 @@
-/* Bilinear samples of a uint8 frame on a grid, straight into the network's planes, and sums over a whole frame: see
- * crop.py, which does the same with OpenCV where this module was not built. The arithmetic is that of crop.crop_exact, operation by operation, so it must
- * be compiled without contraction to fused multiply-adds (setup.py says so).
+/* Bilinear samples of a uint8 frame under a region, straight into the network's planes, and sums over a whole frame: see
+ * crop.py, which does the same with OpenCV where this module was not built. The arithmetic is that of crop.crop_exact,
+ * operation by operation, so it must be compiled without contraction to fused multiply-adds (setup.py says so).
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -19,34 +19,42 @@ typedef struct {
     float fraction;
 } Place;
 
-/* Places of `count` positions along an axis of `size` pixels; 0 if one of them is not on it. */
-static int find_places(const float *positions, Py_ssize_t count, Py_ssize_t size, Py_ssize_t stride, Place *places)
+/* The part of a crop's row or column that lies on the frame: samples first to last - 1. */
+typedef struct {
+    Py_ssize_t first, last;
+} Part;
+
+static inline float position(Py_ssize_t i, float step, float start)
 {
-    for (Py_ssize_t i = 0; i < count; i++) {
-        float low = floorf(positions[i]);
-        if (!(positions[i] >= 0.0f && positions[i] <= (float)(size - 1))) /* also refuses NaN */
-            return 0;
-        Py_ssize_t first = (Py_ssize_t)low, last = (Py_ssize_t)ceilf(positions[i]);
-        if (last > size - 1)
-            return 0;
-        places[i].low = first * stride;
-        places[i].high = last * stride;
-        places[i].fraction = positions[i] - low;
+    float offset = (float)i * step;
+    return offset + start;
+}
+
+/* `count` positions from `low` to `high` along an axis of `size` pixels (crop.sample_positions), and where those that lie
+ * on it fall, from places[0] on. */
+static Part find_places(double low, double high, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t count, Place *places)
+{
+    float end = (float)(size - 1), a = (float)low / end, b = (float)high / end;
+    float step = (b - a) * end / (float)(count - 1), start = a * end;
+    Py_ssize_t i = 0;
+    while (i < count && !(position(i, step, start) >= 0.0f)) /* also where it is no number */
+        i++;
+    Part part = {i, i};
+    for (; i < count && position(i, step, start) <= end; i++) {
+        float exact = position(i, step, start), below = floorf(exact);
+        Py_ssize_t whole = (Py_ssize_t)below, next = (Py_ssize_t)ceilf(exact);
+        Place *place = places + (i - part.first);
+        place->low = (whole < size ? whole : size - 1) * stride;
+        place->high = (next < size ? next : size - 1) * stride;
+        place->fraction = exact - below;
     }
-    return 1;
+    part.last = i;
+    return part;
 }
 
 static inline float mix(float a, float b, float fraction)
 {
     return a + (b - a) * fraction;
-}
-
-/* One sample of one channel. */
-static inline float sample(const uint8_t *upper, const uint8_t *lower, const Place *x, float fy)
-{
-    float above = mix(upper[x->low], upper[x->high], x->fraction);
-    float below = mix(lower[x->low], lower[x->high], x->fraction);
-    return mix(above, below, fy);
 }
 
 #if defined(__SSE2__)
@@ -65,59 +73,120 @@ static inline __m128 mix4(__m128 a, __m128 b, __m128 fraction)
     return _mm_add_ps(a, _mm_mul_ps(_mm_sub_ps(b, a), fraction));
 }
 
-/* Three channels of one sample. */
-static inline __m128 sample3(const uint8_t *upper, const uint8_t *lower, const Place *x, __m128 fy)
+/* Samples along a row of interleaved pixels; what a later row will need is fetched meanwhile. */
+static void mix_pixels(const uint8_t *row, const uint8_t *later, const Place *x, Py_ssize_t count, float (*mixed)[4])
 {
-    __m128 fx = _mm_set1_ps(x->fraction);
-    __m128 above = mix4(pixel(upper + x->low), pixel(upper + x->high), fx);
-    __m128 below = mix4(pixel(lower + x->low), pixel(lower + x->high), fx);
-    return mix4(above, below, fy);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        _mm_prefetch((const char *)later + x[i].low, _MM_HINT_T0);
+        _mm_storeu_ps(mixed[i], mix4(pixel(row + x[i].low), pixel(row + x[i].high), _mm_set1_ps(x[i].fraction)));
+    }
 }
 
-/* Samples of a row of interleaved pixels, four at a time; how many of `count` were made. */
-static Py_ssize_t sample_quads(const uint8_t *upper, const uint8_t *lower, const Place *x, Py_ssize_t count, float fy,
-                               float *const out[3])
+/* Two mixed rows mixed, four columns at a time, and taken apart into planes; how many of `count` were made. */
+static Py_ssize_t mix_quads(const float (*upper)[4], const float (*lower)[4], float fraction, Py_ssize_t count,
+                            float *const planes[3])
 {
-    __m128 weight = _mm_set1_ps(fy);
+    __m128 weight = _mm_set1_ps(fraction);
     Py_ssize_t i = 0;
     for (; i + 4 <= count; i += 4) {
-        __m128 a = sample3(upper, lower, x + i, weight), b = sample3(upper, lower, x + i + 1, weight);
-        __m128 c = sample3(upper, lower, x + i + 2, weight), d = sample3(upper, lower, x + i + 3, weight);
-        _MM_TRANSPOSE4_PS(a, b, c, d);
-        _mm_storeu_ps(out[0] + i, a);
-        _mm_storeu_ps(out[1] + i, b);
-        _mm_storeu_ps(out[2] + i, c);
+        __m128 samples[4];
+        for (int k = 0; k < 4; k++)
+            samples[k] = mix4(_mm_loadu_ps(upper[i + k]), _mm_loadu_ps(lower[i + k]), weight);
+        _MM_TRANSPOSE4_PS(samples[0], samples[1], samples[2], samples[3]);
+        for (int c = 0; c < 3; c++)
+            _mm_storeu_ps(planes[c] + i, samples[c]);
     }
     return i;
 }
 #endif
 
-/* All rows. Buffers have been checked: frame [h, w, 1 | 3 | 4], out [3, ny, nx]. */
-static void sample_grid(const Py_buffer *frame, const Place *x, Py_ssize_t nx, const Place *y, Py_ssize_t ny,
-                        const Py_buffer *out)
+/* The grid's columns, and what of a frame's row can be read four bytes at a time. */
+typedef struct {
+    const Place *x;
+    Py_ssize_t count, whole; /* columns; those of the first that read nothing behind the frame */
+    Py_ssize_t step;         /* bytes from channel to channel */
+} Columns;
+
+static Columns find_columns(const Py_buffer *frame, const Place *x, Py_ssize_t count)
 {
-    Py_ssize_t channels = frame->shape[2], step = channels == 1 ? 0 : frame->strides[2], whole = 0;
+    Py_ssize_t channels = frame->shape[2];
+    Columns columns = {x, count, 0, channels == 1 ? 0 : frame->strides[2]};
 #if defined(__SSE2__)
-    /* Four bytes are read per pixel: that must not lead out of the frame, as it would behind its last pixel. */
-    if (channels >= 3 && step == 1 && frame->strides[1] == channels) {
+    if (channels >= 3 && columns.step == 1 && frame->strides[1] == channels) {
         Py_ssize_t limit = (frame->shape[1] - (channels == 3)) * channels;
-        for (whole = nx; whole > 0 && x[whole - 1].high >= limit; whole--)
+        for (columns.whole = count; columns.whole > 0 && x[columns.whole - 1].high >= limit; columns.whole--)
             ;
     }
 #endif
-    for (Py_ssize_t row = 0; row < ny; row++) {
-        const uint8_t *upper = (const uint8_t *)frame->buf + y[row].low;
-        const uint8_t *lower = (const uint8_t *)frame->buf + y[row].high;
+    return columns;
+}
+
+/* A row of the frame, mixed at every column: kept, since rows of the grid that lie closer than the frame's share them. */
+typedef struct {
+    const uint8_t *of; /* the frame's row, or NULL */
+    float (*mixed)[4]; /* three channels, and nothing */
+} MixedRow;
+
+static void mix_row(const uint8_t *row, const uint8_t *later, const Columns *columns, MixedRow *kept)
+{
+#if defined(__SSE2__)
+    mix_pixels(row, later, columns->x, columns->whole, kept->mixed);
+#endif
+    for (Py_ssize_t i = columns->whole; i < columns->count; i++)
+        for (int c = 0; c < 3; c++) {
+            const Place *x = columns->x + i;
+            kept->mixed[i][c] = mix(row[c * columns->step + x->low], row[c * columns->step + x->high], x->fraction);
+        }
+    kept->of = row;
+}
+
+/* The one of two kept rows that is `row`, made where neither is, in the place of the one that is not `other`. */
+static const MixedRow *get_row(const uint8_t *row, const uint8_t *other, const uint8_t *later, const Columns *columns,
+                               MixedRow kept[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (kept[i].of == row)
+            return kept + i;
+    MixedRow *free_one = kept + (kept[0].of == other);
+    mix_row(row, later, columns, free_one);
+    return free_one;
+}
+
+static void mix_rows(const MixedRow *upper, const MixedRow *lower, float fraction, Py_ssize_t count,
+                     float *const planes[3])
+{
+    Py_ssize_t done = 0;
+#if defined(__SSE2__)
+    done = mix_quads((const float (*)[4])upper->mixed, (const float (*)[4])lower->mixed, fraction, count, planes);
+#endif
+    for (Py_ssize_t i = done; i < count; i++)
+        for (int c = 0; c < 3; c++)
+            planes[c][i] = mix(upper->mixed[i][c], lower->mixed[i][c], fraction);
+}
+
+/* Where samples are taken, and where they go: rows of floats in each of three planes. */
+typedef struct {
+    const Place *x;
+    Py_ssize_t nx;
+    const Place *y;
+    Py_ssize_t ny;
+    char *out;
+    Py_ssize_t plane, row; /* bytes */
+} Grid;
+
+/* All samples. What was given has been checked; `space` is for two mixed rows. */
+static void sample_grid(const Py_buffer *frame, const Grid *grid, float (*space)[4])
+{
+    Columns columns = find_columns(frame, grid->x, grid->nx);
+    MixedRow kept[2] = {{NULL, space}, {NULL, space + grid->nx}};
+    for (Py_ssize_t row = 0; row < grid->ny; row++) {
+        const Place *y = grid->y + row, *next = grid->y + (row + 1 < grid->ny ? row + 1 : row);
+        const uint8_t *pixels = frame->buf, *first = pixels + y->low, *second = pixels + y->high;
         float *planes[3];
         for (int c = 0; c < 3; c++)
-            planes[c] = (float *)((char *)out->buf + c * out->strides[0] + row * out->strides[1]);
-        Py_ssize_t done = 0;
-#if defined(__SSE2__)
-        done = sample_quads(upper, lower, x, whole, y[row].fraction, planes);
-#endif
-        for (int c = 0; c < 3; c++)
-            for (Py_ssize_t i = done; i < nx; i++)
-                planes[c][i] = sample(upper + c * step, lower + c * step, x + i, y[row].fraction);
+            planes[c] = (float *)(grid->out + c * grid->plane + row * grid->row);
+        const MixedRow *upper = get_row(first, second, pixels + next->low, &columns, kept);
+        mix_rows(upper, get_row(second, first, pixels + next->high, &columns, kept), y->fraction, grid->nx, planes);
     }
 }
 
@@ -273,50 +342,104 @@ static int is_float(const Py_buffer *buffer)
     return buffer->itemsize == 4 && buffer->format && strcmp(buffer->format, "f") == 0;
 }
 
-/* Check everything that memory safety needs, then sample; NULL with an exception set where something is wrong. */
-static PyObject *check_and_sample(const Py_buffer *frame, const Py_buffer *x, const Py_buffer *y, const Py_buffer *out)
+static int is_crop(const Py_buffer *buffer)
 {
-    if (!is_frame(frame))
-        return PyErr_Format(PyExc_ValueError, "frame must be uint8 [h, w, 1, 3 or 4]");
-    if (x->ndim != 1 || y->ndim != 1 || !is_float(x) || !is_float(y))
-        return PyErr_Format(PyExc_ValueError, "x and y must be float32 [n]");
-    if (out->ndim != 3 || !is_float(out) || out->shape[0] != 3 || out->shape[1] != y->shape[0] ||
-        out->shape[2] != x->shape[0] || (x->shape[0] > 1 && out->strides[2] != 4))
-        return PyErr_Format(PyExc_ValueError, "out must be float32 [3, len(y), len(x)] with contiguous rows");
-    Py_ssize_t nx = x->shape[0], ny = y->shape[0];
-    Place *places = PyMem_Malloc((size_t)(nx + ny + 1) * sizeof(Place));
-    if (!places)
-        return PyErr_NoMemory();
-    int on_frame = find_places(x->buf, nx, frame->shape[1], frame->strides[1], places) &&
-                   find_places(y->buf, ny, frame->shape[0], frame->strides[0], places + nx);
-    if (on_frame) {
-        Py_BEGIN_ALLOW_THREADS
-        sample_grid(frame, places, nx, places + nx, ny, out);
-        Py_END_ALLOW_THREADS
-    }
-    PyMem_Free(places);
-    if (!on_frame)
-        return PyErr_Format(PyExc_ValueError, "a position is not on the frame");
-    Py_RETURN_NONE;
+    return buffer->ndim == 3 && is_float(buffer) && buffer->shape[0] == 3 && buffer->shape[1] > 1 &&
+           buffer->shape[2] > 1 && buffer->strides[2] == 4;
 }
 
-static PyObject *sample_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+/* (left, right, top, bottom) of the part of a crop that lies on the frame, or None where all of it does. */
+static PyObject *describe(Part x, Part y, const Py_buffer *crop)
 {
-    static const int flags[4] = {PyBUF_STRIDES | PyBUF_FORMAT, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT,
-                                 PyBUF_C_CONTIGUOUS | PyBUF_FORMAT, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE};
-    Py_buffer buffers[4];
+    if (x.first == 0 && y.first == 0 && x.last == crop->shape[2] && y.last == crop->shape[1])
+        Py_RETURN_NONE;
+    return Py_BuildValue("nnnn", x.first, x.last, y.first, y.last);
+}
+
+/* Check everything that memory safety needs, then sample; NULL with an exception set where something is wrong. */
+static PyObject *check_and_sample(const Py_buffer *frame, const double region[4], const Py_buffer *crop)
+{
+    if (!is_frame(frame) || frame->shape[0] < 2 || frame->shape[1] < 2)
+        return PyErr_Format(PyExc_ValueError, "frame must be uint8 [h, w, 1, 3 or 4], h and w at least 2");
+    if (!is_crop(crop))
+        return PyErr_Format(PyExc_ValueError, "out must be float32 [3, at least 2, at least 2] with contiguous rows");
+    Py_ssize_t nx = crop->shape[2], ny = crop->shape[1];
+    Place *places = PyMem_Malloc((size_t)(nx + ny) * sizeof(Place));
+    float(*space)[4] = PyMem_Calloc((size_t)nx * 2, sizeof(*space));
     PyObject *result = NULL;
-    int held = 0;
-    (void)module;
-    if (count != 4)
-        return PyErr_Format(PyExc_TypeError, "sample_into takes frame, x, y, out");
-    while (held < 4 && PyObject_GetBuffer(arguments[held], &buffers[held], flags[held]) == 0)
-        held++;
-    if (held == 4)
-        result = check_and_sample(&buffers[0], &buffers[1], &buffers[2], &buffers[3]);
-    while (held > 0)
-        PyBuffer_Release(&buffers[--held]);
+    if (places && space) {
+        Part x, y;
+        Py_BEGIN_ALLOW_THREADS
+        x = find_places(region[0], region[2], frame->shape[1], frame->strides[1], nx, places);
+        y = find_places(region[1], region[3], frame->shape[0], frame->strides[0], ny, places + nx);
+        Grid grid = {places, x.last - x.first, places + nx, y.last - y.first,
+                     (char *)crop->buf + y.first * crop->strides[1] + x.first * 4, crop->strides[0], crop->strides[1]};
+        sample_grid(frame, &grid, space);
+        Py_END_ALLOW_THREADS
+        result = describe(x, y, crop);
+    } else
+        PyErr_NoMemory();
+    PyMem_Free(places);
+    PyMem_Free(space);
     return result;
+}
+
+/* Buffers of a frame (if there is one) and of a crop to be written; 0 with an exception set if they cannot be had. */
+static int get_buffers(PyObject *frame, PyObject *crop, Py_buffer buffers[2])
+{
+    if (PyObject_GetBuffer(crop, &buffers[1], PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) != 0)
+        return 0;
+    if (!frame || PyObject_GetBuffer(frame, &buffers[0], PyBUF_STRIDES | PyBUF_FORMAT) == 0)
+        return 1;
+    PyBuffer_Release(&buffers[1]);
+    return 0;
+}
+
+static PyObject *sample_region(PyObject *module, PyObject *arguments)
+{
+    PyObject *frame, *crop;
+    double region[4];
+    Py_buffer buffers[2];
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "OddddO", &frame, &region[0], &region[1], &region[2], &region[3], &crop) ||
+        !get_buffers(frame, crop, buffers))
+        return NULL;
+    PyObject *result = check_and_sample(&buffers[0], region, &buffers[1]);
+    PyBuffer_Release(&buffers[0]);
+    PyBuffer_Release(&buffers[1]);
+    return result;
+}
+
+static void fill(float *row, Py_ssize_t first, Py_ssize_t last, float value)
+{
+    for (Py_ssize_t i = first; i < last; i++)
+        row[i] = value;
+}
+
+static PyObject *fill_rim(PyObject *module, PyObject *arguments)
+{
+    PyObject *given;
+    Py_ssize_t left, right, top, bottom;
+    float color[3];
+    Py_buffer buffers[2], *crop = buffers + 1;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "O(nnnn)(fff)", &given, &left, &right, &top, &bottom, &color[0], &color[1],
+                          &color[2]) ||
+        !get_buffers(NULL, given, buffers))
+        return NULL;
+    int fits = is_crop(crop) && 0 <= left && left <= right && right <= crop->shape[2] && 0 <= top && top <= bottom &&
+               bottom <= crop->shape[1];
+    for (Py_ssize_t c = 0; fits && c < 3; c++)
+        for (Py_ssize_t y = 0; y < crop->shape[1]; y++) {
+            float *row = (float *)((char *)crop->buf + c * crop->strides[0] + y * crop->strides[1]);
+            int inside = top <= y && y < bottom;
+            fill(row, 0, inside ? left : crop->shape[2], color[c]);
+            fill(row, inside ? right : crop->shape[2], crop->shape[2], color[c]);
+        }
+    PyBuffer_Release(crop);
+    if (!fits)
+        return PyErr_Format(PyExc_ValueError, "out must be float32 [3, h, w] with contiguous rows, the rest a part of it");
+    Py_RETURN_NONE;
 }
 
 static PyObject *start_sums(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -379,9 +502,12 @@ static PyObject *finish_sums(PyObject *module, PyObject *capsule)
 }
 
 static PyMethodDef methods[] = {
-    {"sample_into", (PyCFunction)(void (*)(void))sample_into, METH_FASTCALL,
-     "sample_into(frame, x, y, out): bilinear samples of a uint8 frame [h, w, channels] at positions x and y (float32, "
-     "pixels, on the frame) into out, float32 [3, len(y), len(x)]."},
+    {"sample_region", sample_region, METH_VARARGS,
+     "sample_region(frame, x1, y1, x2, y2, out): bilinear samples of a uint8 frame [h, w, channels], the first and last on "
+     "the region's edges, into out, float32 [3, ny, nx]. None, or, where some lie outside the frame and were not written, "
+     "(left, right, top, bottom) of those that do not."},
+    {"fill_rim", fill_rim, METH_VARARGS,
+     "fill_rim(out, (left, right, top, bottom), (blue, green, red)): the colour wherever that part is not."},
     {"start_sums", (PyCFunction)(void (*)(void))start_sums, METH_FASTCALL,
      "start_sums(frame, helpers): begin to sum up each channel of a uint8 frame [h, w, channels] in 0 to 7 threads."},
     {"finish_sums", finish_sums, METH_O,
@@ -390,7 +516,7 @@ static PyMethodDef methods[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_sampling", "Bilinear samples of a frame on a grid.", -1, methods, NULL, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "_sampling", "Bilinear samples of a frame under a region, and sums over it.", -1, methods, NULL, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC PyInit__sampling(void)

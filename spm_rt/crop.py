@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from .errors import FrameError
 from .geometry import Region
 
-sample_into: Callable[..., None] | None
+sample_region: Callable[..., tuple[int, int, int, int] | None] | None
+fill_rim: Callable[..., None] | None
 start_sums: Callable[..., object] | None
 finish_sums: Callable[..., tuple[int, ...]] | None
 try:
-    from ._sampling import finish_sums, sample_into, start_sums
+    from ._sampling import fill_rim, finish_sums, sample_region, start_sums
 except ImportError:  # not built: no C compiler when the package was installed
-    sample_into = start_sums = finish_sums = None
+    sample_region = fill_rim = start_sums = finish_sums = None
 
 Frame = NDArray[Any]
 
@@ -174,20 +175,24 @@ def crop_into(
     Raises:
         FrameError: a float frame has values that are not finite: under the region, or anywhere if its mean is needed.
     """
-    size = out.shape[-1]
     height, width = frame.shape[:2]
+    if sample_region is not None and frame.dtype == np.uint8 and out.strides[2] == out.itemsize:
+        if region.x1 < 0 or region.y1 < 0 or region.x2 > width - 1 or region.y2 > height - 1:
+            mean = mean or MeanColor(frame)
+            mean.start()
+        part = sample_region(frame, region.x1, region.y1, region.x2, region.y2, out)
+        if part is not None and fill_rim is not None:
+            fill_rim(out, part, (mean or MeanColor(frame)).value().tolist())
+        return
+    size = out.shape[-1]
     x = sample_positions(region.x1, region.x2, width, size)
     y = sample_positions(region.y1, region.y2, height, size)
     left, right = _inside_range(x, width)
     top, bottom = _inside_range(y, height)
-    leaves = right - left < size or bottom - top < size
-    if leaves:
-        mean = mean or MeanColor(frame)
-        mean.start()
     if left < right and top < bottom:
         _sample(frame, x[left:right], y[top:bottom], out[:, top:bottom, left:right], scratch)
-    if leaves and mean is not None:
-        color = mean.finite()[:, None, None]
+    if right - left < size or bottom - top < size:
+        color = (mean or MeanColor(frame)).finite()[:, None, None]
         for rim in (out[:, :top], out[:, bottom:], out[:, top:bottom, :left], out[:, top:bottom, right:]):
             rim[:] = color
 
@@ -200,9 +205,6 @@ def _sample(
     scratch: Scratch | None,
 ) -> None:
     """Samples at ``x`` and ``y``, all on the frame, into ``out``, float32 ``[3, len(y), len(x)]``."""
-    if sample_into is not None and frame.dtype == np.uint8 and out.strides[2] == out.itemsize:
-        sample_into(frame, x, y, out)
-        return
     if max(float(x[-1] - x[0]) / max(len(x) - 1, 1), float(y[-1] - y[0]) / max(len(y) - 1, 1)) > _GATHER_FROM:
         pixels = _gather(frame, x, y)
     else:

@@ -62,7 +62,9 @@ def cosine_window(boxes: Floats, crop_size: int) -> Floats:
     """Cosine window ``[K]`` at the centres of boxes ``[K, 4]`` in crop pixels: 1 in the middle, 0 at the rim."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.float32(crop_size - 1)
     center = np.minimum(np.maximum(center, np.float32(0)), np.float32(1))
-    waves = np.float32(0.5) - np.float32(0.5) * np.cos(np.float32(2 * np.pi) * center)
+    # The cosine in float64, rounded once: float32 cosines differ from library to library.
+    cosines = np.cos((np.float32(2 * np.pi) * center).astype(np.float64)).astype(np.float32)
+    waves = np.float32(0.5) - np.float32(0.5) * cosines
     window: Floats = waves[:, 0] * waves[:, 1]
     return window
 

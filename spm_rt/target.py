@@ -21,11 +21,12 @@ from .geometry import Region, to_frame, xywh_to_xyxy, xyxy_to_xywh
 from .proposals import select_proposals
 from .settings import ModelSpec, TrackerSettings
 
-choose: Callable[..., tuple[bytes, bytes]] | None
+choose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None
+judge: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
 try:
-    from ._choosing import choose
+    from ._choosing import choose, judge
 except ImportError:  # not built: no C compiler when the package was installed
-    choose = None
+    choose = judge = None
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.float32]
@@ -92,7 +93,7 @@ def propose(
         frame_boxes = to_frame(np.asfortranarray(boxes), region)
         rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
-    indices, places = choose(
+    crop_boxes, places, chosen_scores = choose(
         scores,
         boxes,
         last.astype(np.float32),
@@ -103,8 +104,11 @@ def propose(
         settings.num_near_candidates,
         settings.num_candidates,
     )
-    rows = np.frombuffer(indices, np.int64)
-    return Proposals(boxes[rows], np.frombuffer(places, np.float32).reshape(-1, 4), scores[rows])
+    return Proposals(
+        np.frombuffer(crop_boxes, np.float32).reshape(-1, 4),
+        np.frombuffer(places, np.float32).reshape(-1, 4),
+        np.frombuffer(chosen_scores, np.float32),
+    )
 
 
 def decide(
@@ -128,6 +132,25 @@ def decide(
         spec, settings: of the tracker.
         candidates: list all proposals in the result.
     """
+    if judge is not None and fine is not None and settings.mode != "coarse" and not candidates:
+        corners, score, coarse_score, fine_score = judge(
+            *proposals,
+            *(np.ascontiguousarray(array, np.float32) for array in fine),
+            last,
+            (region.scale, region.x1, region.y1),
+            frame_size,
+            spec.crop_size,
+            settings.mode == "series",
+            settings.fine_score_weight,
+            settings.fine_box_weight,
+            settings.window_influence,
+            settings.update_threshold,
+            settings.size_rate,
+            settings.min_side,
+        )
+        x1, y1, x2, y2 = corners
+        shown = x1, y1, x2 - x1, y2 - y1
+        return np.array(corners), TrackResult(shown, score, score >= settings.found_threshold, coarse_score, fine_score)
     if fine is None:
         fine_scores, fine_boxes = np.full_like(proposals.scores, np.nan), proposals.boxes
     else:

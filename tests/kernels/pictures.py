@@ -27,6 +27,10 @@ _new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p
 _NAMES = {name: name.encode() for name in ("dltensor", "dltensor_versioned")}
 
 
+_DELETERS: list[Any] = []
+"""Kept for good, as the code of a library is: whoever took a capsule may call its deleter after its array has gone."""
+
+
 class Packed:
     """Through DLPack alone, with a capsule made by hand.
 
@@ -49,6 +53,7 @@ class Packed:
         self.deleted = 0
         self._made: list[Any] = []
         self._deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._delete)
+        _DELETERS.append(self._deleter)
 
     def _delete(self, managed: int) -> None:
         assert managed in {ctypes.addressof(one[0]) for one in self._made}

@@ -17,7 +17,7 @@ from spm_rt.backends.cuda_driver import Device, Stream
 from spm_rt.backends.device_crop import DeviceCrop, crop_module
 from spm_rt.backends.tensorrt import TensorRtBackend
 from spm_rt.backends.torch_cuda import TorchBackend
-from spm_rt.crop import crop_exact, sample_into
+from spm_rt.crop import crop_exact, sample_region
 from spm_rt.device_frames import device_frame
 from spm_rt.errors import BackendError
 from spm_rt.geometry import search_region
@@ -29,7 +29,7 @@ from .networks import view
 from .pictures import OnDevice, Packed
 
 Frames = list[NDArray[np.uint8]]
-NEAR = 0.0 if sample_into else 0.01
+NEAR = 0.0 if sample_region else 0.01
 """Host crops are the kernels', bit for bit, where the C module was built."""
 
 

@@ -26,8 +26,8 @@ Frame = NDArray[Any]
 def form_of_the_fast_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the C module, and without it."""
     if request.param == "OpenCV":
-        monkeypatch.setattr(spm_rt.crop, "sample_into", None)
-    elif spm_rt.crop.sample_into is None:
+        monkeypatch.setattr(spm_rt.crop, "sample_region", None)
+    elif spm_rt.crop.sample_region is None:
         pytest.skip("built without a C compiler")
 
 

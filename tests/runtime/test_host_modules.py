@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_rt.target
-from spm_rt.crop import crop_exact, crop_into, finish_sums, mean_color, sample_into, start_sums
+from spm_rt.crop import crop_exact, crop_into, fill_rim, finish_sums, mean_color, sample_region, start_sums
 from spm_rt.geometry import Region, search_region, to_frame
 from spm_rt.proposals import select_proposals
 from spm_rt.settings import ModelSpec, TrackerSettings
-from spm_rt.target import choose, propose
+from spm_rt.target import Proposals, choose, decide, judge, propose
 
-pytestmark = pytest.mark.skipif(sample_into is None or choose is None, reason="built without a C compiler")
+pytestmark = pytest.mark.skipif(sample_region is None or choose is None, reason="built without a C compiler")
 
 SPEC = ModelSpec()
 SETTINGS = TrackerSettings()
@@ -74,10 +74,9 @@ def test_nothing_behind_the_last_pixel_is_read() -> None:
     frame = frame.reshape(height, width, 3)
     if not hasattr(memory, "madvise") or protect(frame.ctypes.data + frame.nbytes, page) != 0:
         pytest.skip("memory cannot be protected here")
-    edge = np.linspace(0, width - 1, 9, dtype=np.float32), np.linspace(0, height - 1, 5, dtype=np.float32)
-    out = np.ones((3, 5, 9), np.float32)
-    assert sample_into is not None
-    sample_into(frame, *edge, out)
+    out = np.ones((3, 2 * height - 1, 2 * width - 1), np.float32)  # two samples per pixel, the last on the last pixel
+    assert sample_region is not None
+    assert sample_region(frame, 0, 0, width - 1, height - 1, out) is None
     assert (out == 0).all()
     unprotect(frame.ctypes.data + frame.nbytes, page)
 
@@ -150,39 +149,76 @@ def unprotect(address: int, length: int) -> int:
     return protect(address, length, 3)
 
 
-GOOD = (picture(10, 12), np.zeros(4, np.float32), np.zeros(5, np.float32), np.zeros((3, 5, 4), np.float32))
+GOOD = (picture(10, 12), 1.0, 2.0, 4.0, 5.0, np.zeros((3, 5, 4), np.float32))
 BAD_SAMPLES: dict[str, tuple[int, Any]] = {
     "float frame": (0, np.zeros((10, 12, 3), np.float32)),
     "signed frame": (0, np.zeros((10, 12, 3), np.int8)),
     "two channels": (0, picture(10, 12, 2)),
     "flat frame": (0, np.zeros((10, 12), np.uint8)),
-    "left of the frame": (1, np.full(4, -0.01, np.float32)),
-    "right of the frame": (1, np.full(4, 11.01, np.float32)),
-    "below the frame": (2, np.full(5, 9.5, np.float32)),
-    "no number": (1, np.full(4, np.nan, np.float32)),
-    "infinite": (2, np.full(5, np.inf, np.float32)),
-    "double positions": (1, np.zeros(4)),
-    "more positions than places": (1, np.zeros(5, np.float32)),
-    "fewer planes": (3, np.zeros((2, 5, 4), np.float32)),
-    "double samples": (3, np.zeros((3, 5, 4))),
-    "interleaved": (3, np.zeros((5, 4, 3), np.float32).transpose(2, 0, 1)),
+    "single row": (0, picture(1, 12)),
+    "single column": (0, picture(10, 1)),
+    "empty frame": (0, picture(0, 12)),
+    "fewer planes": (5, np.zeros((2, 5, 4), np.float32)),
+    "single sample": (5, np.zeros((3, 1, 4), np.float32)),
+    "double samples": (5, np.zeros((3, 5, 4))),
+    "interleaved": (5, np.zeros((5, 4, 3), np.float32).transpose(2, 0, 1)),
 }
 
 
 @pytest.mark.parametrize(("place", "value"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
 def test_what_cannot_be_sampled_safely_is_refused(place: int, value: Any) -> None:
-    assert sample_into is not None
-    sample_into(*GOOD)
-    with pytest.raises(ValueError, match=r"must be|not on the frame"):
-        sample_into(*(value if index == place else given for index, given in enumerate(GOOD)))
+    assert sample_region is not None
+    assert sample_region(*GOOD) is None
+    with pytest.raises(ValueError, match=r"must be"):
+        sample_region(*(value if index == place else given for index, given in enumerate(GOOD)))
+
+
+FAR: list[tuple[float, float, float, float]] = [
+    (np.nan, 2, 4, 5),
+    (1, 2, np.inf, 5),
+    (-np.inf, -np.inf, np.inf, np.inf),
+    (1, 1e30, 4, 1e31),
+    (-1e38, 2, 1e38, 5),
+    (5, 2, 1, 5),
+]
+
+
+@pytest.mark.parametrize("region", FAR)
+def test_no_region_leads_out_of_the_frame_or_the_crop(region: tuple[float, float, float, float]) -> None:
+    assert sample_region is not None
+    assert fill_rim is not None
+    out = np.full((3, 5, 4), np.nan, np.float32)
+    part = sample_region(GOOD[0], *region, out)
+    left, right, top, bottom = part or (0, 4, 0, 5)
+    assert 0 <= left <= right <= 4
+    assert 0 <= top <= bottom <= 5
+    assert np.isfinite(out[:, top:bottom, left:right]).all()
+    fill_rim(out, (left, right, top, bottom), (1.0, 2.0, 3.0))
+    assert np.isfinite(out).all()
+
+
+def test_the_rim_gets_its_colour_and_the_rest_stays() -> None:
+    assert fill_rim is not None
+    whole = np.zeros((3, 8, 9), np.float32)
+    for part in ((0, 7, 0, 6), (2, 5, 1, 4), (7, 7, 6, 6), (0, 0, 2, 4), (0, 7, 3, 3)):
+        whole[:] = -1
+        fill_rim(whole[:, 1:7, 1:8], part, (1.0, 2.0, 3.0))
+        wanted = np.broadcast_to(np.array([1.0, 2, 3], np.float32)[:, None, None], (3, 6, 7)).copy()
+        wanted[:, part[2] : part[3], part[0] : part[1]] = -1
+        np.testing.assert_array_equal(whole[:, 1:7, 1:8], wanted)
+        whole[:, 1:7, 1:8] = -1
+        assert (whole == -1).all()
+    for part in ((-1, 7, 0, 6), (3, 2, 0, 6), (0, 8, 0, 6), (0, 7, 4, 3), (0, 7, -1, 6), (0, 7, 0, 7)):
+        with pytest.raises(ValueError, match="a part of it"):
+            fill_rim(whole[:, 1:7, 1:8], part, (1.0, 2.0, 3.0))
 
 
 def test_samples_are_not_written_into_a_read_only_array() -> None:
-    assert sample_into is not None
+    assert sample_region is not None
     out = np.zeros((3, 5, 4), np.float32)
     out.flags.writeable = False
     with pytest.raises((ValueError, BufferError)):
-        sample_into(*GOOD[:3], out)
+        sample_region(*GOOD[:5], out)
 
 
 # Proposals.
@@ -278,3 +314,90 @@ def test_region_and_selection_are_the_ones_of_the_documents() -> None:
     found = propose(scores, boxes, region, last, SETTINGS)
     rows = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), SETTINGS)
     np.testing.assert_array_equal(found.crop_boxes, boxes[rows])
+
+
+# The choice among them.
+
+
+def judgements(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats], Region, NDArray[np.float64]]:
+    """Proposals, the fine stage's scores and boxes, the region and the last box, as of a frame of 640 x 480."""
+    rng = RNG(seed)
+    scores, crop_boxes = boxes_like_a_frame(count, seed)
+    center, size = rng.uniform(-20, 500, 2), rng.uniform(4, 300, 2)
+    last = np.concatenate([center - size / 2, center + size / 2])
+    region = search_region(last, SPEC)
+    fine_boxes = (crop_boxes + rng.normal(0, 4, crop_boxes.shape)).astype(np.float32)
+    fine_scores = np.round(rng.uniform(0, 1, count) * (8 if seed % 2 else 1e6)) / (8 if seed % 2 else 1e6)
+    proposals = Proposals(crop_boxes, to_frame(crop_boxes, region), scores)
+    return proposals, (fine_scores.astype(np.float32), fine_boxes), region, last
+
+
+def decide_both(
+    proposals: Proposals,
+    fine: tuple[Floats, Floats],
+    region: Region,
+    last: NDArray[np.float64],
+    settings: TrackerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = decide(proposals, fine, region, last, (480, 640), SPEC, settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(spm_rt.target, "judge", None)
+        box, wanted = decide(proposals, fine, region, last, (480, 640), SPEC, settings)
+    np.testing.assert_array_equal(found[0], box)
+    assert found[0].dtype == box.dtype
+    assert repr(found[1]) == repr(wanted)  # NaN is not equal to itself
+
+
+DECISIONS: list[dict[str, Any]] = [
+    {},
+    {"mode": "series"},
+    {"mode": "coarse"},
+    {"fine_score_weight": 0.0},
+    {"fine_box_weight": 0.0},
+    {"window_influence": 0.0},
+    {"window_influence": 1.0},
+    {"update_threshold": 0.6},
+    {"size_rate": 1.0},
+    {"min_side": 120.0},
+    {"found_threshold": 0.9},
+]
+
+
+@pytest.mark.parametrize("change", DECISIONS, ids=repr)
+@pytest.mark.parametrize("count", [1, 2, 9, 64])
+def test_decisions_are_exactly_those_of_numpy(
+    count: int, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(25):
+        decide_both(*judgements(count, seed), dataclasses.replace(SETTINGS, **change), monkeypatch)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 1e38])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_odd_judgements_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(6):
+        for rows in (slice(0, 1), slice(4, 7), slice(None)):
+            for place in range(5):
+                proposals, fine, region, last = judgements(9, seed)
+                (*proposals, *fine)[place][rows] = value
+                for mode in ("series-parallel", "series"):
+                    settings = dataclasses.replace(SETTINGS, mode=mode)
+                    decide_both(proposals, fine, region, last, settings, monkeypatch)
+
+
+def test_judgements_of_other_kinds_are_refused() -> None:
+    assert judge is not None
+    proposals, fine, _, last = judgements(9, 1)
+    arrays: list[NDArray[Any]] = [*proposals, *fine, last]
+    rest = ((1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)
+    assert len(judge(*arrays, *rest)) == 4
+    for place in range(6):
+        for other in (arrays[place].astype(np.int32), arrays[place][:-1], np.repeat(arrays[place], 2, axis=0)):
+            with pytest.raises(ValueError, match="must be float"):
+                judge(*arrays[:place], other, *arrays[place + 1 :], *rest)
+    none = [array[:0] for array in arrays[:5]]
+    with pytest.raises(ValueError, match="k > 0"):
+        judge(*none, last, *rest)
+    with pytest.raises((ValueError, BufferError)):
+        judge(*(array[::2] for array in arrays[:5]), last, *rest)
