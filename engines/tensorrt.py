@@ -182,6 +182,8 @@ def build_plan(
     if not parser.parse_from_file(str(path)):
         errors = "; ".join(" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors))
         raise EngineError(f"{path}: {tools.library} {tools.version} cannot read it: {errors or log.text()}")
+    if bundle.precision == "int8" and stage != "template":
+        _require_int8(trt, network, path)
     count = bundle.settings.num_candidates if options.proposals is None else options.proposals
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         tensor.shape = tuple(count if size < 0 else size for size in tensor.shape)
@@ -195,6 +197,16 @@ def build_plan(
     if timing is not None and cache is not None:
         write_beside(timing, bytes(config.get_timing_cache().serialize()))
     return bytes(plan), tensors
+
+
+def _require_int8(trt: Any, network: Any, path: Path) -> None:
+    """An EngineError for a graph of an int8 bundle that rounds nothing: a float32 engine would bear the wrong name."""
+    kinds = (network.get_layer(index).type for index in range(network.num_layers))
+    if not any(kind == trt.LayerType.QUANTIZE for kind in kinds):
+        raise EngineError(
+            f"{path}: the bundle says int8, this graph computes in float32, as those of earlier versions did; "
+            "export it again"
+        )
 
 
 def network_tensors(network: Any) -> tuple[EngineTensor, ...]:

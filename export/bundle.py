@@ -222,13 +222,12 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
                 expanded = BUILDERS[stage](model.spec, arrays, GraphOptions(options.opset, targets, "expanded"), make)
                 made["expanded"] = (f"{stage}{suffix}_expanded.onnx", expanded)
             if stage == "search" and not typed:
-                plain = build_quantized_search(model.spec, arrays, graph_options, NOTHING, False)
+                plain = build_quantized_search(model.spec, arrays, graph_options, NOTHING, "plain")
                 made["plain"] = (f"{stage}{suffix}_plain.onnx", plain)
             for variant, lrn in () if typed else (("fast", "operator"), ("fast_expanded", "expanded")):
                 form = GraphOptions(options.opset, targets, lrn)
                 if rounded:
-                    # The form for ONNX Runtime has its outputs on grids too: it is one that OpenVINO does not need.
-                    fast = QUANTIZED_BUILDERS[stage](model.spec, arrays, form, rounded, variant == "fast_expanded")
+                    fast = QUANTIZED_BUILDERS[stage](model.spec, arrays, form, rounded, variant)
                 elif stage == "search" or (stage, variant) == ("relation", "fast"):
                     fast = FAST_BUILDERS[stage](model.spec, arrays, form)
                 else:

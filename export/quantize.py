@@ -15,7 +15,7 @@ graphs (:class:`SignedBuilder`) compute the same layers on the same ranges that 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,17 @@ INPUT_LEVELS = 127
 OUTPUT_LEVELS = 255
 SIGNED_LEVELS = 127
 """Codes of a grid: 0..127 and 0..255 with a zero point (CPUs), -127..127 without one (TensorRT)."""
+ROUNDED_OUTPUTS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "fast": ("conv1", "conv2", "conv3"),
+    "fast_expanded": (*LAYERS["search"], *LAYERS["relation"]),
+}
+"""Layers whose outputs are rounded, by form of graph.
+
+ONNX Runtime (``fast_expanded``) makes integer operators only of layers that are rounded on all sides, biases too.
+OpenVINO (``fast``) needs the inputs alone, and keeps more accuracy; but what conv1 to conv3 write is large, and bytes
+are written, pooled and read in less time. Beyond conv3 the maps are small, and the fine stage reads them.
+"""
 NEXT = {"conv3": "conv4", "conv4": "conv5", "linear1": "linear2"}
 """Layers whose output is another one's input, and is rounded once for both."""
 
@@ -124,13 +135,21 @@ class QuantizedBuilder(GraphBuilder):
     """A builder whose chosen layers compute in int8.
 
     Args:
-        outputs: quantise outputs and biases too. ONNX Runtime makes integer operators only of layers that are
-            quantised on all sides; OpenVINO needs the inputs alone, and keeps more accuracy.
+        outputs: layers whose outputs are rounded too.
+        integers: round biases as well, and let outputs use all codes, as ONNX Runtime's integer operators do.
     """
 
-    def __init__(self, name: str, opset: int, weights: Weights, plan: Quantization, outputs: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        opset: int,
+        weights: Weights,
+        plan: Quantization,
+        outputs: Collection[str] = (),
+        integers: bool = False,
+    ) -> None:
         super().__init__(name, opset, weights)
-        self._plan, self._outputs = plan, outputs
+        self._plan, self._outputs, self._rounds_biases = plan, outputs, integers
         self._grid_of: dict[ir.Value, Grid] = {}
 
     def layer(self, kind: str, x: ir.Value, name: str, *, activation: bool = False, **attributes: Any) -> ir.Value:
@@ -142,10 +161,10 @@ class QuantizedBuilder(GraphBuilder):
         weight = self.op("DequantizeLinear", self.weight(f"{name}.weight_int8"), scale, axis=0)
         inputs = [self.snap(x, entry), weight]
         if f"{name}.bias" in self._weights:
-            inputs.append(self._bias(name, entry) if self._outputs else self.weight(f"{name}.bias"))
+            inputs.append(self._bias(name, entry) if self._rounds_biases else self.weight(f"{name}.bias"))
         x = self.op(kind, *inputs, **attributes)
         x = self.op("Relu", x) if activation else x
-        return self.snap(x, exit_, clip=False) if self._outputs else x
+        return self.snap(x, exit_, clip=not self._rounds_biases) if known in self._outputs else x
 
     def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:
         """``x`` rounded to a grid.
@@ -181,7 +200,7 @@ class SignedBuilder(QuantizedBuilder):
     """
 
     def __init__(self, name: str, opset: int, weights: Weights, plan: Quantization) -> None:
-        super().__init__(name, opset, weights, plan, outputs=False)
+        super().__init__(name, opset, weights, plan)
 
     def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:
         """``x`` rounded to the signed codes of a grid's range; what is outside becomes -128 or 127."""
@@ -199,11 +218,23 @@ def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
     return {**weights, **added}
 
 
+def _builder(name: str, weights: Weights, options: GraphOptions, plan: Quantization, variant: str) -> QuantizedBuilder:
+    integers = variant == "fast_expanded"
+    return QuantizedBuilder(name, options.opset, weights, plan, ROUNDED_OUTPUTS[variant], integers)
+
+
 def build_quantized_search(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, plan: Quantization, outputs: bool
+    spec: ModelSpec, weights: Weights, options: GraphOptions, plan: Quantization, variant: str = "fast"
 ) -> ir.Model:
-    """The search graph of :mod:`spm_export.fast` with plain convolutions, int8 where the plan says so."""
-    g = QuantizedBuilder("search", options.opset, weights, plan, outputs)
+    """The search graph of :mod:`spm_export.fast` with plain convolutions, int8 where the plan says so.
+
+    Args:
+        spec, weights, options: of the graph; weights with those of the plan.
+        plan: what is rounded.
+        variant: ``fast`` for OpenVINO, ``fast_expanded`` for ONNX Runtime, ``plain`` for inputs alone; see
+            ``ROUNDED_OUTPUTS``.
+    """
+    g = _builder("search", weights, options, plan, variant)
     shapes, t = fast_contract(spec, options.targets)["search"], options.targets
     crop, head, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
@@ -218,11 +249,15 @@ def build_quantized_search(
 
 
 def build_quantized_relation(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, plan: Quantization, outputs: bool
+    spec: ModelSpec, weights: Weights, options: GraphOptions, plan: Quantization, variant: str = "fast"
 ) -> ir.Model:
-    """The relation graph of :mod:`spm_export.fast` with a plain convolution, int8 where the plan says so."""
+    """The relation graph of :mod:`spm_export.fast` with a plain convolution, int8 where the plan says so.
+
+    Args:
+        spec, weights, options, plan, variant: as for :func:`build_quantized_search`.
+    """
     cells = spec.roi_cells
-    g = QuantizedBuilder("relation", options.opset, weights, plan, outputs)
+    g = _builder("relation", weights, options, plan, variant)
     shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
     shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
     features = roi_features(g, spec, deep, shallow, proposals, t)

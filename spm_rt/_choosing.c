@@ -41,7 +41,10 @@ static inline float overlap(const Box *a, const Box *b, float one)
     float inter = width * height;
     float area_a = (a->x2 - a->x1 + one) * (a->y2 - a->y1 + one);
     float area_b = (b->x2 - b->x1 + one) * (b->y2 - b->y1 + one);
-    return inter / (area_a + area_b - inter);
+    float both = area_a + area_b - inter;
+    if (inter == 0.0f && both > 0.0f) /* most of them: the same without a division */
+        return 0.0f;
+    return inter / both;
 }
 
 static void to_frame(const Box *crop, Box *frame, Py_ssize_t count, const Region *region)

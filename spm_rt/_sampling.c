@@ -114,8 +114,8 @@ static Columns find_columns(const Py_buffer *frame, const Place *x, Py_ssize_t c
 #if defined(__SSE2__)
     if (channels >= 3 && columns.step == 1 && frame->strides[1] == channels) {
         Py_ssize_t limit = (frame->shape[1] - (channels == 3)) * channels;
-        for (columns.whole = count; columns.whole > 0 && x[columns.whole - 1].high >= limit; columns.whole--)
-            ;
+        while (columns.whole < count && x[columns.whole].high < limit)
+            columns.whole++;
     }
 #endif
     return columns;
@@ -131,6 +131,8 @@ static void mix_row(const uint8_t *row, const uint8_t *later, const Columns *col
 {
 #if defined(__SSE2__)
     mix_pixels(row, later, columns->x, columns->whole, kept->mixed);
+#else
+    (void)later;
 #endif
     for (Py_ssize_t i = columns->whole; i < columns->count; i++)
         for (int c = 0; c < 3; c++) {

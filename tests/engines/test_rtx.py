@@ -121,6 +121,19 @@ def test_a_zero_point_would_be_refused(typed_bundle: Callable[[str], Bundle], tm
         build_plan(bundle, "search", 1, PORTABLE, open_toolchain(PORTABLE, "int8"))
 
 
+@pytest.mark.parametrize("stage", ["search", "relation"])
+def test_a_float32_graph_is_not_taken_for_int8(
+    stage: str, typed_bundle: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    """Earlier versions' int8 bundles held float32 graphs for TensorRT."""
+    good, plain = typed_bundle("int8"), typed_bundle("float32")
+    (tmp_path / "weights.safetensors").symlink_to(plain.path / "weights.safetensors")
+    (tmp_path / f"{stage}.onnx").symlink_to(plain.graph(stage))
+    bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
+    with pytest.raises(EngineError, match=r"says int8, this graph computes in float32.*export it again"):
+        build_plan(bundle, stage, 1, PORTABLE, open_toolchain(PORTABLE, "int8"))
+
+
 def weight_bytes(bundle: Bundle, stage: str, targets: int) -> float:
     """A plan holds its weights: nearly the bytes that its graph refers to."""
     graph = onnx.load(bundle.graph(stage, targets=targets), load_external_data=False).graph

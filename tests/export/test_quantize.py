@@ -115,13 +115,13 @@ def test_weights_are_rounded_channel_by_channel() -> None:
     assert (codes[3] == 0).all()
 
 
-@pytest.mark.parametrize("outputs", [False, True])
-def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: bool) -> None:
+@pytest.mark.parametrize(("outputs", "integers"), [((), False), (("layer",), False), (("layer",), True)])
+def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[str, ...], integers: bool) -> None:
     x, weight, bias = draw(1, 4, 9, 9), draw(6, 4, 3, 3, seed=1), draw(6, seed=2)
     entry, out = best_grid(x.ravel()), Grid(0.11, 0)
     plan = Quantization(frozenset({"layer"}), {"layer.input": entry, "layer.output": out})
     weights = quantized_weights({"layer.weight": weight, "layer.bias": bias}, plan)
-    g = QuantizedBuilder("part", 17, weights, plan, outputs)
+    g = QuantizedBuilder("part", 17, weights, plan, outputs, integers)
     value = convolution(g, g.input("x", x.shape), "layer", 1)
     model = g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {})
     found = run(session_of(exporter.ir.serde.to_proto(model)), {"x": x})["y"]
@@ -139,7 +139,7 @@ def test_layers_that_were_not_chosen_stay_as_they_are() -> None:
     plan = Quantization(frozenset(), {})
     weights = quantized_weights({"layer.weight": draw(6, 4, 3, 3)}, plan)
     assert set(weights) == {"layer.weight"}
-    g = QuantizedBuilder("part", 17, weights, plan, True)
+    g = QuantizedBuilder("part", 17, weights, plan, ("layer",), True)
     convolution(g, g.input("x", (1, 4, 9, 9)), "layer", 1)
     assert [node.op_type for node in g._tape.nodes if node.op_type != "Constant"] == ["Conv", "Relu"]
 
@@ -175,7 +175,7 @@ def test_the_search_graph_computes_what_the_rounded_reference_computes(
     exact = reference_outputs(default_model, given)
     weights = quantized_weights(fast_weights(graph_weights(default_model)), calibration.plan)
     spec = default_model.spec
-    graph = QUANTIZED_BUILDERS["search"](spec, weights, GraphOptions(), calibration.plan, False)
+    graph = QUANTIZED_BUILDERS["search"](spec, weights, GraphOptions(), calibration.plan, "plain")
     feeds = {"crop": given["search"], **{name: exact["template"][name] for name in ("head_kernel", "head_bias")}}
     found = run(session_of(exporter.ir.serde.to_proto(graph)), feeds)
     with rounded(default_model, calibration.plan):

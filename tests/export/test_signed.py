@@ -146,7 +146,7 @@ def test_both_ways_compute_the_same(
     make = functools.partial(SignedBuilder, plan=plan)
     feeds = {"crop": given["search"], **{name: exact["template"][name] for name in ("head_kernel", "head_bias")}}
     found = compute(BUILDERS["search"](default_model.spec, weights, GraphOptions(), make), feeds)
-    other = compute(QUANTIZED_BUILDERS["search"](default_model.spec, weights, GraphOptions(), plan, False), feeds)
+    other = compute(QUANTIZED_BUILDERS["search"](default_model.spec, weights, GraphOptions(), plan, "plain"), feeds)
     deep = found["deep"].reshape(1, 384, -1).transpose(0, 2, 1)
     # A value in the middle of two codes may go to either, here and there.
     assert np.abs(deep - other["deep"]).mean() < 1e-3 * np.abs(deep).mean()

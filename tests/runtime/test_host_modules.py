@@ -78,6 +78,8 @@ def test_nothing_behind_the_last_pixel_is_read() -> None:
     assert sample_region is not None
     assert sample_region(frame, 0, 0, width - 1, height - 1, out) is None
     assert (out == 0).all()
+    assert sample_region(frame, width - 1, height - 1, 0, 0, out) is None  # from the last pixel to the first
+    assert (out == 0).all()
     unprotect(frame.ctypes.data + frame.nbytes, page)
 
 
