@@ -1,11 +1,12 @@
-# Sourced by demo.sh and test.sh: a virtual environment in .venv with this project and all it needs, made once.
+# Sourced by demo.sh and test.sh: a virtual environment in .venv with this project and all it needs, made once, and again
+# when what it is built from changes.
 # SPM_VENV names another place.
 venv=${SPM_VENV:-$root/.venv}
 if [ ! -x "$venv/bin/python" ]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi
 source "$venv/bin/activate"
-stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" | cksum | cut -d' ' -f1)"
+stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" "$root"/spm_rt/*.c | cksum | cut -d' ' -f1)"
 if [ ! -f "$stamp" ]; then
     echo "== setting up $venv (once; a few minutes)"
     python -m pip install --quiet --upgrade pip

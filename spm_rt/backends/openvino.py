@@ -8,6 +8,7 @@ which the relation graph is cut in two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,18 @@ class OpenVinoBackend:
         variant = "plain" if self._hint == "bf16" and "amx_bf16" in instruction_sets() else "fast"
         self._relation_file = bundle.graph("relation", targets=targets, variant=variant)
         self._template_file = bundle.graph("template", targets=targets, variant="fast")
-        # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.
-        self._template = self._compile(self._template_file, "f32") if targets == 1 else None
-        self.search = self._compile(bundle.graph("search", targets=targets, variant=variant), self._hint)
+        self._template: Any = None
         self._relations: dict[int, list[Any]] = {}
-        self.relation(RELATION_SIZE)
+        # Most of a compilation runs on one core, whatever the number of threads: the graphs share the cores.
+        with ThreadPoolExecutor(min(count, 3)) as pool:
+            # With several targets, templates are made one by one, on a backend for one target: none may be wanted here.
+            template = pool.submit(self.template) if targets == 1 else None
+            search = pool.submit(self._compile, bundle.graph("search", targets=targets, variant=variant), self._hint)
+            relation = pool.submit(self.relation, RELATION_SIZE)
+        self.search = search.result()
+        for other in (template, relation):
+            if other is not None:
+                other.result()
         version = openvino.__version__.split("-")[0]
         self.description = f"openvino {version}, {self._device}, {precision}, {count} threads"
 
