@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 
 from spm_rt.errors import SourceError
 
+BESIDE = 4
+"""A legend of more entries stands beside the picture: within, it would hide a curve."""
+
 
 def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str, x: str, y: str,
                 marks: Mapping[str, tuple[float, float]] | None = None, y_from_zero: bool = True,
@@ -25,7 +28,8 @@ def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *
         y_from_zero: start the y axis at 0.
         points: mark the values on the lines, for few and uneven ones.
     """
-    figure, axes = _figure(path)
+    beside = len(curves) > BESIDE
+    figure, axes = _figure(path, (9.2, 4.8) if beside else (6.4, 4.8))
     for name, (across, up) in curves.items():
         axes.plot(np.asarray(across), np.asarray(up), label=name, linewidth=1.8, marker="o" if points else None)
     for name, (across, up) in (marks or {}).items():
@@ -36,7 +40,10 @@ def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *
     if points:
         axes.set_xticks(sorted({float(v) for across, _ in curves.values() for v in np.asarray(across)}))
     axes.grid(True, alpha=0.3)
-    axes.legend(fontsize=8)
+    if beside:
+        _legend_beside(axes)
+    else:
+        axes.legend(fontsize=8)
     return _save(figure, path)
 
 
@@ -80,7 +87,7 @@ def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, best:
     axes.set_ylim(floor / 2, max(10 * floor, 3 * max(up for _, _, up in points)))
     axes.set_xlim(0, 1.1 * max(across for _, across, _ in points))
     axes.grid(True, alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    _legend_beside(axes)
     return _save(figure, path)
 
 
@@ -109,6 +116,10 @@ def _figure(path: Path, inches: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, 
     figure = Figure(figsize=inches, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def _legend_beside(axes: Any) -> None:
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
 
 
 def _save(figure: Any, path: Path) -> Path:
