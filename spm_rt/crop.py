@@ -176,13 +176,13 @@ def crop_into(
         FrameError: a float frame has values that are not finite: under the region, or anywhere if its mean is needed.
     """
     height, width = frame.shape[:2]
+    mean = mean or MeanColor(frame)
     if sample_region is not None and frame.dtype == np.uint8 and out.strides[2] == out.itemsize:
         if region.x1 < 0 or region.y1 < 0 or region.x2 > width - 1 or region.y2 > height - 1:
-            mean = mean or MeanColor(frame)
             mean.start()
         part = sample_region(frame, region.x1, region.y1, region.x2, region.y2, out)
         if part is not None and fill_rim is not None:
-            fill_rim(out, part, (mean or MeanColor(frame)).value().tolist())
+            fill_rim(out, part, mean.value().tolist())
         return
     size = out.shape[-1]
     x = sample_positions(region.x1, region.x2, width, size)
@@ -192,7 +192,7 @@ def crop_into(
     if left < right and top < bottom:
         _sample(frame, x[left:right], y[top:bottom], out[:, top:bottom, left:right], scratch)
     if right - left < size or bottom - top < size:
-        color = (mean or MeanColor(frame)).finite()[:, None, None]
+        color = mean.finite()[:, None, None]
         for rim in (out[:, :top], out[:, bottom:], out[:, top:bottom, :left], out[:, top:bottom, right:]):
             rim[:] = color
 

@@ -148,9 +148,9 @@ def decide(
             settings.size_rate,
             settings.min_side,
         )
-        x1, y1, x2, y2 = corners
-        shown = x1, y1, x2 - x1, y2 - y1
-        return np.array(corners), TrackResult(shown, score, score >= settings.found_threshold, coarse_score, fine_score)
+        box = np.array(corners)
+        found = score >= settings.found_threshold
+        return box, TrackResult(xyxy_to_xywh(box), score, found, coarse_score, fine_score)
     if fine is None:
         fine_scores, fine_boxes = np.full_like(proposals.scores, np.nan), proposals.boxes
     else:
