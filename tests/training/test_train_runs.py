@@ -81,7 +81,8 @@ def make_trainer(stills: Path, folder: Path, **changes: object) -> Trainer:
 
 
 def test_a_tiny_set_is_learned_by_heart(stills: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(stills, tmp_path / "run")
+    # After 45 steps the fine stage is at 0.9, a hair more or less from processor to processor; after 70 it is beyond.
+    trainer = make_trainer(stills, tmp_path / "run", steps=70)
     events: list[dict[str, float]] = []
     trainer.run(lambda event: events.append(event))
     start, end = events[:5], events[-5:]
@@ -91,8 +92,7 @@ def test_a_tiny_set_is_learned_by_heart(stills: Path, tmp_path: Path) -> None:
 
     assert mean(end, "total") < 0.5 * mean(start, "total")
     assert mean(end, "top_overlap") > 0.8
-    # Calling everything background scores 0.76. About 0.9 is reached, a hair more or less from processor to processor.
-    assert mean(events[-10:], "fine_accuracy") > 0.85
+    assert mean(end, "fine_accuracy") > 0.9
     assert (tmp_path / "run" / "last.safetensors").is_file()
 
 
