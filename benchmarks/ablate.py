@@ -47,11 +47,21 @@ RECALL_K = (1, 3, 5, 9, 15)
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clips", help="folder of clips with ground truth")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
-    parser.add_argument("--plain-checkpoint", nargs="+", metavar="PATH", help="a checkpoint made without generalised "
-                        "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)")
+    parser.add_argument(
+        "--plain-checkpoint",
+        nargs="+",
+        metavar="PATH",
+        help="a checkpoint made without generalised "
+        "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)",
+    )
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
-    parser.add_argument("--proposals", type=_numbers, default=tuple(range(1, 16)), metavar="K,...",
-                        help="numbers of proposals to try (default 1 to 15)")
+    parser.add_argument(
+        "--proposals",
+        type=_numbers,
+        default=tuple(range(1, 16)),
+        metavar="K,...",
+        help="numbers of proposals to try (default 1 to 15)",
+    )
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
     parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
     parser.add_argument("--out", metavar="FOLDER", help="write ablation.json, proposals.png, recall.png")
@@ -71,11 +81,16 @@ def run(options: argparse.Namespace) -> int:
     if "modes" in parts:
         report["modes"] = {mode: _figures(tracker, clips, options.frames, bar.step, mode=mode) for mode in MODES}
         if plain:
-            report["plain_training"] = {mode: _figures(plain, clips, options.frames, bar.step, mode=mode)
-                                        for mode in MODES}
+            report["plain_training"] = {
+                mode: _figures(plain, clips, options.frames, bar.step, mode=mode) for mode in MODES
+            }
     if "proposals" in parts:
-        report["proposals"] = {str(k): _figures(tracker, clips, options.frames, bar.step, num_candidates=k,
-                                                num_near_candidates=min(1, k - 1)) for k in options.proposals}
+        report["proposals"] = {
+            str(k): _figures(
+                tracker, clips, options.frames, bar.step, num_candidates=k, num_near_candidates=min(1, k - 1)
+            )
+            for k in options.proposals
+        }
     if "recall" in parts:
         report["recall"] = recall(tracker, clips, options.frames, bar.step)
     bar.close()
@@ -98,8 +113,11 @@ def recall(tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Cal
             best[k] += _best_overlaps(proposing, clip, limit)
         step()
     curves = {str(k): [float((np.array(v) >= t).mean()) if v else 0.0 for t in RECALL_AT] for k, v in best.items()}
-    return {"overlap": RECALL_AT.tolist(), "recall": curves,
-            "mean_best_overlap": {str(k): float(np.mean(v)) if v else 0.0 for k, v in best.items()}}
+    return {
+        "overlap": RECALL_AT.tolist(),
+        "recall": curves,
+        "mean_best_overlap": {str(k): float(np.mean(v)) if v else 0.0 for k, v in best.items()},
+    }
 
 
 def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[float]:
@@ -125,8 +143,10 @@ def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[floa
 def ablation_text(report: dict[str, Any], out: Path | None) -> str:
     """The report for people."""
     parts = []
-    for key, title in (("modes", "Which stages decide (Table 1)"),
-                       ("plain_training", "The same without generalised training (Table 2)")):
+    for key, title in (
+        ("modes", "Which stages decide (Table 1)"),
+        ("plain_training", "The same without generalised training (Table 2)"),
+    ):
         if key in report:
             rows = [[mode, *_cells(r)] for mode, r in report[key].items()]
             parts.append(f"{title}\n" + format_table(["mode", "AUC", "precision", "norm. precision", "fps"], rows))
@@ -135,10 +155,18 @@ def ablation_text(report: dict[str, Any], out: Path | None) -> str:
         parts.append("Number of proposals\n" + format_table(["K", "AUC", "precision", "norm. precision", "fps"], rows))
     if "recall" in report:
         shown = [i for i, t in enumerate(RECALL_AT) if round(t * 100) % 10 == 0]
-        rows = [[k, *(f"{report['recall']['recall'][k][i]:.3f}" for i in shown),
-                 f"{report['recall']['mean_best_overlap'][k]:.3f}"] for k in report["recall"]["recall"]]
-        parts.append("Proposal recall (Fig. 6): share of frames in which a proposal overlaps the target by at least\n" +
-                     format_table(["K", *(f"{RECALL_AT[i]:.1f}" for i in shown), "mean best"], rows))
+        rows = [
+            [
+                k,
+                *(f"{report['recall']['recall'][k][i]:.3f}" for i in shown),
+                f"{report['recall']['mean_best_overlap'][k]:.3f}",
+            ]
+            for k in report["recall"]["recall"]
+        ]
+        parts.append(
+            "Proposal recall (Fig. 6): share of frames in which a proposal overlaps the target by at least\n"
+            + format_table(["K", *(f"{RECALL_AT[i]:.1f}" for i in shown), "mean best"], rows)
+        )
     return "\n\n".join(parts) + (f"\n\nwrote {out}" if out else "")
 
 
@@ -147,16 +175,27 @@ def _write(out: Path, report: dict[str, Any]) -> None:
     if "proposals" in report:
         across = [int(k) for k in report["proposals"]]
         up = [r["auc"] for r in report["proposals"].values()]
-        plot_curves(out / "proposals.png", {"series-parallel": (across, up)},
-                    title="Number of proposals", x="K", y="AUC", y_from_zero=False)
+        plot_curves(
+            out / "proposals.png",
+            {"series-parallel": (across, up)},
+            title="Number of proposals",
+            x="K",
+            y="AUC",
+            y_from_zero=False,
+        )
     if "recall" in report:
         curves = {f"K = {k}": (RECALL_AT, values) for k, values in report["recall"]["recall"].items()}
         plot_curves(out / "recall.png", curves, title="Proposal recall", x="overlap asked for", y="share of frames")
 
 
 def _load(folder: str, options: argparse.Namespace) -> Tracker:
-    return load_tracker(Bundle.open(folder), check_name(options.backend), device=options.device,
-                        threads=options.threads, checkpoint=options.checkpoint)
+    return load_tracker(
+        Bundle.open(folder),
+        check_name(options.backend),
+        device=options.device,
+        threads=options.threads,
+        checkpoint=options.checkpoint,
+    )
 
 
 def _load_plain(options: argparse.Namespace) -> Tracker:
@@ -176,8 +215,9 @@ def _with(tracker: Tracker, **changes: Any) -> Tracker:
     return Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, **changes))
 
 
-def _figures(tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None],
-             **changes: Any) -> dict[str, Any]:
+def _figures(
+    tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None], **changes: Any
+) -> dict[str, Any]:
     return summarize(evaluate({"spm": own_maker(_with(tracker, **changes))}, clips, limit=limit, step=step)["spm"])
 
 

@@ -41,14 +41,25 @@ EPILOG = """examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clips", help="folder of clips with ground truth")
-    parser.add_argument("--bundle", nargs="+", default=None, metavar="FOLDER",
-                        help=f"bundles to evaluate (default: {DEFAULT_BUNDLE}; none if only others are asked for)")
-    parser.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME",
-                        help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
-                             "openvino:bf16 at another precision, openvino@FOLDER on another bundle")
+    parser.add_argument(
+        "--bundle",
+        nargs="+",
+        default=None,
+        metavar="FOLDER",
+        help=f"bundles to evaluate (default: {DEFAULT_BUNDLE}; none if only others are asked for)",
+    )
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME",
+        help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
+        "openvino:bf16 at another precision, openvino@FOLDER on another bundle",
+    )
     parser.add_argument("--modes", action="store_true", help="each bundle in all three modes: " + ", ".join(MODES))
-    parser.add_argument("--tracker", nargs="+", default=[], metavar="[NAME=]module:callable[:argument]",
-                        help="further trackers")
+    parser.add_argument(
+        "--tracker", nargs="+", default=[], metavar="[NAME=]module:callable[:argument]", help="further trackers"
+    )
     parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
     parser.add_argument("--only", default="", metavar="CLIP,...", help="these clips alone")
     parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
@@ -71,8 +82,11 @@ def run(options: argparse.Namespace) -> int:
     bar = Progress("clips x trackers", len(clips) * len(makers), quiet=options.quiet)
     results = evaluate(makers, clips, limit=options.frames, step=bar.step)
     bar.close()
-    report = {"trackers": {name: summarize(found) for name, found in results.items()}, "clips": [c.name for c in clips],
-              "machine": facts}
+    report = {
+        "trackers": {name: summarize(found) for name, found in results.items()},
+        "clips": [c.name for c in clips],
+        "machine": facts,
+    }
     if out:
         write_results(out, results, report)
     print(json.dumps(report, indent=1) if options.json else accuracy_text(report, out))
@@ -87,11 +101,19 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
     bundles = options.bundle if options.bundle is not None else [] if others else [DEFAULT_BUNDLE]
     for folder in bundles:
         bundle = Bundle.open(folder)
-        entries = [parse_entry(text, bundle, device=options.device, threads=options.threads)
-                   for text in dict.fromkeys(options.backend)]
+        entries = [
+            parse_entry(text, bundle, device=options.device, threads=options.threads)
+            for text in dict.fromkeys(options.backend)
+        ]
         for entry in entries:
-            tracker = load_tracker(entry.bundle, entry.backend, device=options.device, threads=options.threads,
-                                   checkpoint=options.checkpoint, precision=entry.asked)
+            tracker = load_tracker(
+                entry.bundle,
+                entry.backend,
+                device=options.device,
+                threads=options.threads,
+                checkpoint=options.checkpoint,
+                precision=entry.asked,
+            )
             label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
             makers.update(mode_makers(tracker, label) if options.modes else {label: own_maker(tracker)})
     for name, make in others:
@@ -107,34 +129,60 @@ def own_maker(tracker: Tracker) -> Maker:
 
 def mode_makers(tracker: Tracker, label: str) -> dict[str, Maker]:
     """The same compiled graphs in each mode."""
-    return {f"{label} {mode}": own_maker(Tracker(tracker.backend, tracker.spec,
-                                                 dataclasses.replace(tracker.settings, mode=mode))) for mode in MODES}
+    return {
+        f"{label} {mode}": own_maker(
+            Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, mode=mode))
+        )
+        for mode in MODES
+    }
 
 
 def accuracy_text(report: dict[str, Any], out: Path | None) -> str:
     """The report for people."""
     trackers = report["trackers"]
-    rows = [[name, f"{r['auc']:.3f}", f"{r['precision']:.3f}", f"{r['norm_precision']:.3f}", f"{r['success_rate']:.3f}",
-             f"{r['fps']:.1f}"] for name, r in trackers.items()]
+    rows = [
+        [
+            name,
+            f"{r['auc']:.3f}",
+            f"{r['precision']:.3f}",
+            f"{r['norm_precision']:.3f}",
+            f"{r['success_rate']:.3f}",
+            f"{r['fps']:.1f}",
+        ]
+        for name, r in trackers.items()
+    ]
     first = next(iter(trackers.values()))
-    clips = [[clip, str(first["clips"][clip]["frames"]), *(f"{r['clips'][clip]['auc']:.3f}" for r in trackers.values())]
-             for clip in report["clips"]]
-    return "\n\n".join([
-        machine_line(report["machine"]),
-        format_table(["tracker", "AUC", "precision", "norm. precision", "success > 0.5", "fps"], rows),
-        format_table(["AUC per clip", "frames", *trackers], clips) + (f"\n\nwrote {out}" if out else "")])
+    clips = [
+        [clip, str(first["clips"][clip]["frames"]), *(f"{r['clips'][clip]['auc']:.3f}" for r in trackers.values())]
+        for clip in report["clips"]
+    ]
+    return "\n\n".join(
+        [
+            machine_line(report["machine"]),
+            format_table(["tracker", "AUC", "precision", "norm. precision", "success > 0.5", "fps"], rows),
+            format_table(["AUC per clip", "frames", *trackers], clips) + (f"\n\nwrote {out}" if out else ""),
+        ]
+    )
 
 
 def write_results(out: Path, results: Mapping[str, Mapping[str, ClipResult]], report: dict[str, Any]) -> None:
     """Figures, plots, and each tracker's boxes (x, y, width, height per line)."""
     curves = {name: (mean_curve(found, "success"), mean_curve(found, "distance")) for name, found in results.items()}
     figures = report["trackers"]
-    plot_curves(out / "success.png", {f"{name} [{figures[name]['auc']:.3f}]": (OVERLAPS, c[0])
-                                      for name, c in curves.items()},
-                title="Success", x="overlap threshold", y="share of frames above it")
-    plot_curves(out / "precision.png", {f"{name} [{figures[name]['precision']:.3f}]": (DISTANCES, c[1])
-                                        for name, c in curves.items()},
-                title="Precision", x="distance of the centres, pixels", y="share of frames within it")
+    plot_curves(
+        out / "success.png",
+        {f"{name} [{figures[name]['auc']:.3f}]": (OVERLAPS, c[0]) for name, c in curves.items()},
+        title="Success",
+        x="overlap threshold",
+        y="share of frames above it",
+    )
+    plot_curves(
+        out / "precision.png",
+        {f"{name} [{figures[name]['precision']:.3f}]": (DISTANCES, c[1]) for name, c in curves.items()},
+        title="Precision",
+        x="distance of the centres, pixels",
+        y="share of frames within it",
+    )
     try:
         (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         for name, found in results.items():

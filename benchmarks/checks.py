@@ -47,8 +47,15 @@ class Checks:
     def passed(self) -> bool:
         return bool(self.found) and all(check.passed for check in self.found.values())
 
-    def close(self, name: str, found: ArrayLike, wanted: ArrayLike, allowed: float | NDArray[np.float64], *,
-              relative_to: float | NDArray[np.float64] | None = None) -> None:
+    def close(
+        self,
+        name: str,
+        found: ArrayLike,
+        wanted: ArrayLike,
+        allowed: float | NDArray[np.float64],
+        *,
+        relative_to: float | NDArray[np.float64] | None = None,
+    ) -> None:
         """Compare numbers.
 
         Args:

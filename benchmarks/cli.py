@@ -51,8 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The parser; only the named command's module is imported, all of them where none is named."""
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="spm-bench", description="Measure SPM-Tracker bundles.", epilog=EPILOG,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="spm-bench",
+        description="Measure SPM-Tracker bundles.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -16,8 +16,15 @@ from spm_rt.tracker import Box, Tracker
 
 Frame = NDArray[np.uint8]
 
-OPENCV = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "mosse": "MOSSE", "medianflow": "MedianFlow", "tld": "TLD",
-          "boosting": "Boosting"}
+OPENCV = {
+    "csrt": "CSRT",
+    "kcf": "KCF",
+    "mil": "MIL",
+    "mosse": "MOSSE",
+    "medianflow": "MedianFlow",
+    "tld": "TLD",
+    "boosting": "Boosting",
+}
 """Those that need no model files; all but MIL come with OpenCV's contrib build."""
 
 
@@ -58,8 +65,10 @@ class OpenCVContender:
     def init(self, frame: Frame, box: Box) -> None:
         # OpenCV takes whole pixels inside the frame.
         x, y = (int(min(max(round(v), 0), size - 2)) for v, size in zip(box[:2], frame.shape[1::-1], strict=True))
-        width, height = (int(min(max(round(v), 2), size - at)) for v, size, at in
-                         zip(box[2:], frame.shape[1::-1], (x, y), strict=True))
+        width, height = (
+            int(min(max(round(v), 2), size - at))
+            for v, size, at in zip(box[2:], frame.shape[1::-1], (x, y), strict=True)
+        )
         self._box = (x, y, width, height)
         self._tracker.init(frame, self._box)
 
@@ -83,8 +92,10 @@ def opencv_maker(name: str) -> Maker:
     function = f"Tracker{OPENCV[name.lower()]}_create"
     create = getattr(cv2, function, None) or getattr(getattr(cv2, "legacy", None), function, None)
     if create is None:
-        raise SourceError(f"OpenCV tracker {name!r}: this build of OpenCV {cv2.__version__} has no {function}; it "
-                          "comes with opencv-contrib-python-headless, in place of opencv-python-headless")
+        raise SourceError(
+            f"OpenCV tracker {name!r}: this build of OpenCV {cv2.__version__} has no {function}; it "
+            "comes with opencv-contrib-python-headless, in place of opencv-python-headless"
+        )
     return lambda: OpenCVContender(create)
 
 

@@ -39,8 +39,9 @@ class Layer(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument("-k", "--proposals", type=positive, default=9, metavar="K",
-                        help="proposals per frame (default 9)")
+    parser.add_argument(
+        "-k", "--proposals", type=positive, default=9, metavar="K", help="proposals per frame (default 9)"
+    )
     parser.add_argument("--targets", type=positive, default=1, metavar="T", help="the graphs for T targets (default 1)")
     parser.add_argument("--variant", choices=VARIANTS, default="portable", help="which form of the graphs")
     parser.add_argument("--limit", type=float, metavar="GMAC", help="exit with 1 if a frame costs more")
@@ -56,19 +57,44 @@ def run(options: argparse.Namespace) -> int:
     released = options.targets * (RELEASED_COARSE + RELEASED_FINE * options.proposals)
     within = options.limit is None or frame <= options.limit * 1e9
     if options.json:
-        graphs = {stage: {"macs": totals[stage], "layers": [layer._asdict() for layer in found]}
-                  for stage, found in layers.items()}
-        print(json.dumps({"proposals": options.proposals, "targets": options.targets, "graphs": graphs,
-                          "frame_macs": frame, "frame_gmac": frame / 1e9, "released_gmac": released / 1e9,
-                          "within_limit": within}, indent=1))
+        graphs = {
+            stage: {"macs": totals[stage], "layers": [layer._asdict() for layer in found]}
+            for stage, found in layers.items()
+        }
+        print(
+            json.dumps(
+                {
+                    "proposals": options.proposals,
+                    "targets": options.targets,
+                    "graphs": graphs,
+                    "frame_macs": frame,
+                    "frame_gmac": frame / 1e9,
+                    "released_gmac": released / 1e9,
+                    "within_limit": within,
+                },
+                indent=1,
+            )
+        )
     else:
         print(count_table(layers, totals))
-        forms = [(name, sum(layer.macs for stage in ("search", "relation") for layer in count_layers(
-            bundle.graph(stage, targets=options.targets, variant=name), options.proposals)))
-            for name in VARIANTS_OF[bundle.precision]]
+        forms = [
+            (
+                name,
+                sum(
+                    layer.macs
+                    for stage in ("search", "relation")
+                    for layer in count_layers(
+                        bundle.graph(stage, targets=options.targets, variant=name), options.proposals
+                    )
+                ),
+            )
+            for name in VARIANTS_OF[bundle.precision]
+        ]
         print("\nmillion MAC a frame, by form of the graphs: " + ", ".join(f"{n} {m / 1e6:.0f}" for n, m in forms))
-        print(f"a frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
-              f"needs {released / 1e9:.2f}, {released / frame:.2f} times as much")
+        print(
+            f"a frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
+            f"needs {released / 1e9:.2f}, {released / frame:.2f} times as much"
+        )
     if not within:
         raise ExportError(f"{frame / 1e9:.3f} GMAC a frame, over the limit of {options.limit:g}")
     return 0
@@ -77,8 +103,17 @@ def run(options: argparse.Namespace) -> int:
 def count_table(layers: dict[str, list[Layer]], totals: dict[str, int]) -> str:
     rows = []
     for stage, found in layers.items():
-        rows += [[stage, layer.name, layer.operator, " x ".join(map(str, layer.shape)), f"{layer.macs / 1e6:.3f}",
-                  f"{layer.macs / max(totals[stage], 1):.1%}"] for layer in found]
+        rows += [
+            [
+                stage,
+                layer.name,
+                layer.operator,
+                " x ".join(map(str, layer.shape)),
+                f"{layer.macs / 1e6:.3f}",
+                f"{layer.macs / max(totals[stage], 1):.1%}",
+            ]
+            for layer in found
+        ]
         rows.append([stage, "total", "", "", f"{totals[stage] / 1e6:.3f}", "100.0%"])
     return format_table(["graph", "layer", "operator", "output", "million MAC", "share"], rows)
 
@@ -111,8 +146,9 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes: dict[str, tuple[int, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
-        shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else -1
-                                   for d in value.type.tensor_type.shape.dim)
+        shapes[value.name] = tuple(
+            d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim
+        )
     makers = {name: node for node in graph.node for name in node.output}
     constant = _constants(graph)
     layers = []

@@ -41,8 +41,13 @@ class ClipResult:
         return len(self.seconds) / max(float(self.seconds.sum()), 1e-9)
 
 
-def evaluate(makers: Mapping[str, Maker], clips: Sequence[Clip], *, limit: int | None = None,
-             step: Callable[[], None] = lambda: None) -> dict[str, dict[str, ClipResult]]:
+def evaluate(
+    makers: Mapping[str, Maker],
+    clips: Sequence[Clip],
+    *,
+    limit: int | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, dict[str, ClipResult]]:
     """Results by tracker and clip. Trackers take turns clip by clip, so that a drift of the machine's speed hits all.
 
     Raises:
@@ -81,12 +86,18 @@ def run_clip(make: Maker, clip: Clip, limit: int | None = None) -> ClipResult:
 
 def summarize(results: Mapping[str, ClipResult]) -> dict[str, Any]:
     """One tracker's figures: means over clips, each clip weighing the same, and clip by clip. JSON types."""
-    clips = {name: {**{f: getattr(r.accuracy, f) for f in FIGURES}, "fps": r.fps, "frames": r.accuracy.frames}
-             for name, r in results.items()}
+    clips = {
+        name: {**{f: getattr(r.accuracy, f) for f in FIGURES}, "fps": r.fps, "frames": r.accuracy.frames}
+        for name, r in results.items()
+    }
     means = {f: math.fsum(c[f] for c in clips.values()) / len(clips) for f in FIGURES}
     seconds = np.concatenate([r.seconds for r in results.values()])
-    return {**means, "fps": len(seconds) / max(float(seconds.sum()), 1e-9),
-            "median_ms": float(np.median(seconds)) * 1e3, "clips": clips}
+    return {
+        **means,
+        "fps": len(seconds) / max(float(seconds.sum()), 1e-9),
+        "median_ms": float(np.median(seconds)) * 1e3,
+        "clips": clips,
+    }
 
 
 def mean_curve(results: Mapping[str, ClipResult], curve: str) -> NDArray[np.float64]:

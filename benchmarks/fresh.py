@@ -25,9 +25,16 @@ UPDATES = 30
 LIMIT_SECONDS = 300
 
 
-def measure_process(bundle: Path, backend: str, frames: Sequence[NDArray[np.uint8]],
-                    box: tuple[float, float, float, float], *, device: str = "cpu", threads: int | None = None,
-                    precision: str | None = None) -> dict[str, Any]:
+def measure_process(
+    bundle: Path,
+    backend: str,
+    frames: Sequence[NDArray[np.uint8]],
+    box: tuple[float, float, float, float],
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str | None = None,
+) -> dict[str, Any]:
     """Start a process that imports spm_rt, loads a bundle and tracks; twice, and the second one is told of.
 
     The first one fills the caches: the system's of files, and the library's of compiled models, if it keeps one.
@@ -40,8 +47,16 @@ def measure_process(bundle: Path, backend: str, frames: Sequence[NDArray[np.uint
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "frames.npy", np.stack(frames[:2]), allow_pickle=False)
-        order = {"bundle": str(bundle), "backend": backend, "device": device, "threads": threads, "box": list(box),
-                 "precision": precision, "frames": str(Path(folder) / "frames.npy"), "updates": UPDATES}
+        order = {
+            "bundle": str(bundle),
+            "backend": backend,
+            "device": device,
+            "threads": threads,
+            "box": list(box),
+            "precision": precision,
+            "frames": str(Path(folder) / "frames.npy"),
+            "updates": UPDATES,
+        }
         first = _start(order)
         second = _start(order) if "error" not in first else first
     return second if "error" in second else {**second, "first_load_s": first["load_s"]}
@@ -50,8 +65,14 @@ def measure_process(bundle: Path, backend: str, frames: Sequence[NDArray[np.uint
 def _start(order: dict[str, Any]) -> dict[str, Any]:
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
-        ran = subprocess.run([sys.executable, "-m", "spm_bench.fresh", json.dumps(order)], capture_output=True,
-                             text=True, env=variables, timeout=LIMIT_SECONDS, check=False)
+        ran = subprocess.run(
+            [sys.executable, "-m", "spm_bench.fresh", json.dumps(order)],
+            capture_output=True,
+            text=True,
+            env=variables,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     if ran.returncode:
@@ -68,8 +89,7 @@ def main(text: str) -> None:
 
     imported = time.perf_counter()
     asked = {} if order["precision"] is None else {"precision": order["precision"]}
-    tracker = spm_rt.Tracker.load(order["bundle"], order["backend"], order["device"], threads=order["threads"],
-                                  **asked)
+    tracker = spm_rt.Tracker.load(order["bundle"], order["backend"], order["device"], threads=order["threads"], **asked)
     loaded = time.perf_counter()
     import numpy
 
@@ -83,11 +103,19 @@ def main(text: str) -> None:
         tracker.update(frames[number % 2])
     from spm_bench.machine import peak_memory_mb
 
-    print(json.dumps({
-        "import_s": imported - start, "load_s": loaded - imported, "init_ms": (ready - begin) * 1e3,
-        "first_frame_ms": (tracked - ready) * 1e3, "peak_memory_mb": peak_memory_mb(),
-        "frame_memory_mb": frames.nbytes / 1e6, "libraries": sorted({"onnxruntime", "openvino", "torch", "onnx",
-                                                                      "matplotlib"} & set(sys.modules))}))
+    print(
+        json.dumps(
+            {
+                "import_s": imported - start,
+                "load_s": loaded - imported,
+                "init_ms": (ready - begin) * 1e3,
+                "first_frame_ms": (tracked - ready) * 1e3,
+                "peak_memory_mb": peak_memory_mb(),
+                "frame_memory_mb": frames.nbytes / 1e6,
+                "libraries": sorted({"onnxruntime", "openvino", "torch", "onnx", "matplotlib"} & set(sys.modules)),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

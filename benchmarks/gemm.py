@@ -43,10 +43,18 @@ class Peaks:
         shapes: instead of :data:`SHAPES`.
     """
 
-    def __init__(self, threads: int, precisions: Sequence[str] = ("float32",),
-                 shapes: Sequence[tuple[int, int, int]] | None = None) -> None:
-        self._products = [product for shape in shapes or SHAPES for product in _products(shape, threads)
-                          if product.precision in precisions]
+    def __init__(
+        self,
+        threads: int,
+        precisions: Sequence[str] = ("float32",),
+        shapes: Sequence[tuple[int, int, int]] | None = None,
+    ) -> None:
+        self._products = [
+            product
+            for shape in shapes or SHAPES
+            for product in _products(shape, threads)
+            if product.precision in precisions
+        ]
         self._visits: list[list[float]] = []
         for product in self._products:
             product.run()
@@ -68,7 +76,8 @@ class Peaks:
             columns = [k for k, product in enumerate(self._products) if product.precision == precision]
             best = columns[int(rates[:, columns].max(axis=0).argmax())]
             found[precision] = {
-                "gmac_per_s": float(rates[:, best].max()), "library": self._products[best].library,
+                "gmac_per_s": float(rates[:, best].max()),
+                "library": self._products[best].library,
                 "shape": list(self._products[best].shape),
                 "by_visit": [round(float(v), 1) for v in rates[:, columns].max(axis=1)],
                 "libraries": sorted({self._products[k].library for k in columns}),
@@ -204,9 +213,11 @@ def _model(left: Any, right: Any) -> bytes:
 
     integers = left.dtype == np.uint8
     given = helper.make_tensor_value_info(
-        "left", TensorProto.UINT8 if integers else TensorProto.FLOAT, list(left.shape))
+        "left", TensorProto.UINT8 if integers else TensorProto.FLOAT, list(left.shape)
+    )
     made = helper.make_tensor_value_info(
-        "product", TensorProto.INT32 if integers else TensorProto.FLOAT, [left.shape[0], right.shape[1]])
+        "product", TensorProto.INT32 if integers else TensorProto.FLOAT, [left.shape[0], right.shape[1]]
+    )
     node = helper.make_node("MatMulInteger" if integers else "MatMul", ["left", "right"], ["product"])
     graph = helper.make_graph([node], "product", [given], [made], [onnx.numpy_helper.from_array(right, "right")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -26,8 +26,13 @@ from spm_rt import Bundle, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.errors import SpmError
 
-WANTED = {"torch": "PyTorch", "cuda.bindings": "cuda-bindings", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT",
-          "cupy": "CuPy"}
+WANTED = {
+    "torch": "PyTorch",
+    "cuda.bindings": "cuda-bindings",
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "cupy": "CuPy",
+}
 ENGINES = ("tensorrt", "tensorrt-rtx")
 PRECISIONS, TARGETS = ("float32", "float16", "bfloat16"), (1, 2, 4, 8, 16, 32, 64)
 Report = dict[str, Any]
@@ -53,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gpu_check", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", type=Path, help="the folder that spm-export wrote")
     parser.add_argument("--frames", type=int, default=300, help="frames per latency figure (default 300)")
     parser.add_argument("--maps", type=int, default=500, help="score maps for the proposal kernel (default 500)")
@@ -89,8 +95,10 @@ def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None
         ("tensorrt", lambda: other_part(bundle, options.frames, "tensorrt")),
         *((f"resident {p}", lambda p=p: parts.resident(bundle, options.frames, "pytorch", p)) for p in PRECISIONS),
         ("resident tensorrt", lambda: parts.resident(bundle, options.frames, "tensorrt")),
-        *((f"several resident {p}", lambda p=p: several.resident(bundle, options.frames, "pytorch", p))
-          for p in PRECISIONS),
+        *(
+            (f"several resident {p}", lambda p=p: several.resident(bundle, options.frames, "pytorch", p))
+            for p in PRECISIONS
+        ),
         *((f"several resident {n}", lambda n=n: several.resident(bundle, options.frames, n)) for n in ENGINES),
         *((f"several pytorch {p}", lambda p=p: several.pytorch(bundle, options.frames, p)) for p in PRECISIONS),
         *((f"several {n}", lambda n=n: several.loaded(bundle, options.frames, n)) for n in ("onnxruntime", *ENGINES)),

@@ -82,8 +82,10 @@ def check_kernels(bundle: Bundle, maps: int) -> Report:
     gpu, rng = Gpu(), np.random.default_rng(2)
     checks, largest = {}, {}
     for name, limit, error in (
-        *(("roi " + data, tolerance, check_roi(gpu, bundle, data, rng))
-          for data, tolerance in (("float32", 1e-6), ("float16", 2e-3), ("bfloat16", 2e-2))),
+        *(
+            ("roi " + data, tolerance, check_roi(gpu, bundle, data, rng))
+            for data, tolerance in (("float32", 1e-6), ("float16", 2e-3), ("bfloat16", 2e-2))
+        ),
         ("crop", 0.0, check_crop(gpu, bundle, rng)),
         ("proposals", 0.0, check_proposals(gpu, bundle, rng, maps)),
         ("fusion", 1e-5, check_fusion(gpu, bundle, rng)),
@@ -154,8 +156,18 @@ def check_proposals(gpu: Gpu, bundle: Bundle, rng: np.random.Generator, maps: in
         state["box"], state["region"], state["scale"] = last, region_list(region), region.scale
         indices = np.zeros(count, np.int32)
         places = [np.zeros((count, 4), np.float32) for _ in range(2)]
-        gpu.run("frame", kernels.select_launch(), scores, boxes, state, record, indices, number, *places,
-                np.zeros(count, np.float32))
+        gpu.run(
+            "frame",
+            kernels.select_launch(),
+            scores,
+            boxes,
+            state,
+            record,
+            indices,
+            number,
+            *places,
+            np.zeros(count, np.float32),
+        )
         wanted = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), settings)
         wrong += indices[: number[0]].tolist() != wanted.tolist()
     return float(wrong)
@@ -186,8 +198,20 @@ def check_fusion(gpu: Gpu, bundle: Bundle, rng: np.random.Generator) -> float:
             wanted = last
         state, result = np.zeros(1, kernels.STATE), np.zeros(1, kernels.RESULT)
         state["box"], state["region"], state["scale"] = last, region_list(region), region.scale
-        gpu.run("frame", kernels.fuse_launch(), np.array([k], np.int32), coarse, crop_boxes, boxes, fine, fine_boxes,
-                *SIZE, record, state, result)
+        gpu.run(
+            "frame",
+            kernels.fuse_launch(),
+            np.array([k], np.int32),
+            coarse,
+            crop_boxes,
+            boxes,
+            fine,
+            fine_boxes,
+            *SIZE,
+            record,
+            state,
+            result,
+        )
         worst = max(worst, float(np.abs(result["box"][0] - wanted).max()))
     return worst
 

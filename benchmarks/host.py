@@ -33,10 +33,22 @@ Size = tuple[int, int]
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle's folder")
     parser.add_argument("--backend", default="auto", metavar="NAME", help="inference library (default auto)")
-    parser.add_argument("--sizes", nargs="+", type=frame_size, default=[(640, 480), (3840, 2160)], metavar="WxH",
-                        help="sizes of frames (default 640x480 3840x2160)")
-    parser.add_argument("--targets", nargs="+", type=positive, default=[40, 120, 400], metavar="PIXELS",
-                        help="sides of targets (default 40 120 400); each in the middle, the smallest in a corner too")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=frame_size,
+        default=[(640, 480), (3840, 2160)],
+        metavar="WxH",
+        help="sizes of frames (default 640x480 3840x2160)",
+    )
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        type=positive,
+        default=[40, 120, 400],
+        metavar="PIXELS",
+        help="sides of targets (default 40 120 400); each in the middle, the smallest in a corner too",
+    )
     parser.add_argument("--frames", type=positive, default=50, metavar="N", help="frames per row (default 50)")
     add_clip_options(parser)
     add_run_options(parser)
@@ -55,8 +67,12 @@ def run(options: argparse.Namespace) -> int:
         stages = measure(tracker, frames, place_box(size, side, place), options.frames, bar.step)
         rows.append({"frame": f"{size[0]}x{size[1]}", "target": side, "place": place, **stages})
     bar.close()
-    report = {"backend": tracker.backend.description, "c_modules": sample_region is not None and choose is not None,
-              "frames": options.frames, "rows": rows}
+    report = {
+        "backend": tracker.backend.description,
+        "c_modules": sample_region is not None and choose is not None,
+        "frames": options.frames,
+        "rows": rows,
+    }
     print(json.dumps(report, indent=1) if options.json else host_text(report))
     return 0
 
@@ -103,8 +119,11 @@ def frame_size(text: str) -> Size:
 def host_text(report: dict[str, Any]) -> str:
     """The report for people."""
     stages = ("host_ms", "crop_ms", "proposals_ms", "fusion_ms", "rest_ms")
-    rows = [[row["frame"], str(row["target"]), row["place"], *(f"{row[stage]:.3f}" for stage in stages)]
-            for row in report["rows"]]
+    rows = [
+        [row["frame"], str(row["target"]), row["place"], *(f"{row[stage]:.3f}" for stage in stages)]
+        for row in report["rows"]
+    ]
     how = "with the C modules" if report["c_modules"] else "without the C modules (built without a compiler)"
-    return (f"{report['backend']}, {how}; median ms of {report['frames']} frames\n\n"
-            + format_table(["frame", "target", "place", "host", "crop", "proposals", "fusion", "rest"], rows))
+    return f"{report['backend']}, {how}; median ms of {report['frames']} frames\n\n" + format_table(
+        ["frame", "target", "place", "host", "crop", "proposals", "fusion", "rest"], rows
+    )

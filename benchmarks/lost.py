@@ -56,8 +56,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
     parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
-    parser.add_argument("--forced", type=positive, default=6, metavar="N",
-                        help="wrong places, and frames of another clip, per clip (default 6)")
+    parser.add_argument(
+        "--forced",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="wrong places, and frames of another clip, per clip (default 6)",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="write lost.csv (every frame), lost_roc.png, lost_scores.png")
     add_run_options(parser)
 
@@ -66,10 +71,16 @@ def run(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     bundle = Bundle.open(options.bundle)
     if bundle.settings.mode != "series-parallel":
-        raise SettingsError(f"{bundle.path} is set to mode {bundle.settings.mode!r}; only series-parallel has "
-                            "all scores")
-    tracker = load_tracker(bundle, check_name(options.backend), device=options.device, threads=options.threads,
-                           checkpoint=options.checkpoint)
+        raise SettingsError(
+            f"{bundle.path} is set to mode {bundle.settings.mode!r}; only series-parallel has all scores"
+        )
+    tracker = load_tracker(
+        bundle,
+        check_name(options.backend),
+        device=options.device,
+        threads=options.threads,
+        checkpoint=options.checkpoint,
+    )
     clips = find_sequences(options.clips)
     out = make_folder(options.out) if options.out else None
     bar = Progress("clips", len(clips), quiet=options.quiet)
@@ -92,23 +103,36 @@ def analyse(placements: Sequence[Placement], threshold: float) -> dict[str, Any]
     """
     found = np.array([p.iou >= LOST_UNDER for p in placements], np.bool_)
     if not found.any() or found.all():
-        raise SourceError(f"{int(found.sum())} of {len(found)} frames are found: both kinds are needed, "
-                          "take more clips")
+        raise SourceError(
+            f"{int(found.sum())} of {len(found)} frames are found: both kinds are needed, take more clips"
+        )
     measures: dict[str, Any] = {}
     for name, measure in MEASURES.items():
         values = np.array([measure(p) for p in placements], np.float64)
         curve = roc(values, found)
-        measures[name] = {"auc_roc": curve.area, "threshold": curve.threshold, "found_kept": curve.kept,
-                          "lost_caught": curve.caught, "balanced_accuracy": curve.balanced,
-                          "auc_roc_by_source": _by_source(values, found, placements)}
+        measures[name] = {
+            "auc_roc": curve.area,
+            "threshold": curve.threshold,
+            "found_kept": curve.kept,
+            "lost_caught": curve.caught,
+            "balanced_accuracy": curve.balanced,
+            "auc_roc_by_source": _by_source(values, found, placements),
+        }
     scores = np.array([p.score for p in placements], np.float64)
     kept, caught = rates_at(scores, found, threshold)
-    return {"frames": len(placements), "found": int(found.sum()), "lost": int((~found).sum()),
-            "lost_by_source": {s: sum(p.source == s and p.iou < LOST_UNDER for p in placements) for s in SOURCES},
-            "measures": measures, "recommended_found_threshold": recommend(scores, found),
-            "current": {"found_threshold": threshold, "found_kept": kept, "lost_caught": caught},
-            "at": {f"{t:.2f}": dict(zip(("found_kept", "lost_caught"), rates_at(scores, found, float(t)), strict=True))
-                   for t in np.arange(0.1, 0.91, 0.05)}}
+    return {
+        "frames": len(placements),
+        "found": int(found.sum()),
+        "lost": int((~found).sum()),
+        "lost_by_source": {s: sum(p.source == s and p.iou < LOST_UNDER for p in placements) for s in SOURCES},
+        "measures": measures,
+        "recommended_found_threshold": recommend(scores, found),
+        "current": {"found_threshold": threshold, "found_kept": kept, "lost_caught": caught},
+        "at": {
+            f"{t:.2f}": dict(zip(("found_kept", "lost_caught"), rates_at(scores, found, float(t)), strict=True))
+            for t in np.arange(0.1, 0.91, 0.05)
+        },
+    }
 
 
 def recommend(scores: NDArray[np.float64], found: NDArray[np.bool_]) -> float:
@@ -118,8 +142,9 @@ def recommend(scores: NDArray[np.float64], found: NDArray[np.bool_]) -> float:
     return float(steps[np.argmax(balanced >= balanced.max() - CLOSE_TO_BEST)])
 
 
-def _by_source(values: NDArray[np.float64], found: NDArray[np.bool_],
-               placements: Sequence[Placement]) -> dict[str, float]:
+def _by_source(
+    values: NDArray[np.float64], found: NDArray[np.bool_], placements: Sequence[Placement]
+) -> dict[str, float]:
     """All found frames against the lost ones of one source at a time."""
     areas = {}
     for source in SOURCES:
@@ -131,36 +156,61 @@ def _by_source(values: NDArray[np.float64], found: NDArray[np.bool_],
 
 def lost_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
     """The report for people."""
-    rows = [[name, f"{m['auc_roc']:.3f}", *(f"{m['auc_roc_by_source'].get(s, float('nan')):.3f}" for s in SOURCES),
-             f"{m['threshold']:.3f}", f"{m['found_kept']:.1%}", f"{m['lost_caught']:.1%}",
-             f"{m['balanced_accuracy']:.3f}"]
-            for name, m in report["measures"].items()]
+    rows = [
+        [
+            name,
+            f"{m['auc_roc']:.3f}",
+            *(f"{m['auc_roc_by_source'].get(s, float('nan')):.3f}" for s in SOURCES),
+            f"{m['threshold']:.3f}",
+            f"{m['found_kept']:.1%}",
+            f"{m['lost_caught']:.1%}",
+            f"{m['balanced_accuracy']:.3f}",
+        ]
+        for name, m in report["measures"].items()
+    ]
     at = [[t, f"{r['found_kept']:.1%}", f"{r['lost_caught']:.1%}"] for t, r in report["at"].items()]
     now, lost = report["current"], report["lost_by_source"]
-    return "\n\n".join([
-        f"{backend}\n{report['found']} frames found, {report['lost']} lost (" +
-        ", ".join(f"{s}: {n}" for s, n in lost.items()) + f"); lost means an overlap under {LOST_UNDER}",
-        format_table(["measure", "AUC-ROC", *SOURCES, "best threshold", "found kept", "lost caught", "balanced"], rows),
-        format_table(["score over", "found kept", "lost caught"], at),
-        f"found_threshold is {now['found_threshold']:g}: keeps {now['found_kept']:.1%} of the found, catches "
-        f"{now['lost_caught']:.1%} of the lost; recommended: {report['recommended_found_threshold']:.2f}" +
-        (f"\nwrote {out}" if out else "")])
+    return "\n\n".join(
+        [
+            f"{backend}\n{report['found']} frames found, {report['lost']} lost ("
+            + ", ".join(f"{s}: {n}" for s, n in lost.items())
+            + f"); lost means an overlap under {LOST_UNDER}",
+            format_table(
+                ["measure", "AUC-ROC", *SOURCES, "best threshold", "found kept", "lost caught", "balanced"], rows
+            ),
+            format_table(["score over", "found kept", "lost caught"], at),
+            f"found_threshold is {now['found_threshold']:g}: keeps {now['found_kept']:.1%} of the found, catches "
+            f"{now['lost_caught']:.1%} of the lost; recommended: {report['recommended_found_threshold']:.2f}"
+            + (f"\nwrote {out}" if out else ""),
+        ]
+    )
 
 
 def plot(out: Path, placements: Sequence[Placement], report: dict[str, Any]) -> None:
     found = np.array([p.iou >= LOST_UNDER for p in placements], np.bool_)
-    curves: dict[str, Roc] = {name: roc(np.array([measure(p) for p in placements], np.float64), found)
-                              for name, measure in MEASURES.items()}
+    curves: dict[str, Roc] = {
+        name: roc(np.array([measure(p) for p in placements], np.float64), found) for name, measure in MEASURES.items()
+    }
     chosen = report["recommended_found_threshold"]
     kept, caught = rates_at(np.array([p.score for p in placements], np.float64), found, chosen)
     lines = {f"{name} ({c.area:.3f})": (c.rates[:, 0], c.rates[:, 1]) for name, c in curves.items()}
-    plot_curves(out / "lost_roc.png", lines,
-                title="Telling found from lost", x="lost frames taken for found", y="found frames kept",
-                marks={f"score at {chosen:.2f}": (1 - caught, kept)})
+    plot_curves(
+        out / "lost_roc.png",
+        lines,
+        title="Telling found from lost",
+        x="lost frames taken for found",
+        y="found frames kept",
+        marks={f"score at {chosen:.2f}": (1 - caught, kept)},
+    )
     scores = np.array([p.score for p in placements])
-    plot_histograms(out / "lost_scores.png", {"found": scores[found], "lost": scores[~found]},
-                    title="Score of found and lost frames", x="score", bins=np.linspace(0, 1, 41).tolist(),
-                    line=chosen)
+    plot_histograms(
+        out / "lost_scores.png",
+        {"found": scores[found], "lost": scores[~found]},
+        title="Score of found and lost frames",
+        x="score",
+        bins=np.linspace(0, 1, 41).tolist(),
+        line=chosen,
+    )
 
 
 def write_rows(path: Path, placements: Sequence[Placement]) -> None:

@@ -12,12 +12,40 @@ from typing import Any
 from spm_rt.backends import usable_cores
 from spm_rt.cache import cpu_facts, instruction_sets
 
-INSTRUCTION_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
-                    "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve")
+INSTRUCTION_SETS = (
+    "sse4_2",
+    "avx",
+    "f16c",
+    "fma",
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "bf16",
+    "i8mm",
+    "sve",
+)
 """Those that change what an inference library can do, as the kernel names them."""
 
-LIBRARIES = ("spm-rt", "numpy", "opencv-python-headless", "opencv-python", "opencv-contrib-python-headless",
-             "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx")
+LIBRARIES = (
+    "spm-rt",
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "torch",
+    "onnx",
+)
 
 
 def describe_machine(threads: int | None = None) -> dict[str, Any]:
@@ -34,8 +62,11 @@ def describe_machine(threads: int | None = None) -> dict[str, Any]:
         "usable_cores": usable_cores(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "threads": threads,
-        "thread_variables": {name: value for name, value in sorted(os.environ.items())
-                             if name.startswith(("OMP_", "MKL_", "GOMP_", "KMP_", "OPENBLAS_"))},
+        "thread_variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(("OMP_", "MKL_", "GOMP_", "KMP_", "OPENBLAS_"))
+        },
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -48,8 +79,10 @@ def machine_line(facts: dict[str, Any]) -> str:
     sets = " ".join(name for name in facts["instruction_sets"] if name not in ("sse4_2", "avx", "f16c"))
     libraries = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
     threads = "" if facts["threads"] is None else f"{facts['threads']} threads, "
-    return (f"{facts['cpu']} ({sets or 'instruction sets unknown'}), {facts['usable_cores']} of {facts['cores']} cores "
-            f"usable, {threads}load {facts['load_1min']}\n{libraries}, Python {facts['python']}")
+    return (
+        f"{facts['cpu']} ({sets or 'instruction sets unknown'}), {facts['usable_cores']} of {facts['cores']} cores "
+        f"usable, {threads}load {facts['load_1min']}\n{libraries}, Python {facts['python']}"
+    )
 
 
 def peak_memory_mb() -> float | None:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def spread_boxes(box: Box, count: int) -> list[Box]:
     """``count`` boxes, the given one first, the others moved by up to a fifth of its size: each a target of its own."""
     x, y, width, height = box
-    return [(x + 0.2 * width * math.sin(2.4 * k), y + 0.2 * height * math.sin(3.7 * k), width, height)
-            for k in range(count)]
+    return [
+        (x + 0.2 * width * math.sin(2.4 * k), y + 0.2 * height * math.sin(3.7 * k), width, height) for k in range(count)
+    ]
 
 
 def load_many(entry: Entry, targets: int, *, device: str, threads: int) -> MultiTracker:

@@ -59,9 +59,17 @@ def score_boxes(found: Floats, truth: Floats) -> Accuracy:
     success = (overlaps[:, None] > OVERLAPS).mean(axis=0)
     distance = (pixels[:, None] <= DISTANCES).mean(axis=0)
     norm_distance = (shares[:, None] <= SHARES).mean(axis=0)
-    return Accuracy(int(keep.sum()), float(success.mean()), float((pixels <= PRECISION_AT).mean()),
-                    float(norm_distance.mean()), float((overlaps > 0.5).mean()), float(overlaps.mean()), success,
-                    distance, norm_distance)
+    return Accuracy(
+        int(keep.sum()),
+        float(success.mean()),
+        float((pixels <= PRECISION_AT).mean()),
+        float(norm_distance.mean()),
+        float((overlaps > 0.5).mean()),
+        float(overlaps.mean()),
+        success,
+        distance,
+        norm_distance,
+    )
 
 
 def overlap(a: Floats, b: Floats) -> Floats:

@@ -55,8 +55,16 @@ def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposa
         event = examples[key]
         layer = nodes.find(event) if nodes is not None else None
         macs = layer.macs if layer is not None else work_from_shapes(event)
-        found.append(Operator(event.name, event.operator, event.implementation, float(np.median(values)),
-                              layer.name if layer is not None else "", macs))
+        found.append(
+            Operator(
+                event.name,
+                event.operator,
+                event.implementation,
+                float(np.median(values)),
+                layer.name if layer is not None else "",
+                macs,
+            )
+        )
     return sorted(found, key=lambda operator: -operator.ms)
 
 

@@ -64,8 +64,16 @@ def _score_runtime(checks: Checks, data: Data, spec: ModelSpec) -> None:
         rows, current = data[name], data["prop_current"].astype(np.float32)
         found = select_proposals(np.ascontiguousarray(rows[:, 4]), rows[:, :4], current, TrackerSettings())
         checks.exact(name.replace("rows", "index"), found, data[name.replace("rows", "index")])
-    moved = [next_box(row[4:8], row[:4].astype(np.float32), float(row[8]), (int(row[9]), int(row[10])),
-                      TrackerSettings(size_rate=1.0)) for row in data["upd_in"]]
+    moved = [
+        next_box(
+            row[4:8],
+            row[:4].astype(np.float32),
+            float(row[8]),
+            (int(row[9]), int(row[10])),
+            TrackerSettings(size_rate=1.0),
+        )
+        for row in data["upd_in"]
+    ]
     _near(checks, "update", moved, data["upd_out"])
 
 
@@ -87,8 +95,11 @@ def _score_graphs(checks: Checks, data: Data, bundle: Bundle) -> None:
     import onnx
 
     search = onnx.load(str(bundle.graph("search")))
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in search.graph.initializer
-              if tensor.name in ("anchor_centers", "anchor_sizes")}
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in search.graph.initializer
+        if tensor.name in ("anchor_centers", "anchor_sizes")
+    }
     low = stored["anchor_centers"] - stored["anchor_sizes"] / 2
     _near(checks, "anchors", np.concatenate([low, low + stored["anchor_sizes"] - 1], axis=1), data["anchors"])
     decode = _sub_session(bundle.graph("relation"), ["deltas", "proposals"], ["boxes"])

@@ -51,8 +51,10 @@ class Page:
         numbers = [all(_is_number(row[k]) for row in rows) for k in range(len(header))]
         lines = ["<tr>" + "".join(f"<th>{_text(name)}</th>" for name in header) + "</tr>"]
         for place, row in enumerate(rows):
-            cells = "".join(f'<td class="number">{_text(cell)}</td>' if number else f"<td>{_text(cell)}</td>"
-                            for cell, number in zip(row, numbers, strict=True))
+            cells = "".join(
+                f'<td class="number">{_text(cell)}</td>' if number else f"<td>{_text(cell)}</td>"
+                for cell, number in zip(row, numbers, strict=True)
+            )
             lines.append(f'<tr class="best">{cells}</tr>' if best is not None and best[place] else f"<tr>{cells}</tr>")
         self._parts.append('<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>")
 
@@ -69,10 +71,12 @@ class Page:
     def text(self) -> str:
         """The whole page."""
         body = "\n".join(self._parts)
-        return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-                f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-                f"<title>{_text(self._title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n"
-                "</html>\n")
+        return (
+            f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{_text(self._title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n"
+            "</html>\n"
+        )
 
 
 def _text(text: str) -> str:

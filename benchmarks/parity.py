@@ -69,17 +69,32 @@ class ClipParity:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subjects", nargs="+", metavar="SUBJECT", help="torch, a backend's name, or a bundle's "
-                        "folder; two of them (a third is taken as --bundle), or one with --reference")
+    parser.add_argument(
+        "subjects",
+        nargs="+",
+        metavar="SUBJECT",
+        help="torch, a backend's name, or a bundle's "
+        "folder; two of them (a third is taken as --bundle), or one with --reference",
+    )
     parser.add_argument("--reference", nargs="+", metavar="FILE.npz", help="recorded reference data")
-    parser.add_argument("--bundle", default=None, metavar="FOLDER",
-                        help=f"the bundle that backends are compared on (default: {DEFAULT_BUNDLE})")
+    parser.add_argument(
+        "--bundle",
+        default=None,
+        metavar="FOLDER",
+        help=f"the bundle that backends are compared on (default: {DEFAULT_BUNDLE})",
+    )
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs a subject that is a folder")
     add_clip_options(parser)
     parser.add_argument("--sequences", metavar="FOLDER", help="a folder of clips with ground truth, instead of --clip")
     parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
-    parser.add_argument("--shift", type=float, default=0.0, metavar="PX", help="start B's free run so many pixels off: "
-                        "what a free run owes to the last digits (try torch torch --shift 1e-5)")
+    parser.add_argument(
+        "--shift",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="start B's free run so many pixels off: "
+        "what a free run owes to the last digits (try torch torch --shift 1e-5)",
+    )
     add_run_options(parser)
 
 
@@ -101,17 +116,33 @@ def run(options: argparse.Namespace) -> int:
     bar.close()
     passed = overall(found)["mean_iou"] >= MEAN_IOU
     if options.json:
-        print(json.dumps({"a": first.backend.description, "b": second.backend.description, "passed": passed,
-                          "overall": overall(found),
-                          "clips": {c.clip: dataclasses.asdict(c) for c in found}}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "a": first.backend.description,
+                    "b": second.backend.description,
+                    "passed": passed,
+                    "overall": overall(found),
+                    "clips": {c.clip: dataclasses.asdict(c) for c in found},
+                },
+                indent=1,
+            )
+        )
     else:
         print(f"A: {first.backend.description}\nB: {second.backend.description}\n\n{tracks_table(found)}")
         print(f"\nmean overlap {overall(found)['mean_iou']:.6f}, {MEAN_IOU} is needed: {'ok' if passed else 'FAILED'}")
     return 0 if passed else 1
 
 
-def compare_tracks(first: Tracker, second: Tracker, clip: Sequence[Frame], box: Box, name: str,
-                   step: Callable[[], None] = lambda: None, shift: float = 0.0) -> ClipParity:
+def compare_tracks(
+    first: Tracker,
+    second: Tracker,
+    clip: Sequence[Frame],
+    box: Box,
+    name: str,
+    step: Callable[[], None] = lambda: None,
+    shift: float = 0.0,
+) -> ClipParity:
     """Run both over a clip: from the same box in every frame (the first one's), and each on its own way.
 
     Args:
@@ -126,28 +157,65 @@ def compare_tracks(first: Tracker, second: Tracker, clip: Sequence[Frame], box: 
     a, same, free = follow_both(first, second, clip, box, step, shift)
     overlaps, own = iou(a, same), iou(a, free)
     distance, apart = center_distances(a, same), center_distances(a, free)
-    return ClipParity(name, len(clip), float(overlaps.mean()), float(overlaps.min()), float(distance.mean()),
-                      float(distance.max()), float(own.mean()), float(own.min()), float(apart.mean()))
+    return ClipParity(
+        name,
+        len(clip),
+        float(overlaps.mean()),
+        float(overlaps.min()),
+        float(distance.mean()),
+        float(distance.max()),
+        float(own.mean()),
+        float(own.min()),
+        float(apart.mean()),
+    )
 
 
 def overall(found: Sequence[ClipParity]) -> dict[str, float]:
     """All clips together, every compared frame weighing the same."""
     weights = np.array([clip.frames - 1 for clip in found], np.float64)
-    mean = {name: float(np.average([getattr(clip, name) for clip in found], weights=weights))
-            for name in ("mean_iou", "mean_distance", "free_iou", "free_distance")}
-    return {**mean, "min_iou": min(c.min_iou for c in found), "max_distance": max(c.max_distance for c in found),
-            "free_min_iou": min(c.free_min_iou for c in found), "frames": float(weights.sum())}
+    mean = {
+        name: float(np.average([getattr(clip, name) for clip in found], weights=weights))
+        for name in ("mean_iou", "mean_distance", "free_iou", "free_distance")
+    }
+    return {
+        **mean,
+        "min_iou": min(c.min_iou for c in found),
+        "max_distance": max(c.max_distance for c in found),
+        "free_min_iou": min(c.free_min_iou for c in found),
+        "frames": float(weights.sum()),
+    }
 
 
 def tracks_table(found: Sequence[ClipParity]) -> str:
     total = overall(found)
-    rows = [[c.clip, str(c.frames), f"{c.mean_iou:.6f}", f"{c.min_iou:.6f}", f"{c.mean_distance:.4f}",
-             f"{c.max_distance:.4f}", f"{c.free_iou:.6f}", f"{c.free_min_iou:.6f}"] for c in found]
-    rows.append(["all", str(sum(c.frames for c in found)), f"{total['mean_iou']:.6f}", f"{total['min_iou']:.6f}",
-                 f"{total['mean_distance']:.4f}", f"{total['max_distance']:.4f}", f"{total['free_iou']:.6f}",
-                 f"{total['free_min_iou']:.6f}"])
-    return format_table(["clip", "frames", "mean IoU", "min IoU", "mean px", "max px", "free mean IoU", "free min IoU"],
-                        rows)
+    rows = [
+        [
+            c.clip,
+            str(c.frames),
+            f"{c.mean_iou:.6f}",
+            f"{c.min_iou:.6f}",
+            f"{c.mean_distance:.4f}",
+            f"{c.max_distance:.4f}",
+            f"{c.free_iou:.6f}",
+            f"{c.free_min_iou:.6f}",
+        ]
+        for c in found
+    ]
+    rows.append(
+        [
+            "all",
+            str(sum(c.frames for c in found)),
+            f"{total['mean_iou']:.6f}",
+            f"{total['min_iou']:.6f}",
+            f"{total['mean_distance']:.4f}",
+            f"{total['max_distance']:.4f}",
+            f"{total['free_iou']:.6f}",
+            f"{total['free_min_iou']:.6f}",
+        ]
+    )
+    return format_table(
+        ["clip", "frames", "mean IoU", "min IoU", "mean px", "max px", "free mean IoU", "free min IoU"], rows
+    )
 
 
 def _tracker(name: str, options: argparse.Namespace) -> Tracker:
@@ -156,11 +224,18 @@ def _tracker(name: str, options: argparse.Namespace) -> Tracker:
     else:
         if any(mark in name.partition("@")[0] for mark in "/\\."):
             raise SourceError(f"{name}: no such bundle folder, and no backend's name")
-        entry = parse_entry(name, Bundle.open(options.bundle or DEFAULT_BUNDLE), device=options.device,
-                            threads=options.threads)
+        entry = parse_entry(
+            name, Bundle.open(options.bundle or DEFAULT_BUNDLE), device=options.device, threads=options.threads
+        )
         backend, bundle, precision = entry.backend, entry.bundle, entry.asked
-    return load_tracker(bundle, backend, device=options.device, threads=options.threads, checkpoint=options.checkpoint,
-                        precision=precision)
+    return load_tracker(
+        bundle,
+        backend,
+        device=options.device,
+        threads=options.threads,
+        checkpoint=options.checkpoint,
+        precision=precision,
+    )
 
 
 def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tuple[list[Frame], Box]]]]:
@@ -174,8 +249,10 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     def loader(clip: Clip) -> Callable[[], tuple[list[Frame], Box]]:
         return lambda: (list(clip.frames(options.frames)), clip.first_box)
 
-    return [(clip.name, min(len(clip), options.frames or len(clip)), loader(clip))
-            for clip in find_sequences(options.sequences)]
+    return [
+        (clip.name, min(len(clip), options.frames or len(clip)), loader(clip))
+        for clip in find_sequences(options.sequences)
+    ]
 
 
 def _run_reference(options: argparse.Namespace) -> int:
@@ -200,16 +277,28 @@ def _run_reference(options: argparse.Namespace) -> int:
     bar.close()
     passed = all(checks.passed for checks in results.values())
     if options.json:
-        print(json.dumps({"subject": subject.backend.description, "passed": passed, "sets": {
-            file: {"passed": checks.passed, "arrays": {c.array: c.to_json() for c in checks.found.values()}}
-            for file, checks in results.items()}}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "subject": subject.backend.description,
+                    "passed": passed,
+                    "sets": {
+                        file: {"passed": checks.passed, "arrays": {c.array: c.to_json() for c in checks.found.values()}}
+                        for file, checks in results.items()
+                    },
+                },
+                indent=1,
+            )
+        )
     else:
         print(f"{name}: {subject.backend.description}")
         for file, checks in results.items():
             print(f"\n{file}: {'ok' if checks.passed else 'FAILED'}\n{reference_table(checks)}")
         if not passed and _foreign_weights(results):
-            print("\nnearly everything that depends on weights differs: was this exported from the checkpoint that the "
-                  "data were recorded with?")
+            print(
+                "\nnearly everything that depends on weights differs: was this exported from the checkpoint that the "
+                "data were recorded with?"
+            )
     return 0 if passed else 1
 
 
@@ -240,14 +329,21 @@ def _reference_subject(name: str, options: argparse.Namespace) -> tuple[Any, Any
 
 
 def reference_table(checks: Any) -> str:
-    rows = [[c.array, f"{c.worst:.0f} differ" if c.kind == "exact" else f"{c.worst:.1e}",
-             "none" if c.kind == "exact" else f"{c.allowed:.0e} {c.kind}", str(c.values),
-             "ok" if c.passed else "FAILED"]
-            for c in checks.found.values()]
+    rows = [
+        [
+            c.array,
+            f"{c.worst:.0f} differ" if c.kind == "exact" else f"{c.worst:.1e}",
+            "none" if c.kind == "exact" else f"{c.allowed:.0e} {c.kind}",
+            str(c.values),
+            "ok" if c.passed else "FAILED",
+        ]
+        for c in checks.found.values()
+    ]
     return format_table(["array", "worst", "allowed", "values", ""], rows)
 
 
 def _foreign_weights(results: dict[str, Any]) -> bool:
-    heads = [c for checks in results.values() for c in checks.found.values()
-             if c.array in ("conv2", "logits", "cm_scores")]
+    heads = [
+        c for checks in results.values() for c in checks.found.values() if c.array in ("conv2", "logits", "cm_scores")
+    ]
     return bool(heads) and all(not c.passed for c in heads)

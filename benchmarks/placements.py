@@ -41,8 +41,9 @@ class Placement:
     """Best score of a candidate elsewhere, 0 if there is none."""
 
 
-def collect(tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int,
-            step: Callable[[], None] = lambda: None) -> list[Placement]:
+def collect(
+    tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int, step: Callable[[], None] = lambda: None
+) -> list[Placement]:
     """Placements from all clips.
 
     Args:
@@ -77,8 +78,9 @@ def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Placement]
     return found
 
 
-def wrong_places(tracker: Tracker, clip: Clip, count: int, limit: int | None,
-                 rng: np.random.Generator) -> list[Placement]:
+def wrong_places(
+    tracker: Tracker, clip: Clip, count: int, limit: int | None, rng: np.random.Generator
+) -> list[Placement]:
     """The tracker put beside the target, mostly too far away to see it. Frames without room for that are left out."""
     tracker.init(clip.read(0), clip.first_box)
     found = []
@@ -137,8 +139,9 @@ def _some_frames(clip: Clip, count: int, limit: int | None) -> list[int]:
     return [have[i] for i in sorted({round(v) for v in np.linspace(0, len(have) - 1, min(count, len(have)))})]
 
 
-def _elsewhere(truth: NDArray[np.float64], shape: tuple[int, ...], tracker: Tracker,
-               rng: np.random.Generator) -> Box | None:
+def _elsewhere(
+    truth: NDArray[np.float64], shape: tuple[int, ...], tracker: Tracker, rng: np.random.Generator
+) -> Box | None:
     """A box of the target's size, inside the frame, whose search region holds little or nothing of the target."""
     x, y, w, h = (float(v) for v in truth)
     region = search_region((x, y, x + w, y + h), tracker.spec)

@@ -15,9 +15,17 @@ BESIDE = 4
 """A legend of more entries stands beside the picture: within, it would hide a curve."""
 
 
-def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str, x: str, y: str,
-                marks: Mapping[str, tuple[float, float]] | None = None, y_from_zero: bool = True,
-                points: bool = False) -> Path:
+def plot_curves(
+    path: Path,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    y_from_zero: bool = True,
+    points: bool = False,
+) -> Path:
     """One picture with a named line per curve, in the given order.
 
     Args:
@@ -47,8 +55,9 @@ def plot_curves(path: Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *
     return _save(figure, path)
 
 
-def plot_histograms(path: Path, groups: Mapping[str, ArrayLike], *, title: str, x: str, bins: Sequence[float],
-                    line: float | None = None) -> Path:
+def plot_histograms(
+    path: Path, groups: Mapping[str, ArrayLike], *, title: str, x: str, bins: Sequence[float], line: float | None = None
+) -> Path:
     """Shares of each group over the bins, one over the other; ``line`` marks a threshold."""
     figure, axes = _figure(path)
     for name, values in groups.items():
@@ -62,8 +71,16 @@ def plot_histograms(path: Path, groups: Mapping[str, ArrayLike], *, title: str, 
     return _save(figure, path)
 
 
-def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, best: Collection[str], title: str,
-                x: str, y: str, floor: float) -> Path:
+def plot_pareto(
+    path: Path,
+    points: Sequence[tuple[str, float, float]],
+    *,
+    best: Collection[str],
+    title: str,
+    x: str,
+    y: str,
+    floor: float,
+) -> Path:
     """What each choice costs and brings: numbered points, the best ones joined.
 
     Args:
@@ -76,13 +93,28 @@ def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, best:
     figure, axes = _figure(path, (9.0, 4.8))
     for number, (name, across, up) in enumerate(points, 1):
         height = max(up, floor)
-        (dot,) = axes.plot([across], [height], "o" if name in best else "s", markersize=9 if name in best else 6,
-                           label=f"{number}  {name}", alpha=1.0 if name in best else 0.6)
-        axes.annotate(str(number), (across, height), textcoords="offset points", xytext=(7, 5), fontsize=9,
-                      color=dot.get_color())
+        (dot,) = axes.plot(
+            [across],
+            [height],
+            "o" if name in best else "s",
+            markersize=9 if name in best else 6,
+            label=f"{number}  {name}",
+            alpha=1.0 if name in best else 0.6,
+        )
+        axes.annotate(
+            str(number), (across, height), textcoords="offset points", xytext=(7, 5), fontsize=9, color=dot.get_color()
+        )
     front = sorted((across, max(up, floor)) for name, across, up in points if name in best)
-    axes.plot([a for a, _ in front], [u for _, u in front], color="black", linewidth=1, linestyle=":", zorder=0,
-              drawstyle="steps-pre", label="none is better in both")
+    axes.plot(
+        [a for a, _ in front],
+        [u for _, u in front],
+        color="black",
+        linewidth=1,
+        linestyle=":",
+        zorder=0,
+        drawstyle="steps-pre",
+        label="none is better in both",
+    )
     axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
     axes.set_ylim(floor / 2, max(10 * floor, 3 * max(up for _, _, up in points)))
     axes.set_xlim(0, 1.1 * max(across for _, across, _ in points))
@@ -93,8 +125,11 @@ def plot_pareto(path: Path, points: Sequence[tuple[str, float, float]], *, best:
 
 def pareto_front(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
     """Those that no other beats: none has more x and no more y, or less y and no less x. In the given order."""
-    return [point for point in points
-            if not any(x >= point[1] and y <= point[2] and (x, y) != point[1:] for _, x, y in points)]
+    return [
+        point
+        for point in points
+        if not any(x >= point[1] and y <= point[2] and (x, y) != point[1:] for _, x, y in points)
+    ]
 
 
 def make_folder(path: str | Path) -> Path:

@@ -53,8 +53,9 @@ class TorchProbeContext:
         kernels = model.coarse.kernels(model.template_embedding(features))
         target = model.fine.roi_features(features, torch.from_numpy(box)[:, None])[:, 0]
         self._state.update(kernels=kernels, target=target)
-        self.seen.update(kcls=kernels.classify[0].numpy(), kbox=kernels.regress[0].numpy(),
-                         template_feat=target[0].numpy())
+        self.seen.update(
+            kcls=kernels.classify[0].numpy(), kbox=kernels.regress[0].numpy(), template_feat=target[0].numpy()
+        )
 
     @torch.inference_mode()
     def search(self) -> tuple[Floats, Floats]:
@@ -70,8 +71,9 @@ class TorchProbeContext:
         model, boxes = self._model, torch.from_numpy(proposals)
         roi = model.fine.roi_features(self._state["features"], boxes)
         output = model.fine(self._state["target"], roi)
-        self.seen.update(roi_feat=roi[0].numpy(), fm_logits=output.logits[0].numpy(),
-                         fm_deltas=output.deltas[0].numpy())
+        self.seen.update(
+            roi_feat=roi[0].numpy(), fm_logits=output.logits[0].numpy(), fm_deltas=output.deltas[0].numpy()
+        )
         scores, moved = model.fine_boxes(output, boxes)
         return scores.numpy(), moved.numpy()
 
@@ -96,8 +98,9 @@ class GraphProbe:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, variant: str = "portable", threads: int | None = None,
-                 beside: GraphProbe | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, variant: str = "portable", threads: int | None = None, beside: GraphProbe | None = None
+    ) -> None:
         self.spec = bundle.spec
         self.opened: dict[Path, tuple[Any, dict[str, str]]] = dict(beside.opened) if beside else {}
         self.sessions: dict[str, Any] = {}
@@ -128,13 +131,19 @@ class GraphProbeContext:
         self._template = {name: outputs[name] for name in ("head_kernel", "head_bias", "target_half")}
 
     def search(self) -> tuple[Floats, Floats]:
-        self._search = self._run("search", crop=self.crop, head_kernel=self._template["head_kernel"],
-                                 head_bias=self._template["head_bias"])
+        self._search = self._run(
+            "search", crop=self.crop, head_kernel=self._template["head_kernel"], head_bias=self._template["head_bias"]
+        )
         return self._search["scores"], self._search["boxes"]
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
-        outputs = self._run("relation", shallow=self._search["shallow"], deep=self._search["deep"],
-                            target_half=self._template["target_half"], proposals=proposals)
+        outputs = self._run(
+            "relation",
+            shallow=self._search["shallow"],
+            deep=self._search["deep"],
+            target_half=self._template["target_half"],
+            proposals=proposals,
+        )
         return outputs["scores"], outputs["boxes"]
 
     def _run(self, stage: str, **feeds: Floats) -> dict[str, Floats]:
@@ -183,10 +192,13 @@ def _inner_names(graph: Any, stage: str) -> dict[str, str]:
         if node.op_type == "FusedRoiCrop" and stage == "relation":
             names["roi_feat"] = node.output[0]
         if node.op_type == "Conv" and "conv5.weight" in node.input:
-            names["conv5"] = next(n.output[0] for n in graph.node
-                                  if n.op_type == "Relu" and n.input[0] == node.output[0])
-    wanted = {"template": {"kcls": "classify_kernel"},
-              "search": {"conv2": "shallow", "conv4": "deep", "logits": "logits", "deltas": "deltas"},
-              "relation": {"fm_logits": "logits", "fm_deltas": "deltas"}}[stage]
+            names["conv5"] = next(
+                n.output[0] for n in graph.node if n.op_type == "Relu" and n.input[0] == node.output[0]
+            )
+    wanted = {
+        "template": {"kcls": "classify_kernel"},
+        "search": {"conv2": "shallow", "conv4": "deep", "logits": "logits", "deltas": "deltas"},
+        "relation": {"fm_logits": "logits", "fm_deltas": "deltas"},
+    }[stage]
     names.update({ours: theirs for ours, theirs in wanted.items() if theirs in produced})
     return names

@@ -26,9 +26,20 @@ Array = NDArray[Any]
 Data = dict[str, Array]
 
 SCORE, LOGIT, PIXEL, TRACK, CROP = 1e-4, 1e-3, 0.02, 0.1, 2e-3
-SLOTS = {"prop_image": PIXEL, "prop_crop": PIXEL, "prop_score": SCORE, "fm_logits": LOGIT, "fm_deltas": LOGIT,
-         "fm_scores": SCORE, "fm_boxes": PIXEL, "win_scores": SCORE, "pred_scores": SCORE, "final_scores": SCORE,
-         "fused_image": PIXEL, "fused_crop": PIXEL}
+SLOTS = {
+    "prop_image": PIXEL,
+    "prop_crop": PIXEL,
+    "prop_score": SCORE,
+    "fm_logits": LOGIT,
+    "fm_deltas": LOGIT,
+    "fm_scores": SCORE,
+    "fm_boxes": PIXEL,
+    "win_scores": SCORE,
+    "pred_scores": SCORE,
+    "final_scores": SCORE,
+    "fused_image": PIXEL,
+    "fused_crop": PIXEL,
+}
 """Arrays with one entry per proposal, and their tolerances."""
 
 
@@ -128,8 +139,9 @@ def _compare_start(checks: Checks, row: Row, data: Data) -> None:
         checks.close("template_feat", row["template_feat"][:: len(row["template_feat"]) // len(wanted)], wanted, 1e-4)
 
 
-def _compare_features(checks: Checks, name: str, found: Array | None, data: Data, layer: str,
-                      wanted: Array | None) -> None:
+def _compare_features(
+    checks: Checks, name: str, found: Array | None, data: Data, layer: str, wanted: Array | None
+) -> None:
     """Samples of a 34 x 34 map, of which ``found`` may be the central window; relative to the largest sample."""
     if found is None or wanted is None:
         return
@@ -203,8 +215,9 @@ def _compare_crop_and_head(checks: Checks, row: Row, data: Data, k: int) -> None
         checks.close("cm_boxes", row["cm_boxes"], data["cm_boxes"], PIXEL)
 
 
-def _compare_tracker(checks: Checks, subject: Subject, data: Data, settings: TrackerSettings,
-                     step: Callable[[], None]) -> None:
+def _compare_tracker(
+    checks: Checks, subject: Subject, data: Data, settings: TrackerSettings, step: Callable[[], None]
+) -> None:
     """The tracker as users call it: from each row's last box (where it may be put there), and running freely."""
     tracker = Tracker(subject.backend, subject.spec, settings)
     frames, start = data["frames"], xyxy_to_xywh(data["init_box"])
@@ -230,8 +243,9 @@ def _compare_tracker(checks: Checks, subject: Subject, data: Data, settings: Tra
     _compare_decisions(checks, subject.backend.context(), subject.spec, data, settings, step)
 
 
-def _compare_decisions(checks: Checks, context: Context, spec: ModelSpec, data: Data, settings: TrackerSettings,
-                       step: Callable[[], None]) -> None:
+def _compare_decisions(
+    checks: Checks, context: Context, spec: ModelSpec, data: Data, settings: TrackerSettings, step: Callable[[], None]
+) -> None:
     """What was decided in each frame of a free run."""
     frames, box = data["frames"], np.asarray(data["init_box"], np.float64)
     start_row(context, frames[0], box, spec)

@@ -13,8 +13,9 @@ from .gemm import Peaks
 PEAKS = ("float32", "bf16", "int8")
 
 
-def stage_shares(graphs: Mapping[str, Path], stages_ms: Mapping[str, float], proposals: int, precision: str,
-                 peaks: Peaks) -> dict[str, dict[str, Any]]:
+def stage_shares(
+    graphs: Mapping[str, Path], stages_ms: Mapping[str, float], proposals: int, precision: str, peaks: Peaks
+) -> dict[str, dict[str, Any]]:
     """Work, speed and share of the peak of each stage that runs a graph, and of the whole frame.
 
     Args:
@@ -44,16 +45,32 @@ def stage_shares(graphs: Mapping[str, Path], stages_ms: Mapping[str, float], pro
 def speed(macs: int, ms: float, peak: float | None) -> dict[str, Any]:
     """What ``macs`` multiply-adds in ``ms`` milliseconds are, in GMAC per second and as a share of ``peak``."""
     rate = macs / ms / 1e6
-    return {"mmac": macs / 1e6, "ms": ms, "gmac_per_s": rate, "peak_gmac_per_s": peak,
-            "share": None if peak is None else rate / peak}
+    return {
+        "mmac": macs / 1e6,
+        "ms": ms,
+        "gmac_per_s": rate,
+        "peak_gmac_per_s": peak,
+        "share": None if peak is None else rate / peak,
+    }
 
 
 def shares_text(shares: Mapping[str, Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, Mapping[str, Any]]) -> str:
     """Tables for people: ``shares`` by backend as :func:`stage_shares` gives them, ``peaks`` as ``Peaks.report``."""
-    rows = [[name, stage, f"{f['mmac']:.0f}", f"{f['ms']:.2f}", f"{f['gmac_per_s']:.1f}", percent(f["share"]),
-             f["graph"]] for name, by_stage in shares.items() for stage, f in by_stage.items()]
-    tops = [[name, f"{p['gmac_per_s']:.1f}", p["library"], " x ".join(map(str, p["shape"])),
-             " ".join(f"{v:.0f}" for v in p["by_visit"])] for name, p in peaks.items()]
+    rows = [
+        [name, stage, f"{f['mmac']:.0f}", f"{f['ms']:.2f}", f"{f['gmac_per_s']:.1f}", percent(f["share"]), f["graph"]]
+        for name, by_stage in shares.items()
+        for stage, f in by_stage.items()
+    ]
+    tops = [
+        [
+            name,
+            f"{p['gmac_per_s']:.1f}",
+            p["library"],
+            " x ".join(map(str, p["shape"])),
+            " ".join(f"{v:.0f}" for v in p["by_visit"]),
+        ]
+        for name, p in peaks.items()
+    ]
     table = format_table(["backend", "stage", "million MAC", "p50 ms", "GMAC/s", "of peak", "graph"], rows)
     title = "roofline: multiply-adds of the graph that was run, per second, against the best matrix product of this run"
     peak_table = format_table(["peak", "GMAC/s", "library", "product", "best of each visit"], tops)

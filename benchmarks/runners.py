@@ -64,8 +64,9 @@ def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int 
 
 def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
     """How contestants take turns: ``--block`` and ``--pause``."""
-    parser.add_argument("--block", type=positive, default=block, metavar="N",
-                        help=f"frames counted per turn (default {block})")
+    parser.add_argument(
+        "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
+    )
     parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
 
 
@@ -74,9 +75,16 @@ def default_threads() -> int:
     return min(2, usable_cores())
 
 
-def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", threads: int | None = None,
-                 settings: TrackerSettings | None = None, checkpoint: Sequence[str] = (),
-                 precision: str | None = None) -> Tracker:
+def load_tracker(
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    settings: TrackerSettings | None = None,
+    checkpoint: Sequence[str] = (),
+    precision: str | None = None,
+) -> Tracker:
     """A tracker on a bundle's graphs, or on the PyTorch reference with the same weights.
 
     Args:
@@ -104,9 +112,11 @@ def load_tracker(bundle: Bundle, name: str = "auto", *, device: str = "cpu", thr
     if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
         given = " + ".join(checkpoint) or "the shipped weights"
         source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
-        raise BundleError(f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would "
-                          "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
-                          "or one .safetensors), or export the bundle again")
+        raise BundleError(
+            f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would "
+            "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
+            "or one .safetensors), or export the bundle again"
+        )
     return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
 
 
@@ -175,11 +185,22 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="the bundle's checkpoint, for "
-                        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)")
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the bundle's checkpoint, for "
+        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N",
-                        help="threads per inference call, the same for all (default: 2, or 1 on one core)")
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=default_threads(),
+        metavar="N",
+        help="threads per inference call, the same for all (default: 2, or 1 on one core)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 

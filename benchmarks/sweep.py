@@ -65,8 +65,9 @@ class Choice:
 
     @property
     def name(self) -> str:
-        return (f"{self.entry.label}, {self.threads} thread{'s' * (self.threads > 1)}"
-                + f", {self.targets} targets" * (self.targets > 1))
+        return f"{self.entry.label}, {self.threads} thread{'s' * (self.threads > 1)}" + f", {self.targets} targets" * (
+            self.targets > 1
+        )
 
 
 @dataclasses.dataclass
@@ -81,21 +82,46 @@ class Loaded:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", nargs="+", help="folders of bundles; drift is from the first float32 one")
     parser.add_argument("--backend", nargs="+", metavar="NAME", help="default: all that are installed")
-    parser.add_argument("--precision", nargs="+", default=["float32"], metavar="NAME",
-                        help="float32, bf16, ... (default float32)")
-    parser.add_argument("--threads", nargs="+", type=positive, default=[default_threads()], metavar="N",
-                        help="threads per inference call (default: 2, or 1 on one core)")
-    parser.add_argument("--targets", nargs="+", type=positive, default=[1], metavar="N",
-                        help="numbers of targets on the same frames (default 1)")
+    parser.add_argument(
+        "--precision", nargs="+", default=["float32"], metavar="NAME", help="float32, bf16, ... (default float32)"
+    )
+    parser.add_argument(
+        "--threads",
+        nargs="+",
+        type=positive,
+        default=[default_threads()],
+        metavar="N",
+        help="threads per inference call (default: 2, or 1 on one core)",
+    )
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        type=positive,
+        default=[1],
+        metavar="N",
+        help="numbers of targets on the same frames (default 1)",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write the page, the plot and the data")
     add_clip_options(parser)
-    parser.add_argument("--frames", type=positive, default=60, metavar="N",
-                        help="frames counted per combination (default 60)")
+    parser.add_argument(
+        "--frames", type=positive, default=60, metavar="N", help="frames counted per combination (default 60)"
+    )
     add_turn_options(parser)
-    parser.add_argument("--drift-frames", type=clip_length, default=100, metavar="N",
-                        help="frames of the clip on which the drift is measured (default 100)")
-    parser.add_argument("--together", type=positive, default=4, metavar="N", help="combinations that are loaded and "
-                        "take turns at a time, besides the reference (default 4); fewer need less memory")
+    parser.add_argument(
+        "--drift-frames",
+        type=clip_length,
+        default=100,
+        metavar="N",
+        help="frames of the clip on which the drift is measured (default 100)",
+    )
+    parser.add_argument(
+        "--together",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="combinations that are loaded and "
+        "take turns at a time, besides the reference (default 4); fewer need less memory",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -116,16 +142,30 @@ def run(options: argparse.Namespace) -> int:
         for name, figures in measured.items():
             found.setdefault(name, figures)
         refused |= failed
-    report = {"choices": found, "refused": refused, "reference": reference.name, "clip": clip, "started": started,
-              "frame_size": [frames[0].shape[1], frames[0].shape[0]], "drift_frames": options.drift_frames,
-              "bundles": {str(b.path.name): _about(b) for b in bundles}, "block": options.block, "machine": facts,
-              "noise": {"calibration_spread": calibration.spread()}}
+    report = {
+        "choices": found,
+        "refused": refused,
+        "reference": reference.name,
+        "clip": clip,
+        "started": started,
+        "frame_size": [frames[0].shape[1], frames[0].shape[0]],
+        "drift_frames": options.drift_frames,
+        "bundles": {str(b.path.name): _about(b) for b in bundles},
+        "block": options.block,
+        "machine": facts,
+        "noise": {"calibration_spread": calibration.spread()},
+    }
     reasons = judge(found, calibration.spread(), ("float32",))
     if len({b.manifest["checkpoint"]["sha256"] for b in bundles}) > 1:
         reasons.append("the bundles have different weights: the drift between them is not one of precision")
     report["verdict"] = {"valid": not reasons, "reasons": reasons}
-    best = pareto_front([(name, f["speed"], max(f["drift"], FLOOR)) for name, f in found.items()
-                         if f["targets"] == 1 and f["within_bound"]])
+    best = pareto_front(
+        [
+            (name, f["speed"], max(f["drift"], FLOOR))
+            for name, f in found.items()
+            if f["targets"] == 1 and f["within_bound"]
+        ]
+    )
     report["best"] = [name for name, _, _ in best]
     written = write_report(report, folder)
     print(json.dumps(report, indent=1) if options.json else sweep_text(report, written))
@@ -134,20 +174,30 @@ def run(options: argparse.Namespace) -> int:
 
 def _about(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
-    return {"precision": manifest.get("precision", "float32"), "checkpoint": manifest["checkpoint"]["sha256"],
-            "targets": list(bundle.targets)}
+    return {
+        "precision": manifest.get("precision", "float32"),
+        "checkpoint": manifest["checkpoint"]["sha256"],
+        "targets": list(bundle.targets),
+    }
 
 
-def all_choices(bundles: Sequence[Bundle], backends: Sequence[str], precisions: Sequence[str], threads: Sequence[int],
-                targets: Sequence[int]) -> list[Choice]:
+def all_choices(
+    bundles: Sequence[Bundle],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    threads: Sequence[int],
+    targets: Sequence[int],
+) -> list[Choice]:
     """Every combination that means something, the reference first.
 
     Raises:
         BackendError: PyTorch is among the backends, or no bundle is of float32.
     """
     if TORCH in backends:
-        raise BackendError(f"{TORCH} has one number of threads for the whole process: `spm-bench latency --against "
-                           f"{TORCH}` measures it")
+        raise BackendError(
+            f"{TORCH} has one number of threads for the whole process: `spm-bench latency --against "
+            f"{TORCH}` measures it"
+        )
     if len({bundle.path.name for bundle in bundles}) < len(bundles):
         raise BackendError("two of the bundles have folders of the same name: results would not tell them apart")
     entries = []
@@ -171,12 +221,18 @@ def all_groups(choices: Sequence[Choice], together: int) -> list[list[Choice]]:
     groups: list[list[Choice]] = [] if len(choices) > 1 else [[]]
     for threads in dict.fromkeys(choice.threads for choice in choices):
         alike = [choice for choice in choices[1:] if choice.threads == threads]
-        groups += [alike[k:k + together] for k in range(0, len(alike), together)]
+        groups += [alike[k : k + together] for k in range(0, len(alike), together)]
     return groups
 
 
-def _measure_group(reference: Choice, group: Sequence[Choice], options: argparse.Namespace, frames: list[Frame],
-                   box: Box, calibration: Calibration) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+def _measure_group(
+    reference: Choice,
+    group: Sequence[Choice],
+    options: argparse.Namespace,
+    frames: list[Frame],
+    box: Box,
+    calibration: Calibration,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Load the reference and the group's choices, let them take turns; figures, and the reasons of refusals."""
     set_threads(group[0].threads if group else reference.threads)
     base = _load_one(reference, options)
@@ -193,24 +249,38 @@ def _measure_group(reference: Choice, group: Sequence[Choice], options: argparse
     if group and len(loaded) == 1:
         return {}, refused
     contestants = [one.contestant for one in loaded]
-    interleave(contestants, options.frames, options.block, options.pause, quiet=options.quiet,
-               between=lambda done: calibration.visit())
+    interleave(
+        contestants,
+        options.frames,
+        options.block,
+        options.pause,
+        quiet=options.quiet,
+        between=lambda done: calibration.visit(),
+    )
     results = summarize(contestants)
     for one in loaded:
         figures, choice = results[one.choice.name], one.choice
         least = least_iou(choice.entry.precision)
-        figures |= {**one.drift, "within_bound": (one.drift["forced_iou"] or 0.0) >= least,
-                    "bundle": choice.entry.bundle.path.name, "backend": choice.entry.backend,
-                    "precision": choice.entry.precision, "threads": choice.threads, "targets": choice.targets,
-                    "turn_spread": turn_spread(one.contestant), "speed": figures["ratio"] * choice.targets,
-                    "ms_per_target": figures["p50_ms"] / choice.targets}
+        figures |= {
+            **one.drift,
+            "within_bound": (one.drift["forced_iou"] or 0.0) >= least,
+            "bundle": choice.entry.bundle.path.name,
+            "backend": choice.entry.backend,
+            "precision": choice.entry.precision,
+            "threads": choice.threads,
+            "targets": choice.targets,
+            "turn_spread": turn_spread(one.contestant),
+            "speed": figures["ratio"] * choice.targets,
+            "ms_per_target": figures["p50_ms"] / choice.targets,
+        }
     return results, refused
 
 
 def _load_one(choice: Choice, options: argparse.Namespace) -> Tracker:
     entry = choice.entry
-    return load_tracker(entry.bundle, entry.backend, device=options.device, threads=choice.threads,
-                        precision=entry.asked)
+    return load_tracker(
+        entry.bundle, entry.backend, device=options.device, threads=choice.threads, precision=entry.asked
+    )
 
 
 def _load(choice: Choice, base: Tracker, options: argparse.Namespace, frames: list[Frame], box: Box) -> Loaded:
@@ -218,14 +288,23 @@ def _load(choice: Choice, base: Tracker, options: argparse.Namespace, frames: li
     if choice.targets == 1:
         tracker = _load_one(choice, options)
         contestant = Contestant.start(choice.name, lambda: tracker, frames, box)
-        return Loaded(choice, contestant, _drift(base, tracker, frames[:options.drift_frames], box))
+        return Loaded(choice, contestant, _drift(base, tracker, frames[: options.drift_frames], box))
     many = load_many(choice.entry, choice.targets, device=options.device, threads=choice.threads)
-    found = overlaps(base, many.sibling(), frames[:min(PARITY_FRAMES + 1, options.drift_frames)],
-                     spread_boxes(box, choice.targets))
+    found = overlaps(
+        base, many.sibling(), frames[: min(PARITY_FRAMES + 1, options.drift_frames)], spread_boxes(box, choice.targets)
+    )
     contestant = Contestant.start(choice.name, lambda: Together(many, choice.targets), frames, box)
-    return Loaded(choice, contestant, {
-        "forced_iou": float(found.mean()), "drift": 1 - float(found.mean()), "lowest_iou": float(found.min()),
-        "center_px": None, "free_iou": None})
+    return Loaded(
+        choice,
+        contestant,
+        {
+            "forced_iou": float(found.mean()),
+            "drift": 1 - float(found.mean()),
+            "lowest_iou": float(found.min()),
+            "center_px": None,
+            "free_iou": None,
+        },
+    )
 
 
 def _same() -> dict[str, float | None]:
@@ -236,6 +315,10 @@ def _drift(base: Tracker, tracker: Tracker, frames: Sequence[Frame], box: Box) -
     """How far the boxes are from the reference's: frame by frame from the same box, and in a free run."""
     tracks = follow_both(base.sibling(), tracker.sibling(), frames, box)
     forced = iou(tracks.first, tracks.forced)
-    return {"forced_iou": float(forced.mean()), "drift": 1 - float(forced.mean()), "lowest_iou": float(forced.min()),
-            "center_px": float(center_distances(tracks.first, tracks.forced).mean()),
-            "free_iou": float(iou(tracks.first, tracks.free).mean())}
+    return {
+        "forced_iou": float(forced.mean()),
+        "drift": 1 - float(forced.mean()),
+        "lowest_iou": float(forced.min()),
+        "center_px": float(center_distances(tracks.first, tracks.forced).mean()),
+        "free_iou": float(iou(tracks.first, tracks.free).mean()),
+    }

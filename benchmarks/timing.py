@@ -101,8 +101,15 @@ class Contestant:
         self.boxes.append(result.box)
 
 
-def interleave(contestants: Sequence[Contestant], frames: int, block: int, pause: float, *, quiet: bool = False,
-               between: Callable[[int], None] | None = None) -> None:
+def interleave(
+    contestants: Sequence[Contestant],
+    frames: int,
+    block: int,
+    pause: float,
+    *,
+    quiet: bool = False,
+    between: Callable[[int], None] | None = None,
+) -> None:
     """Let the contestants take turns until each has ``frames`` counted frames.
 
     A turn is ``UNCOUNTED`` frames that are not counted and ``block`` that are; ``pause`` seconds lie between turns, in
@@ -141,12 +148,20 @@ def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
         own, wanted = (np.array([xywh_to_xyxy(box) for box in each.boxes]) for each in (one, reference))
         host = [sum(s.get(stage, 0.0) for stage in HOST_STAGES) * 1e3 for s in one.stages]
         results[one.name] = {
-            "fps": 1e3 / float(times.mean()), "p50_ms": p50, "p90_ms": p90, "p99_ms": p99,
-            "mean_ms": float(times.mean()), "p99_over_p50": p99 / p50, "ratio": base / (p50 / 1e3),
+            "fps": 1e3 / float(times.mean()),
+            "p50_ms": p50,
+            "p90_ms": p90,
+            "p99_ms": p99,
+            "mean_ms": float(times.mean()),
+            "p99_over_p50": p99 / p50,
+            "ratio": base / (p50 / 1e3),
             "ratio_spread": [float(v) for v in np.percentile(by_turn, [25, 75])],
             "stages_ms": {stage: float(np.median([s.get(stage, 0.0) for s in one.stages])) * 1e3 for stage in STAGES},
-            "host_ms": float(np.median(host)), "frames": len(times), "load_ms": one.load * 1e3,
-            "init_ms": one.start_up * 1e3, "first_frame_ms": one.first * 1e3,
+            "host_ms": float(np.median(host)),
+            "frames": len(times),
+            "load_ms": one.load * 1e3,
+            "init_ms": one.start_up * 1e3,
+            "first_frame_ms": one.first * 1e3,
             "same_boxes_iou": float(iou(own, wanted).mean()),
             "description": one.tracker.backend.description,
         }

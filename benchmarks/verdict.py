@@ -26,7 +26,7 @@ MOST_NOISE = 0.2
 
 def same_boxes(reference: Tracker, tracker: Tracker, frames: Sequence[Frame], box: Box) -> float:
     """Mean overlap of the boxes, both starting each frame from the reference's last one; both trackers start anew."""
-    tracks = follow_both(reference.sibling(), tracker.sibling(), frames[:PARITY_FRAMES + 1], box)
+    tracks = follow_both(reference.sibling(), tracker.sibling(), frames[: PARITY_FRAMES + 1], box)
     return float(iou(tracks.first, tracks.forced).mean())
 
 
@@ -41,8 +41,9 @@ def least_iou(precision: str) -> float:
     return LEAST_IOU.get(precision, LEAST_IOU["float32"])
 
 
-def judge(results: Mapping[str, Mapping[str, Any]], calibration_spread: float,
-          precisions: Sequence[str] | None = None) -> list[str]:
+def judge(
+    results: Mapping[str, Mapping[str, Any]], calibration_spread: float, precisions: Sequence[str] | None = None
+) -> list[str]:
     """Why a run is not to be quoted; nothing if it is.
 
     Args:
@@ -58,14 +59,20 @@ def judge(results: Mapping[str, Mapping[str, Any]], calibration_spread: float,
         least = least_iou(figures["precision"])
         counts = precisions is None or figures["precision"] in precisions
         if counts and not figures["forced_iou"] >= least:
-            reasons.append(f"{name} finds other boxes than the reference: mean IoU {figures['forced_iou']:.4f}, at "
-                           f"least {least} is needed for {figures['precision']}")
+            reasons.append(
+                f"{name} finds other boxes than the reference: mean IoU {figures['forced_iou']:.4f}, at "
+                f"least {least} is needed for {figures['precision']}"
+            )
         if figures["turn_spread"] > MOST_NOISE:
-            reasons.append(f"noise: the turns of {name} spread by {figures['turn_spread']:.0%} between their "
-                           f"quartiles, over {MOST_NOISE:.0%}")
+            reasons.append(
+                f"noise: the turns of {name} spread by {figures['turn_spread']:.0%} between their "
+                f"quartiles, over {MOST_NOISE:.0%}"
+            )
     if calibration_spread > MOST_NOISE:
-        reasons.append(f"noise: the same small matrix product spread by {calibration_spread:.0%} between its quartiles "
-                       f"over the run, over {MOST_NOISE:.0%}")
+        reasons.append(
+            f"noise: the same small matrix product spread by {calibration_spread:.0%} between its quartiles "
+            f"over the run, over {MOST_NOISE:.0%}"
+        )
     return reasons
 
 

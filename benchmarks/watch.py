@@ -49,8 +49,11 @@ class Watch:
         """To be called after every call of these stages: OpenVINO keeps the times of the last call only."""
         for stage in stages:
             if stage in self.requests:
-                rows = [Event(row.node_name, row.node_type, row.exec_type, row.real_time.total_seconds() * 1e3, None)
-                        for row in self.requests[stage].get_profiling_info() if row.real_time]
+                rows = [
+                    Event(row.node_name, row.node_type, row.exec_type, row.real_time.total_seconds() * 1e3, None)
+                    for row in self.requests[stage].get_profiling_info()
+                    if row.real_time
+                ]
                 self._read.setdefault(stage, []).append(rows)
 
     def calls(self, stage: str) -> list[list[Event]]:
@@ -162,10 +165,13 @@ def read_profile(path: Path) -> list[list[Event]]:
         facts = event["args"]
         shapes = None
         if facts.get("output_type_shape"):
-            shapes = (tuple(_shape(value) for value in facts["input_type_shape"]),
-                      _shape(facts["output_type_shape"][0]))
-        calls[run].append(Event(event["name"].removesuffix("_kernel_time"), facts["op_name"], "",
-                                event["dur"] / 1e3, shapes))
+            shapes = (
+                tuple(_shape(value) for value in facts["input_type_shape"]),
+                _shape(facts["output_type_shape"][0]),
+            )
+        calls[run].append(
+            Event(event["name"].removesuffix("_kernel_time"), facts["op_name"], "", event["dur"] / 1e3, shapes)
+        )
     return calls
 
 

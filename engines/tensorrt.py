@@ -114,9 +114,7 @@ def open_toolchain(options: BuildOptions, precision: str) -> Toolchain:
     _check_precision(precision, gpu.compute_capability)
     served = road(gpu).tensorrt
     if served is None or not served[0] <= numbers(version)[:2] <= served[1]:
-        raise EngineError(
-            f"{gpu.name}: TensorRT {version} has no kernels for it; `spm-export doctor` says what has"
-        )
+        raise EngineError(f"{gpu.name}: TensorRT {version} has no kernels for it; `spm-export doctor` says what has")
     capability = gpu.compute_capability
     if not options.hardware_compatible:
         target, name = f"sm_{capability[0]}{capability[1]}", gpu.name

@@ -214,8 +214,9 @@ def calibration_table(found: dict[str, object]) -> str:
     """What rounding each layer alone does, for people."""
     layers = found["layers"]
     assert isinstance(layers, list)
-    rows = [[d["layer"], f"{d['overlap']:.4f}", f"{d['score']:.4f}", "int8" if d["chosen"] else "float32"]
-            for d in layers]
+    rows = [
+        [d["layer"], f"{d['overlap']:.4f}", f"{d['score']:.4f}", "int8" if d["chosen"] else "float32"] for d in layers
+    ]
     return format_table(["layer", "IoU with float32", "score change", "computes in"], rows)
 
 

@@ -60,9 +60,7 @@ class GraphOptions:
             raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
 
 
-def build_template(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
-) -> ir.Model:
+def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed once per target: the head's kernel and bias, and the target's half of the relation."""
     g, shapes = make("template", options.opset, weights), contract(spec, options.targets)["template"]
     crop, box = (g.input(name, shape) for name, shape in shapes["inputs"].items())
@@ -83,9 +81,7 @@ def build_template(
     return _finish(g, shapes["outputs"], {"head_kernel": kernel, "head_bias": bias, "target_half": half})
 
 
-def build_search(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
-) -> ir.Model:
+def build_search(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed in every frame: features, and the coarse stage's scores and boxes."""
     g, shapes = make("search", options.opset, weights), contract(spec, options.targets)["search"]
     crop, kernel, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
@@ -95,9 +91,7 @@ def build_search(
     return _finish(g, shapes["outputs"], {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
 
 
-def build_relation(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
-) -> ir.Model:
+def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed for the proposals: the relation network's scores and boxes."""
     g, shapes = make("relation", options.opset, weights), contract(spec, options.targets)["relation"]
     shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())

@@ -72,11 +72,14 @@ def find_sequences(folder: str | Path) -> list[Sequence]:
     if (root / "tracks.json").is_file():
         return read_packed(root)
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    found = [read_sequence(path) for path in candidates
-             if (path / OTB_TRUTH).is_file() or (path / OTHER_TRUTH).is_file()]
+    found = [
+        read_sequence(path) for path in candidates if (path / OTB_TRUTH).is_file() or (path / OTHER_TRUTH).is_file()
+    ]
     if not found:
-        raise SourceError(f"{root}: no clips in it; folders with {OTB_TRUTH} (OTB) or {OTHER_TRUTH} (GOT-10k, VOT), or "
-                          "tracks.json with frames.bin, are read")
+        raise SourceError(
+            f"{root}: no clips in it; folders with {OTB_TRUTH} (OTB) or {OTHER_TRUTH} (GOT-10k, VOT), or "
+            "tracks.json with frames.bin, are read"
+        )
     return found
 
 
@@ -121,8 +124,10 @@ def read_boxes(path: Path) -> NDArray[np.float64]:
             x, y = values[0::2], values[1::2]
             values = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
         if len(values) != 4:
-            raise SourceError(f"{path}, line {number}: {line.strip()[:60]!r} is neither four numbers x, y, w, h nor a "
-                              "polygon of eight")
+            raise SourceError(
+                f"{path}, line {number}: {line.strip()[:60]!r} is neither four numbers x, y, w, h nor a "
+                "polygon of eight"
+            )
         rows.append(values)
     boxes = np.array(rows, np.float64).reshape(-1, 4)
     boxes[~usable(boxes)] = np.nan

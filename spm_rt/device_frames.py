@@ -122,9 +122,7 @@ def _elsewhere(frame: object, where: int) -> FrameError:
     )
 
 
-def _described(
-    address: int, shape: tuple[int, ...], strides: Any, stream: int | None, owner: object
-) -> DeviceFrame:
+def _described(address: int, shape: tuple[int, ...], strides: Any, stream: int | None, owner: object) -> DeviceFrame:
     """A frame of that shape, if a tracker can use it; ``strides`` in bytes, None without gaps."""
     if len(shape) == 2:
         shape, strides = (*shape, 1), strides and (*strides, 1)

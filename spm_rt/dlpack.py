@@ -16,8 +16,16 @@ from .errors import FrameError
 
 CPU, CUDA, CUDA_MANAGED = 1, 2, 13
 """``DLDeviceType`` of main memory, of a GPU's own memory, and of memory that the driver moves between both."""
-DEVICE_NAMES = {CPU: "the CPU's", 3: "the CPU's (pinned)", 4: "an OpenCL device's", 7: "a Vulkan device's",
-                8: "an Apple GPU's", 10: "an AMD GPU's", 11: "the CPU's (pinned)", 14: "a oneAPI device's"}
+DEVICE_NAMES = {
+    CPU: "the CPU's",
+    3: "the CPU's (pinned)",
+    4: "an OpenCL device's",
+    7: "a Vulkan device's",
+    8: "an Apple GPU's",
+    10: "an AMD GPU's",
+    11: "the CPU's (pinned)",
+    14: "a oneAPI device's",
+}
 KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool"}
 _NAME, _USED = b"dltensor", b"used_dltensor"  # kept by the capsule as addresses: they must stay
 

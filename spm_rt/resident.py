@@ -42,9 +42,7 @@ class ResidentTracker:
         BackendError: see :class:`spm_rt.slots.Slots`.
     """
 
-    def __init__(
-        self, networks: Networks, spec: ModelSpec, settings: TrackerSettings, *, graphs: bool = True
-    ) -> None:
+    def __init__(self, networks: Networks, spec: ModelSpec, settings: TrackerSettings, *, graphs: bool = True) -> None:
         self.networks, self.spec, self.settings = networks, spec, settings
         self._slots = Slots(networks, spec, settings, graphs=graphs)
         self._staging: Staging | None = None

@@ -54,7 +54,12 @@ class ResidentMultiTracker(Seats[Slots]):
     """
 
     def __init__(
-        self, networks: Callable[[int], Networks], sizes: Sequence[int], spec: ModelSpec, settings: TrackerSettings, *,
+        self,
+        networks: Callable[[int], Networks],
+        sizes: Sequence[int],
+        spec: ModelSpec,
+        settings: TrackerSettings,
+        *,
         graphs: bool = True,
     ) -> None:
         self.spec, self.settings = spec, settings

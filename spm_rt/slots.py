@@ -107,8 +107,18 @@ class Slots:
         picture = (at["scores"], at["boxes"], states, settings)
         chosen = (at["proposals"], self._at("frame_boxes"), self._at("coarse_scores"))
         frame_size = tuple(ctypes.c_int(n) for n in staging.shape[:2])
-        fused = (self._at("counts"), self._at("coarse_scores"), at["proposals"], self._at("frame_boxes"),
-                 at["fine_scores"], at["fine_boxes"], *frame_size, settings, states, self._at("results"))
+        fused = (
+            self._at("counts"),
+            self._at("coarse_scores"),
+            at["proposals"],
+            self._at("frame_boxes"),
+            at["fine_scores"],
+            at["fine_boxes"],
+            *frame_size,
+            settings,
+            states,
+            self._at("results"),
+        )
         steps = [
             self._kernel(kernels.begin_launch(t), (states, settings)),
             self._kernel(kernels.sum_launch(t), (*shape, states)),

@@ -24,7 +24,9 @@ class Staging:
         self._device = device
         row = width * channels
         self.arguments = (
-            self._memory.address, ctypes.c_longlong(row), ctypes.c_longlong(channels),
+            self._memory.address,
+            ctypes.c_longlong(row),
+            ctypes.c_longlong(channels),
             *(ctypes.c_int(n) for n in self.shape),
         )
         """What the kernels want to know of a frame: address, steps in bytes, height, width, channels."""

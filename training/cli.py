@@ -52,51 +52,98 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="spm-train", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="spm-train",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train an SPM-Tracker: both stages at once, on pairs of one object, of one category and of "
-                    "different categories (2 : 1 : 1), with the four losses of the paper.")
+        "different categories (2 : 1 : 1), with the four losses of the paper.",
+    )
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where everything goes")
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
-    parser.add_argument("--weights", default="", metavar="NAME=SHARE[,...]", help="how often to draw from a data set; "
-                        "a set that is not named gets the square root of its number of clips or pictures")
-    parser.add_argument("--held-out-every", type=int, default=12, metavar="N",
-                        help="one clip or picture in N is kept for validation; 0 for none (default 12)")
+    parser.add_argument(
+        "--weights",
+        default="",
+        metavar="NAME=SHARE[,...]",
+        help="how often to draw from a data set; "
+        "a set that is not named gets the square root of its number of clips or pictures",
+    )
+    parser.add_argument(
+        "--held-out-every",
+        type=int,
+        default=12,
+        metavar="N",
+        help="one clip or picture in N is kept for validation; 0 for none (default 12)",
+    )
     start = parser.add_argument_group("where to start")
-    start.add_argument("--init", nargs="+", default=[], metavar="WEIGHTS", help="a .safetensors, cm_stage.pt and "
-                       "fm_stage.pt, or none for random weights (default: the shipped weights)")
+    start.add_argument(
+        "--init",
+        nargs="+",
+        default=[],
+        metavar="WEIGHTS",
+        help="a .safetensors, cm_stage.pt and fm_stage.pt, or none for random weights (default: the shipped weights)",
+    )
     start.add_argument("--backbone", metavar="NPZ", help="conv1 to conv5 from this file (conv1.weight, ...)")
     rates = parser.add_argument_group("schedule")
     rates.add_argument("--steps", type=int, default=4000, help="(default 4000)")
     rates.add_argument("--batch", type=int, default=16, help="samples per step, even (default 16)")
     rates.add_argument("--rate", type=float, default=4e-4, help="learning rate of the heads (default 4e-4)")
-    rates.add_argument("--backbone-rate", type=float, default=0.4, metavar="SHARE",
-                       help="that of conv3..conv5, as a share of --rate (default 0.4)")
+    rates.add_argument(
+        "--backbone-rate",
+        type=float,
+        default=0.4,
+        metavar="SHARE",
+        help="that of conv3..conv5, as a share of --rate (default 0.4)",
+    )
     rates.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
     rates.add_argument("--warmup", type=int, default=150, metavar="STEPS", help="(default 150)")
-    rates.add_argument("--decay", type=float, default=0.45, metavar="SHARE",
-                       help="last part of the run, over which the rate falls (default 0.45)")
+    rates.add_argument(
+        "--decay",
+        type=float,
+        default=0.45,
+        metavar="SHARE",
+        help="last part of the run, over which the rate falls (default 0.45)",
+    )
     rates.add_argument("--weight-decay", type=float, default=1e-2, help="(default 0.01)")
     rates.add_argument("--ema", type=float, default=0.998, help="averaging of the weights, per step (default 0.998)")
     rates.add_argument("--seed", type=int, default=1, help="(default 1)")
     what = parser.add_argument_group("samples and losses")
-    what.add_argument("--template-side", type=int, default=143, metavar="PX",
-                      help="143 has what the template needs; 271 is the whole crop (default 143)")
+    what.add_argument(
+        "--template-side",
+        type=int,
+        default=143,
+        metavar="PX",
+        help="143 has what the template needs; 271 is the whole crop (default 143)",
+    )
     what.add_argument("--search-side", type=int, default=207, metavar="PX", help="(default 207; 271 is the whole crop)")
     what.add_argument("--shift", type=float, default=40, metavar="PX", help="largest shift of the target (default 40)")
     what.add_argument("--max-gap", type=int, default=60, metavar="FRAMES", help="between a pair's frames (default 60)")
-    what.add_argument("--overlap-loss", type=float, default=1.0, metavar="W",
-                      help="weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default 1)")
+    what.add_argument(
+        "--overlap-loss",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default 1)",
+    )
     what.add_argument("--no-generalised", action="store_true", help="coarse stage: only the target is a positive")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    machine.add_argument("--precision", choices=("auto", "bf16", "float32"), default="auto",
-                         help="auto: bf16 where the device has it in hardware")
-    machine.add_argument("--workers", type=int, default=-1, help="processes that prepare samples; 0: none "
-                         "(default: 1 on a CPU, with cuda one per core)")
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "bf16", "float32"),
+        default="auto",
+        help="auto: bf16 where the device has it in hardware",
+    )
+    machine.add_argument(
+        "--workers",
+        type=int,
+        default=-1,
+        help="processes that prepare samples; 0: none (default: 1 on a CPU, with cuda one per core)",
+    )
     machine.add_argument("--threads", type=int, default=0, help="of the CPU (default: all cores)")
-    machine.add_argument("--stop-after", type=float, default=0, metavar="MINUTES",
-                         help="save the state and end there; --resume goes on")
+    machine.add_argument(
+        "--stop-after", type=float, default=0, metavar="MINUTES", help="save the state and end there; --resume goes on"
+    )
     machine.add_argument("--save-every", type=int, default=100, metavar="STEPS", help="(default 100)")
     machine.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="(default 250)")
     machine.add_argument("--validation-samples", type=int, default=192, help="(default 192)")
@@ -113,10 +160,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary, indent=1))
     elif not options.quiet:
-        print(f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; held-out: top coarse box's IoU "
-              f"{summary['top_overlap']:.3f}, IoU after both stages {summary['fine_overlap']:.3f}, fine stage's AUC "
-              f"{summary['fine_auc']:.3f}; wrote {summary['last']}" if "fine_auc" in summary else
-              f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; wrote {summary['last']}")
+        print(
+            f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; held-out: top coarse box's IoU "
+            f"{summary['top_overlap']:.3f}, IoU after both stages {summary['fine_overlap']:.3f}, fine stage's AUC "
+            f"{summary['fine_auc']:.3f}; wrote {summary['last']}"
+            if "fine_auc" in summary
+            else f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; wrote {summary['last']}"
+        )
     return 0
 
 

@@ -53,14 +53,17 @@ class TrainConfig:
                 raise SettingsError(text)
 
         require(self.steps > 0, f"steps is {self.steps}; it must be 1 or more")
-        require(self.batch >= 2 and self.batch % 2 == 0,
-                f"batch is {self.batch}; it must be even (samples come in twos)")
+        require(
+            self.batch >= 2 and self.batch % 2 == 0, f"batch is {self.batch}; it must be even (samples come in twos)"
+        )
         require(0 < self.rate < 1, f"rate is {self.rate}; it must lie between 0 and 1")
         require(0 <= self.decay <= 1, f"decay is {self.decay}; it must lie between 0 and 1")
         require(0 <= self.ema < 1, f"ema is {self.ema}; it must be at least 0 and below 1")
         require(self.save_every > 0 and self.validate_every > 0, "save_every and validate_every must be 1 or more")
         for name in ("template_side", "search_side"):
             side = getattr(self.sampling, name)
-            require(143 <= side <= 271 and (271 - side) % 16 == 0,
-                    f"{name} is {side}; it must be 271 less a multiple of 16, and at least 143")
+            require(
+                143 <= side <= 271 and (271 - side) % 16 == 0,
+                f"{name} is {side}; it must be 271 less a multiple of 16, and at least 143",
+            )
         require(self.sampling.search_side >= 175, "search_side must be at least 175")

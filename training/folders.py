@@ -74,8 +74,15 @@ class Got10k(_Folder):
         elif self.sizes:
             self.sizes.update(dict.fromkeys(range(first, len(self.paths)), (1 << 30, 1 << 30)))
         boxes[:, 2:] += boxes[:, :2]
-        self.instances.append(Instance(category[1].strip() if category else "object", clip.name, "got10k",
-                                       tuple((first + np.flatnonzero(seen)).tolist()), boxes[seen].astype(np.float32)))
+        self.instances.append(
+            Instance(
+                category[1].strip() if category else "object",
+                clip.name,
+                "got10k",
+                tuple((first + np.flatnonzero(seen)).tolist()),
+                boxes[seen].astype(np.float32),
+            )
+        )
 
 
 class Coco(_Folder):
@@ -105,8 +112,9 @@ class Coco(_Folder):
                     continue
                 picture = number[int(item["image_id"])]
                 box = np.array([[x, y, x + width, y + height]], np.float32)
-                self.instances.append(Instance(names[int(item["category_id"])], self.paths[picture].name, "coco",
-                                               (picture,), box))
+                self.instances.append(
+                    Instance(names[int(item["category_id"])], self.paths[picture].name, "coco", (picture,), box)
+                )
         except SourceError:
             raise
         except (OSError, UnicodeDecodeError) as error:
@@ -116,8 +124,9 @@ class Coco(_Folder):
         present = set(os.listdir(pictures)) if pictures.is_dir() else set()
         missing = [path for path in self.paths if path.name not in present]
         if missing:
-            raise SourceError(f"{pictures}: {len(missing)} of {len(self.paths)} pictures are missing, the first "
-                              f"is {missing[0].name}")
+            raise SourceError(
+                f"{pictures}: {len(missing)} of {len(self.paths)} pictures are missing, the first is {missing[0].name}"
+            )
         check_instances(str(annotations), self.instances, self.sizes)
 
 
@@ -151,9 +160,14 @@ class ImagenetVid(_Folder):
             try:
                 tree = ElementTree.parse(file).getroot()
                 width, height = (int(tree.findtext(f"size/{k}", "")) for k in ("width", "height"))
-                objects = [(o.findtext("trackid", "0"), o.findtext("name", ""),
-                            [float(o.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")])
-                           for o in tree.findall("object")]
+                objects = [
+                    (
+                        o.findtext("trackid", "0"),
+                        o.findtext("name", ""),
+                        [float(o.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")],
+                    )
+                    for o in tree.findall("object")
+                ]
             except (OSError, ElementTree.ParseError, ValueError) as error:
                 raise SourceError(f"{file}: not in ImageNet VID's form ({error})") from error
             if file.stem not in present:

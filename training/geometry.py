@@ -43,8 +43,13 @@ class Window:
         return np.asarray(out, dtype=np.float32)
 
 
-def window_around(box: npt.ArrayLike, spec: ModelSpec, stretch: tuple[float, float] = (1.0, 1.0),
-                  angle: float = 0.0, mirror: bool = False) -> Window:
+def window_around(
+    box: npt.ArrayLike,
+    spec: ModelSpec,
+    stretch: tuple[float, float] = (1.0, 1.0),
+    angle: float = 0.0,
+    mirror: bool = False,
+) -> Window:
     """The window of the search crop (and of the template crop) for an object at ``box``.
 
     ``stretch`` widens the window in x and y, which makes the object look narrower or lower in the crop.
@@ -72,7 +77,12 @@ def cut(picture: Image, window: Window, side: int, spec: ModelSpec) -> Image:
     turn = np.array([[cos * sign * step_x, -sin * step_y], [sin * sign * step_x, cos * step_y]])
     center = np.array([window.left + window.width / 2, window.top + window.height / 2])
     shift = center - turn @ np.full(2, (side - 1) / 2)
-    out = cv2.warpAffine(picture, np.concatenate([turn, shift[:, None]], axis=1), (side, side),
-                         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT,
-                         borderValue=mean)
+    out = cv2.warpAffine(
+        picture,
+        np.concatenate([turn, shift[:, None]], axis=1),
+        (side, side),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=mean,
+    )
     return np.asarray(out, dtype=np.uint8)

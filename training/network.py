@@ -79,8 +79,9 @@ def pool_and_normalize(x: Tensor) -> Tensor:
     return x * energy.sqrt().rsqrt() * energy.rsqrt()
 
 
-def coarse(model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor,
-           search_of: Tensor) -> CoarseOutput:
+def coarse(
+    model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor, search_of: Tensor
+) -> CoarseOutput:
     """The coarse stage for P pairs of templates and searches, given by their numbers ``[P]`` in the batch.
 
     The convolution of a search embedding is computed once, however many templates it is compared with.

@@ -149,8 +149,13 @@ def losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: 
         fine_out = decode(shown, fine_deltas, spec.fine_weights)
         overlaps = overlap_loss(boxes.reshape(-1, 4), own_truth, weight) + overlap_loss(fine_out, truth, is_match)
     w = config.loss
-    total = (w.coarse_class * coarse_class + w.coarse_box * coarse_box + w.fine_class * fine_class
-             + w.fine_box * fine_box + w.overlap * overlaps)
+    total = (
+        w.coarse_class * coarse_class
+        + w.coarse_box * coarse_box
+        + w.fine_class * fine_class
+        + w.fine_box * fine_box
+        + w.overlap * overlaps
+    )
     with torch.no_grad():
         first = scores[: len(batch.box)].argmax(dim=1)
         top = overlap(boxes[torch.arange(len(batch.box), device=first.device), first], batch.box).mean()
@@ -171,8 +176,9 @@ def _coarse_truths(batch: Batch, pairs: Pairs, generalised: bool) -> Tensor:
     return torch.cat([target, torch.where(use[..., None], others, nothing.expand_as(others))], dim=1)
 
 
-def _fine_boxes(batch: Batch, pairs: Pairs, boxes: Tensor, scores: Tensor, config: ObjectiveConfig,
-                generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _fine_boxes(
+    batch: Batch, pairs: Pairs, boxes: Tensor, scores: Tensor, config: ObjectiveConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes ``[M, 4]`` for the fine stage, and for each the number of its pair and of its search crop ``[M]``."""
     count = len(batch.box)
     device = boxes.device

@@ -77,8 +77,15 @@ class PackedVideo(_Packed):
                     seen = [(first + i, _corners(box)) for i, box in enumerate(track["boxes"]) if box is not None]
                     if seen:
                         pictures, boxes = zip(*seen, strict=True)
-                        self.instances.append(Instance(str(track["category"]), str(clip["name"]), str(clip["data_set"]),
-                                                       pictures, np.array(boxes, np.float32)))
+                        self.instances.append(
+                            Instance(
+                                str(track["category"]),
+                                str(clip["name"]),
+                                str(clip["data_set"]),
+                                pictures,
+                                np.array(boxes, np.float32),
+                            )
+                        )
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise SourceError(f"{path}: not in the format of packed tracks ({error!r})") from error
         check_instances(str(folder), self.instances, sizes)

@@ -55,8 +55,9 @@ class Reader(Protocol):
         ...
 
 
-def check_instances(name: str, instances: Sequence[Instance],
-                    sizes: Mapping[int, tuple[int, int]] | None = None) -> None:
+def check_instances(
+    name: str, instances: Sequence[Instance], sizes: Mapping[int, tuple[int, int]] | None = None
+) -> None:
     """Refuse a data set with nothing in it, nameless categories, empty boxes, or boxes outside their pictures.
 
     ``sizes`` maps a picture to its width and height, where the reader knows them without decoding.
@@ -84,8 +85,9 @@ def check_inside(where: str, box: npt.ArrayLike, width: int, height: int) -> Non
     x1, y1, x2, y2 = np.asarray(box, dtype=np.float64)
     slack_x, slack_y = 2 + 0.1 * (x2 - x1), 2 + 0.1 * (y2 - y1)
     if x1 < -slack_x or y1 < -slack_y or x2 > width + slack_x or y2 > height + slack_y:
-        raise SourceError(f"{where}: box [{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] lies outside its {width} x {height} "
-                          "picture")
+        raise SourceError(
+            f"{where}: box [{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] lies outside its {width} x {height} picture"
+        )
 
 
 def decode(data: bytes | Image, where: str) -> Image:

@@ -74,8 +74,9 @@ class _Entry(NamedTuple):
 class PairSampler:
     """Draws samples from several readers. ``held_out`` picks the validation part instead of the training part."""
 
-    def __init__(self, readers: Sequence[Reader], config: SamplingConfig, spec: ModelSpec, seed: int,
-                 held_out: bool = False) -> None:
+    def __init__(
+        self, readers: Sequence[Reader], config: SamplingConfig, spec: ModelSpec, seed: int, held_out: bool = False
+    ) -> None:
         self.readers, self.config, self.spec, self.seed = list(readers), config, spec, seed
         every = config.held_out_every
         names: dict[str, int] = {}
@@ -100,8 +101,10 @@ class PairSampler:
             by_set[entry.instance.data_set][entry.instance.group].append(i)
         unknown = sorted(set(config.weights) - set(by_set))
         if unknown and not held_out:
-            raise SourceError(f"weights given for data sets that are not there: {', '.join(unknown)} "
-                              f"(there are: {', '.join(sorted(by_set))})")
+            raise SourceError(
+                f"weights given for data sets that are not there: {', '.join(unknown)} "
+                f"(there are: {', '.join(sorted(by_set))})"
+            )
         self.set_names = sorted(by_set)
         self._groups = [list(by_set[name].values()) for name in self.set_names]
         shares = [config.weights.get(name, math.sqrt(len(by_set[name]))) for name in self.set_names]
@@ -197,8 +200,9 @@ class PairSampler:
         else:
             shift = np.clip(rng.normal(0, augment.shift / 4, 2), -augment.shift, augment.shift)
         pixel = window.width / self.spec.crop_size, window.height / self.spec.crop_size
-        return dataclasses.replace(window, left=window.left + float(shift[0]) * pixel[0],
-                                   top=window.top + float(shift[1]) * pixel[1])
+        return dataclasses.replace(
+            window, left=window.left + float(shift[0]) * pixel[0], top=window.top + float(shift[1]) * pixel[1]
+        )
 
     def _others(self, entry: _Entry, index: int, picture: int, window: Window) -> tuple[list[Boxes], list[bool]]:
         """Other objects of the picture whose centre lies inside the search crop."""
@@ -217,8 +221,9 @@ class PairSampler:
                 same.append(other.category == entry.category)
         return boxes, same
 
-    def _surround(self, crop: Image, picture: Image, box: Boxes, window: Window,
-                  rng: np.random.Generator) -> tuple[Image, Boxes]:
+    def _surround(
+        self, crop: Image, picture: Image, box: Boxes, window: Window, rng: np.random.Generator
+    ) -> tuple[Image, Boxes]:
         """The object with some of its surroundings on another picture; also what was kept, in full-crop pixels."""
         margin = (box[2:] - box[:2]) * rng.uniform(0.05, 0.9, 2)
         low = np.maximum(box[:2] - margin * rng.uniform(0.5, 1.0, 2), 0)
@@ -230,8 +235,9 @@ class PairSampler:
         side = max(8, int(min(other.shape[:2]) * rng.uniform(0.5, 1.0)))
         top, left = int(rng.integers(other.shape[0] - side + 1)), int(rng.integers(other.shape[1] - side + 1))
         origin = (self.spec.crop_size - crop.shape[0]) / 2
-        crop = surround(crop, keep - np.float32(origin), other[top : top + side, left : left + side],
-                        float(rng.uniform(1, 8)))
+        crop = surround(
+            crop, keep - np.float32(origin), other[top : top + side, left : left + side], float(rng.uniform(1, 8))
+        )
         return crop, keep
 
     def _patch(self, index: int, rng: np.random.Generator) -> Image:
@@ -243,8 +249,9 @@ class PairSampler:
         patch = picture[max(0, y1) : max(1, y2), max(0, x1) : max(1, x2)]
         return patch if patch.size else picture
 
-    def _paste(self, search: Image, target: Boxes, category: int,
-               rng: np.random.Generator) -> tuple[Image, Boxes | None, int]:
+    def _paste(
+        self, search: Image, target: Boxes, category: int, rng: np.random.Generator
+    ) -> tuple[Image, Boxes | None, int]:
         """Another object beside the target: half the time one of its own category."""
         anything = self.entries[int(rng.integers(len(self.entries)))].category
         rivals = self._by_category[category if rng.random() < 0.5 else anything]
@@ -254,11 +261,15 @@ class PairSampler:
         aspect = math.sqrt(patch.shape[1] / patch.shape[0])
         width, height = size * aspect, size / aspect
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.5)
-        center = (target[:2] + target[2:]) / 2 + np.array([
-            np.cos(angle) * reach * (width + target[2] - target[0]) / 2,
-            np.sin(angle) * reach * (height + target[3] - target[1]) / 2])
-        box = np.array([center[0] - width / 2, center[1] - height / 2, center[0] + width / 2, center[1] + height / 2],
-                       np.float32)
+        center = (target[:2] + target[2:]) / 2 + np.array(
+            [
+                np.cos(angle) * reach * (width + target[2] - target[0]) / 2,
+                np.sin(angle) * reach * (height + target[3] - target[1]) / 2,
+            ]
+        )
+        box = np.array(
+            [center[0] - width / 2, center[1] - height / 2, center[0] + width / 2, center[1] + height / 2], np.float32
+        )
         overlap = np.maximum(0, np.minimum(box[2:], target[2:]) - np.maximum(box[:2], target[:2])).prod()
         origin = (self.spec.crop_size - self.config.search_side) / 2
         inside = (center > origin).all() and (center < origin + self.config.search_side).all()

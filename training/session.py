@@ -36,8 +36,12 @@ def make_reader(kind: str, paths: Sequence[Path]) -> Reader:
     """The reader of a ``--data`` entry."""
     if kind == "coco":
         return Coco(paths[0], paths[1] if len(paths) > 1 else None)
-    readers: dict[str, Any] = {"got10k": Got10k, "vid": ImagenetVid, "packed-stills": PackedStills,
-                               "packed-video": PackedVideo}
+    readers: dict[str, Any] = {
+        "got10k": Got10k,
+        "vid": ImagenetVid,
+        "packed-stills": PackedStills,
+        "packed-video": PackedVideo,
+    }
     reader: Reader = readers[kind](paths[0])
     return reader
 
@@ -82,21 +86,37 @@ def make_config(options: argparse.Namespace, weights: Mapping[str, float], devic
     """The options that a run's results depend on."""
     bf16 = has_bf16(device) if options.precision == "auto" else options.precision == "bf16"
     return TrainConfig(
-        steps=options.steps, batch=options.batch, rate=options.rate, backbone_rate=options.backbone_rate,
-        warmup=options.warmup, decay=options.decay, weight_decay=options.weight_decay, ema=options.ema,
-        train_shallow=options.train_shallow, bf16=bf16, seed=options.seed, save_every=options.save_every,
-        validate_every=options.validate_every, validation_samples=options.validation_samples,
-        objective=ObjectiveConfig(generalised=not options.no_generalised,
-                                  loss=LossConfig(overlap=options.overlap_loss)),
+        steps=options.steps,
+        batch=options.batch,
+        rate=options.rate,
+        backbone_rate=options.backbone_rate,
+        warmup=options.warmup,
+        decay=options.decay,
+        weight_decay=options.weight_decay,
+        ema=options.ema,
+        train_shallow=options.train_shallow,
+        bf16=bf16,
+        seed=options.seed,
+        save_every=options.save_every,
+        validate_every=options.validate_every,
+        validation_samples=options.validation_samples,
+        objective=ObjectiveConfig(
+            generalised=not options.no_generalised, loss=LossConfig(overlap=options.overlap_loss)
+        ),
         sampling=SamplingConfig(
-            template_side=options.template_side, search_side=options.search_side, max_gap=options.max_gap,
-            weights=dict(weights), held_out_every=options.held_out_every,
-            augment=AugmentConfig(shift=options.shift)),
+            template_side=options.template_side,
+            search_side=options.search_side,
+            max_gap=options.max_gap,
+            weights=dict(weights),
+            held_out_every=options.held_out_every,
+            augment=AugmentConfig(shift=options.shift),
+        ),
     )
 
 
-def train(options: argparse.Namespace, data: Sequence[tuple[str, list[Path]]],
-          weights: Mapping[str, float]) -> dict[str, Any]:
+def train(
+    options: argparse.Namespace, data: Sequence[tuple[str, list[Path]]], weights: Mapping[str, float]
+) -> dict[str, Any]:
     """Train as the options say; returns the summary."""
     started = time.monotonic()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -125,10 +145,19 @@ def train(options: argparse.Namespace, data: Sequence[tuple[str, list[Path]]],
     finally:
         log.close()
     summary: dict[str, Any] = {
-        "steps": trainer.step, "first_step": first, "samples": (trainer.step - first) * config.batch,
-        "pairs": (trainer.step - first) * config.batch * 2, "minutes": (time.monotonic() - started) / 60,
-        "device": str(device), "bf16": config.bf16, "data_sets": sampler.set_names, "objects": len(sampler.entries),
-        "losses": log.running, "last": str(folder / "last.safetensors"), "best_score": trainer.best}
+        "steps": trainer.step,
+        "first_step": first,
+        "samples": (trainer.step - first) * config.batch,
+        "pairs": (trainer.step - first) * config.batch * 2,
+        "minutes": (time.monotonic() - started) / 60,
+        "device": str(device),
+        "bf16": config.bf16,
+        "data_sets": sampler.set_names,
+        "objects": len(sampler.entries),
+        "losses": log.running,
+        "last": str(folder / "last.safetensors"),
+        "best_score": trainer.best,
+    }
     if trainer.history:
         summary |= {k: v for k, v in trainer.history[-1].items() if k != "step"}
         summary["best"] = str(folder / "best.safetensors")
@@ -156,8 +185,10 @@ class _Log:
         for name in ("total", "coarse_class", "coarse_box", "fine_class", "fine_box", "top_overlap"):
             self.running[name] = 0.97 * self.running.get(name, event[name]) + 0.03 * event[name]
         mean = self.running
-        self._progress.step(f"loss {mean['total']:.3f} = {mean['coarse_class']:.3f} {mean['coarse_box']:.3f} "
-                            f"{mean['fine_class']:.3f} {mean['fine_box']:.3f}  {self._validation}")
+        self._progress.step(
+            f"loss {mean['total']:.3f} = {mean['coarse_class']:.3f} {mean['coarse_box']:.3f} "
+            f"{mean['fine_class']:.3f} {mean['fine_box']:.3f}  {self._validation}"
+        )
 
     def close(self) -> None:
         self._progress.close()

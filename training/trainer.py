@@ -37,8 +37,16 @@ def config_text(config: TrainConfig) -> str:
 class Trainer:
     """One run in one folder: ``state.pt`` to go on from, ``last.safetensors`` and ``best.safetensors`` to use."""
 
-    def __init__(self, model: SPMTracker, config: TrainConfig, sampler: PairSampler, held_out: PairSampler | None,
-                 folder: Path, device: torch.device, workers: int) -> None:
+    def __init__(
+        self,
+        model: SPMTracker,
+        config: TrainConfig,
+        sampler: PairSampler,
+        held_out: PairSampler | None,
+        folder: Path,
+        device: torch.device,
+        workers: int,
+    ) -> None:
         self.config, self.sampler, self.held_out = config, sampler, held_out
         self.folder, self.device, self.workers = folder, device, workers
         self.model = model.to(device)
@@ -87,10 +95,18 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        save_state(self.folder / "state.pt", {
-            "step": self.step, "model": self.model.state_dict(), "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "config": config_text(self.config), "best": self.best,
-            "history": self.history})
+        save_state(
+            self.folder / "state.pt",
+            {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "config": config_text(self.config),
+                "best": self.best,
+                "history": self.history,
+            },
+        )
 
     def run(self, report: Report, deadline: float = math.inf) -> None:
         """Train to the end, or until ``time.monotonic()`` has passed ``deadline``; then the state is saved.
@@ -148,12 +164,19 @@ class Trainer:
             self._held_out_batches = self._held_out_batches or validation_batches(self.held_out, self.config)
             picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
             result: Validation = validate(self.average, self._held_out_batches, self.device, picture)
-        self.history.append({"step": self.step, "top_overlap": result.top_overlap, "fine_auc": result.fine_auc,
-                             "fine_overlap": result.fine_overlap})
+        self.history.append(
+            {
+                "step": self.step,
+                "top_overlap": result.top_overlap,
+                "fine_auc": result.fine_auc,
+                "fine_overlap": result.fine_overlap,
+            }
+        )
         if result.score > self.best:
             self.best = result.score
-            save_checkpoint(self.average, self.folder / "best.safetensors", half=True,
-                            metadata={"step": str(self.step)})
+            save_checkpoint(
+                self.average, self.folder / "best.safetensors", half=True, metadata={"step": str(self.step)}
+            )
         report({"kind": "validation", "step": self.step, **result._asdict()})
 
 

@@ -40,8 +40,9 @@ class Validation(NamedTuple):
 def validation_batches(sampler: PairSampler, config: TrainConfig) -> list[Batch]:
     """``config.validation_samples`` held-out samples, the same ones in every run."""
     size = min(16, config.validation_samples)
-    return [collate([sampler.sample(start + i) for i in range(size)])
-            for start in range(0, config.validation_samples, size)]
+    return [
+        collate([sampler.sample(start + i) for i in range(size)]) for start in range(0, config.validation_samples, size)
+    ]
 
 
 @torch.no_grad()
@@ -106,8 +107,12 @@ def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Pred
     label = overlap(shown, batch.box[:, None]) >= 0.5
     differs = (batch.instance[partner] != batch.instance)[:, None].expand_as(label)
     return Prediction(
-        boxes[index, scores.argmax(dim=1)], fused[index, chosen], fused_scores[index, chosen],
-        torch.cat([fine[0], other[0]], dim=1), torch.cat([label, label & ~differs], dim=1))
+        boxes[index, scores.argmax(dim=1)],
+        fused[index, chosen],
+        fused_scores[index, chosen],
+        torch.cat([fine[0], other[0]], dim=1),
+        torch.cat([label, label & ~differs], dim=1),
+    )
 
 
 def roc_area(scores: Tensor, labels: Tensor) -> float:

@@ -54,9 +54,7 @@ class TensorRtBackend:
         BackendError: no driver, no GPU, or an engine that does not do what it should.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, device: str = "cuda", targets: int = 1, library: str = "tensorrt"
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, device: str = "cuda", targets: int = 1, library: str = "tensorrt") -> None:
         kind, _, index = device.partition(":")
         if kind != "cuda" or (index and not index.isdigit()):
             raise BackendError(f"device {device!r}: {library} runs on NVIDIA GPUs; give cuda or cuda:1")
@@ -88,7 +86,12 @@ class TensorRtBackend:
     def _load(self, stage: str, library: str) -> Any:
         target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
         wanted = engine_facts(
-            self.bundle, stage, targets=self.targets, library=library, version=version, target=target,
+            self.bundle,
+            stage,
+            targets=self.targets,
+            library=library,
+            version=version,
+            target=target,
             gpu=self.device.name,
         )
         path, fitting = self._choose(wanted)

@@ -79,9 +79,7 @@ class TorchBackend:
         last = channels_last if channels_last is not None else self.on_gpu and chosen != "float32"
         weights = read_weights(bundle.path / "weights.safetensors", torch)
         with torch.inference_mode():
-            self.network = Network(
-                torch, weights, self.spec, self.device, getattr(torch, chosen), channels_last=last
-            )
+            self.network = Network(torch, weights, self.spec, self.device, getattr(torch, chosen), channels_last=last)
         self.roi = "in PyTorch's operators"
         if self.on_gpu:
             self._use_kernel(chosen)
@@ -122,8 +120,9 @@ class TorchBackend:
             if not self.on_gpu:
                 yield
                 return
-            with torch.cuda.device(self.device), torch.backends.cudnn.flags(
-                enabled=True, benchmark=True, deterministic=False, allow_tf32=self.tf32
+            with (
+                torch.cuda.device(self.device),
+                torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=self.tf32),
             ):
                 yield
 
@@ -174,7 +173,8 @@ class TorchContext:
             for name in TEMPLATE_NAMES:
                 if name not in self._on:
                     self._on[name] = self._torch.zeros(
-                        (self._backend.targets, *template[name].shape), dtype=template[name].dtype,
+                        (self._backend.targets, *template[name].shape),
+                        dtype=template[name].dtype,
                         device=self._backend.device,
                     )
                 self._on[name][slot].copy_(template[name])

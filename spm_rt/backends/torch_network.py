@@ -23,8 +23,17 @@ from ..settings import ModelSpec
 Tensor = Any
 MAX_LOG_SCALE = math.log(255.0 / 32.0)
 LRN_SIZE, LRN_ALPHA = 5, 1e-4
-FLOAT32 = ("pixel_mean", "roi_scale", "roi_shift", "anchor_centers", "anchor_sizes", "search_classify.bias",
-           "search_regress.bias", "head_bias.classify", "head_bias.regress")
+FLOAT32 = (
+    "pixel_mean",
+    "roi_scale",
+    "roi_shift",
+    "anchor_centers",
+    "anchor_sizes",
+    "search_classify.bias",
+    "search_regress.bias",
+    "head_bias.classify",
+    "head_bias.regress",
+)
 """Weights that stay float32 whatever the precision is."""
 
 Roi = Callable[[Tensor, Tensor, Tensor], Tensor]

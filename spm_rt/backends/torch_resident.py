@@ -38,8 +38,15 @@ class TorchNetworks:
         self._own_stream = torch.cuda.Stream(backend.device)
         self.stream = Stream(self.device, self._own_stream.cuda_stream)
         n, size, outputs = spec.anchor_count, spec.crop_size, 6 * spec.anchors_per_cell
-        shapes = {"crop": (t, 3, size, size), "scores": (t, n), "boxes": (t, n, 4), "proposals": (t, k, 4),
-                  "fine_scores": (t, k), "fine_boxes": (t, k, 4), "head_bias": (t, outputs)}
+        shapes = {
+            "crop": (t, 3, size, size),
+            "scores": (t, n),
+            "boxes": (t, n, 4),
+            "proposals": (t, k, 4),
+            "fine_scores": (t, k),
+            "fine_boxes": (t, k, 4),
+            "head_bias": (t, outputs),
+        }
         self._on = {name: torch.zeros(shape, device=backend.device) for name, shape in shapes.items()}
         self.addresses: Mapping[str, int] = {name: tensor.data_ptr() for name, tensor in self._on.items()}
         # Places may stay empty: their templates are zeros.

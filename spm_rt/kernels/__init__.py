@@ -52,9 +52,7 @@ SETTINGS = np.dtype(
 )
 """How it is tracked (``spm::Settings``)."""
 
-RESULT = np.dtype(
-    [("box", "f8", 4), ("score", "f4"), ("coarse_score", "f4"), ("fine_score", "f4"), ("chosen", "i4")]
-)
+RESULT = np.dtype([("box", "f8", 4), ("score", "f4"), ("coarse_score", "f4"), ("fine_score", "f4"), ("chosen", "i4")])
 """What one frame gave (``spm::Result``): 48 bytes, all that comes back from the device in the resident mode."""
 
 DATA_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}

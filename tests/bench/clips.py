@@ -74,9 +74,15 @@ def write_packed(folder: Path, count: int = 6) -> Path:
         data += encoded.tobytes()
     late: list[list[float] | None] = [list(b) for b in boxes(count)]
     late[0] = late[3] = None
-    clip = {"name": "patch", "size": [SIZE[1], SIZE[0]], "frames": places,
-            "tracks": [{"category": "patch", "boxes": [list(b) for b in boxes(count)]},
-                       {"category": "patch", "boxes": late}]}
+    clip = {
+        "name": "patch",
+        "size": [SIZE[1], SIZE[0]],
+        "frames": places,
+        "tracks": [
+            {"category": "patch", "boxes": [list(b) for b in boxes(count)]},
+            {"category": "patch", "boxes": late},
+        ],
+    }
     (folder / "frames.bin").write_bytes(data)
     (folder / "tracks.json").write_text(json.dumps({"clips": [clip]}))
     return folder

@@ -17,7 +17,7 @@ from spm_rt.errors import SourceError
 
 from .clips import box, write_got10k, write_otb, write_packed
 
-TRACKERS = '''
+TRACKERS = """
 class Perfect:
     def init(self, frame, box):
         self.box = list(box)
@@ -42,7 +42,7 @@ class Still:
 class Broken(Still):
     def update(self, frame):
         raise ValueError("out of luck")
-'''
+"""
 
 
 @pytest.fixture
@@ -64,8 +64,9 @@ def test_known_trackers(tmp_path: Path, known: str, capsys: pytest.CaptureFixtur
     clips, out = tmp_path / "clips", tmp_path / "out"
     write_otb(clips / "a", 6)
     write_got10k(clips / "b", 4, absent=(3,))
-    report = _run(capsys, "accuracy", str(clips), "--out", str(out), "--tracker", f"best={known}:Perfect",
-                  f"{known}:Still:0.25")
+    report = _run(
+        capsys, "accuracy", str(clips), "--out", str(out), "--tracker", f"best={known}:Perfect", f"{known}:Still:0.25"
+    )
     assert list(report["trackers"]) == ["best", "Still:0.25"]
     best, still = report["trackers"].values()
     assert best["auc"] == pytest.approx(20 / 21)
@@ -86,8 +87,19 @@ def test_known_trackers(tmp_path: Path, known: str, capsys: pytest.CaptureFixtur
 
 def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_otb(tmp_path / "a", 4)
-    report = _run(capsys, "accuracy", str(tmp_path), "--bundle", str(default_bundle), "--modes", "--threads", "1",
-                  "--backend", "onnxruntime", "torch")
+    report = _run(
+        capsys,
+        "accuracy",
+        str(tmp_path),
+        "--bundle",
+        str(default_bundle),
+        "--modes",
+        "--threads",
+        "1",
+        "--backend",
+        "onnxruntime",
+        "torch",
+    )
     names = list(report["trackers"])
     assert names == [f"{b} {m}" for b in ("onnxruntime", "torch") for m in ("series-parallel", "series", "coarse")]
     for mode in ("series-parallel", "series", "coarse"):
@@ -125,8 +137,12 @@ def _placement(score: float, overlap: float, source: str = "free run") -> Placem
 
 def test_lost_figures_by_hand() -> None:
     found = [_placement(score, 0.8) for score in (0.9, 0.8, 0.7, 0.5)]
-    lost = [_placement(0.6, 0.1), _placement(0.3, 0.0, "wrong place"), _placement(0.2, 0.0, "other clip"),
-            _placement(0.1, 0.19, "other clip")]
+    lost = [
+        _placement(0.6, 0.1),
+        _placement(0.3, 0.0, "wrong place"),
+        _placement(0.2, 0.0, "other clip"),
+        _placement(0.1, 0.19, "other clip"),
+    ]
     report = analyse(found + lost, 0.25)
     assert (report["found"], report["lost"]) == (4, 4)
     assert report["lost_by_source"] == {"free run": 1, "wrong place": 1, "other clip": 2}
@@ -147,8 +163,19 @@ def test_lost_needs_both_kinds() -> None:
 
 def test_lost_on_clips(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    report = _run(capsys, "lost", str(write_packed(tmp_path / "packed")), "--bundle", str(default_bundle),
-                  "--forced", "2", "--threads", "1", "--out", str(out))
+    report = _run(
+        capsys,
+        "lost",
+        str(write_packed(tmp_path / "packed")),
+        "--bundle",
+        str(default_bundle),
+        "--forced",
+        "2",
+        "--threads",
+        "1",
+        "--out",
+        str(out),
+    )
     # Two tracks of 6 and 5 frames, the second with a gap, and two frames of the other clip for each.
     assert report["frames"] >= 5 + 3 + 4
     assert report["lost_by_source"]["other clip"] == 4
@@ -158,12 +185,26 @@ def test_lost_on_clips(tmp_path: Path, default_bundle: Path, capsys: pytest.Capt
     assert len((out / "lost.csv").read_text().splitlines()) == 1 + report["frames"]
 
 
-def test_ablation(tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tuple[Path, Path],
-                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_ablation(
+    tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     write_otb(tmp_path / "clips" / "a", 3)
     out = tmp_path / "out"
-    report = _run(capsys, "ablate", str(tmp_path / "clips"), "--bundle", str(default_bundle), "--proposals", "1,3",
-                  "--threads", "1", "--plain-checkpoint", *map(str, synthetic_checkpoint), "--out", str(out))
+    report = _run(
+        capsys,
+        "ablate",
+        str(tmp_path / "clips"),
+        "--bundle",
+        str(default_bundle),
+        "--proposals",
+        "1,3",
+        "--threads",
+        "1",
+        "--plain-checkpoint",
+        *map(str, synthetic_checkpoint),
+        "--out",
+        str(out),
+    )
     assert list(report["modes"]) == ["series-parallel", "series", "coarse"] == list(report["plain_training"])
     assert list(report["proposals"]) == ["1", "3"]
     recall = report["recall"]["recall"]

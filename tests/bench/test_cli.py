@@ -23,11 +23,23 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"spm-bench {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["speed"], ["latency"], ["count", "b", "-k", "0"],
-                                       ["latency", "b", "--box", "1,2"], ["ablate", "c", "--proposals", "0,1"],
-                                       ["ablate", "c", "--proposals", "x"], ["accuracy", "c", "--frames", "1"],
-                                       ["latency", "b", "--pause", "-1"], ["sweep", "b"],
-                                       ["targets", "b", "--targets", "0"], ["profile", "b", "--stage", "fusion"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["speed"],
+        ["latency"],
+        ["count", "b", "-k", "0"],
+        ["latency", "b", "--box", "1,2"],
+        ["ablate", "c", "--proposals", "0,1"],
+        ["ablate", "c", "--proposals", "x"],
+        ["accuracy", "c", "--frames", "1"],
+        ["latency", "b", "--pause", "-1"],
+        ["sweep", "b"],
+        ["targets", "b", "--targets", "0"],
+        ["profile", "b", "--stage", "fusion"],
+    ],
+)
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -35,8 +47,15 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     assert "usage: spm-bench" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["latency", "BUNDLE"], ["count", "BUNDLE"], ["parity", "BUNDLE/", "torch"],
-                                       ["parity", "torch", "onnxruntime", "--bundle", "BUNDLE"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["latency", "BUNDLE"],
+        ["count", "BUNDLE"],
+        ["parity", "BUNDLE/", "torch"],
+        ["parity", "torch", "onnxruntime", "--bundle", "BUNDLE"],
+    ],
+)
 def test_a_missing_bundle_is_1(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([a.replace("BUNDLE", str(tmp_path / "none")) for a in arguments]) == 1
     assert "no such bundle folder" in capsys.readouterr().err

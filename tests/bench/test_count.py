@@ -19,11 +19,20 @@ def _weight(name: str, *shape: int) -> TensorProto:
     return onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
 
 
-def _save(path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str]], outputs: list[str],
-          weights: list[TensorProto]) -> Path:
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[int | str]],
+    outputs: list[str],
+    weights: list[TensorProto],
+) -> Path:
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-        [helper.make_empty_tensor_value_info(n) for n in outputs], weights)
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_empty_tensor_value_info(n) for n in outputs],
+        weights,
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     return path
 
@@ -37,8 +46,12 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         helper.make_node("Gemm", ["c", "linear.weight"], ["d"], transB=1),
         helper.make_node("MatMul", ["p", "product"], ["e"]),
     ]
-    weights = [_weight("grouped.weight", 6, 2, 3, 3), _weight("up.weight", 6, 5, 2, 2),
-               _weight("linear.weight", 7, 5 * 6 * 7), _weight("product", 8, 3)]
+    weights = [
+        _weight("grouped.weight", 6, 2, 3, 3),
+        _weight("up.weight", 6, 5, 2, 2),
+        _weight("linear.weight", 7, 5 * 6 * 7),
+        _weight("product", 8, 3),
+    ]
     path = _save(tmp_path / "m.onnx", nodes, {"x": [1, 4, 5, 6], "p": [2, "K", 8]}, ["d", "e"], weights)
     layers = count_layers(path, proposals=9)
     assert [(layer.name, layer.macs) for layer in layers] == [
@@ -51,8 +64,13 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_shape_that_stays_unknown_is_an_error(tmp_path: Path) -> None:
-    path = _save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["rows", 4]}, ["y"],
-                 [_weight("w", 4, 2)])
+    path = _save(
+        tmp_path / "m.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": ["rows", 4]},
+        ["y"],
+        [_weight("w", 4, 2)],
+    )
     with pytest.raises(BundleError, match="MatMul"):
         count_layers(path, 9)
 

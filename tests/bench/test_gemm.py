@@ -34,8 +34,11 @@ def test_integers_are_multiplied_as_integers() -> None:
 
 def test_the_best_of_all_visits_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([3.0, 10.0, 50.0, 5.0, 8.0, 60.0])
-    products = [Product("float32", "one", (8, 8, 8), lambda: None), Product("float32", "two", (8, 8, 8), lambda: None),
-                Product("int8", "two", (8, 8, 8), lambda: None)]
+    products = [
+        Product("float32", "one", (8, 8, 8), lambda: None),
+        Product("float32", "two", (8, 8, 8), lambda: None),
+        Product("int8", "two", (8, 8, 8), lambda: None),
+    ]
     monkeypatch.setattr(gemm, "_products", lambda shape, threads: products)
     monkeypatch.setattr(gemm, "_best_rate", lambda product: next(rates))
     peaks = Peaks(1, ("float32", "int8", "bf16"), SMALL)

@@ -131,11 +131,15 @@ def test_several_targets_are_compared_and_timed() -> None:
     assert found["goal"] == {"16 targets": 10_000, "reached": False}
 
 
-@pytest.mark.parametrize(("change", "exact", "right"), [
-    (lambda box: (box[0] + 0.2, *box[1:]), True, False),
-    (lambda box: (box[0] + 0.2, *box[1:]), False, True),
-    (lambda box: (np.nan, *box[1:]), False, False),
-], ids=["apart", "apart in half precision", "no number"])
+@pytest.mark.parametrize(
+    ("change", "exact", "right"),
+    [
+        (lambda box: (box[0] + 0.2, *box[1:]), True, False),
+        (lambda box: (box[0] + 0.2, *box[1:]), False, True),
+        (lambda box: (np.nan, *box[1:]), False, False),
+    ],
+    ids=["apart", "apart in half precision", "no number"],
+)
 def test_other_boxes_than_single_trackers_are_found(change: Any, exact: bool, right: bool) -> None:
     multi = Shifted(bright_multi_tracker(), change)
     found = gpu_several.measure(multi, bright_tracker, 20, (1, 2), exact=exact)
@@ -159,8 +163,13 @@ def test_parts_that_cannot_run_are_named_and_others_do(
     assert report["kernels"]["checks"]["proposals"] is True
     named = {line.split(":")[0] for line in report["missing"]}
     assert {"pytorch float32", "onnxruntime cuda", "tensorrt", "resident float32", "throughput float16"} <= named
-    assert {"several resident float16", "several resident tensorrt", "several pytorch float32",
-            "several onnxruntime", "several tensorrt-rtx"} <= named
+    assert {
+        "several resident float16",
+        "several resident tensorrt",
+        "several pytorch float32",
+        "several onnxruntime",
+        "several tensorrt-rtx",
+    } <= named
 
 
 def test_an_error_of_the_driver_is_something_wrong_not_missing(

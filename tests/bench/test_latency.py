@@ -92,14 +92,43 @@ def test_ratio_and_stages() -> None:
 
 
 def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--against", "torch", "--frames", "3",
-                 "--pause", "0", "--threads", "1", "--json", "--quiet", "--roofline"]) == 1
+    assert (
+        main(
+            [
+                "latency",
+                str(default_bundle),
+                "--backend",
+                "onnxruntime",
+                "--against",
+                "torch",
+                "--frames",
+                "3",
+                "--pause",
+                "0",
+                "--threads",
+                "1",
+                "--json",
+                "--quiet",
+                "--roofline",
+            ]
+        )
+        == 1
+    )
     report = json.loads(capsys.readouterr().out)
     assert list(report["backends"]) == ["torch", "onnxruntime"]
     assert report["reference"] == "torch"
     for figures in report["backends"].values():
-        assert {"fps", "p50_ms", "p90_ms", "p99_ms", "ratio", "stages_ms", "load_ms", "init_ms",
-                "first_frame_ms"} <= set(figures)
+        assert {
+            "fps",
+            "p50_ms",
+            "p90_ms",
+            "p99_ms",
+            "ratio",
+            "stages_ms",
+            "load_ms",
+            "init_ms",
+            "first_frame_ms",
+        } <= set(figures)
         assert set(figures["stages_ms"]) == set(STAGES)
         assert figures["frames"] == 3
         assert sum(figures["stages_ms"].values()) == pytest.approx(figures["p50_ms"], rel=0.5)
@@ -129,20 +158,55 @@ def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", str(default_bundle), "--backend", "onnxruntime", "--frames", "2", "--quiet",
-                 "--threads", "1", "--no-process"]) == 1
+    assert (
+        main(
+            [
+                "latency",
+                str(default_bundle),
+                "--backend",
+                "onnxruntime",
+                "--frames",
+                "2",
+                "--quiet",
+                "--threads",
+                "1",
+                "--no-process",
+            ]
+        )
+        == 1
+    )
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1].startswith("INVALID: only 2 frames were counted")
     for word in ("fps", "p99 ms", "relation", "first frame ms", "host", "cores usable"):
         assert word in printed
 
 
-def test_the_reference_must_have_the_bundles_weights(synthetic_bundle: Path, synthetic_checkpoint: tuple[Path, Path],
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reference_must_have_the_bundles_weights(
+    synthetic_bundle: Path, synthetic_checkpoint: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["latency", str(synthetic_bundle), "--against", "torch", "--frames", "2"]) == 1
     message = capsys.readouterr().err
     assert "synthetic weights, which is not the shipped weights" in message
     assert "--checkpoint" in message
-    assert main(["latency", str(synthetic_bundle), "--against", "torch", "--frames", "1", "--pause", "0", "--quiet",
-                 "--no-process", "--threads", "1", "--checkpoint", *map(str, synthetic_checkpoint)]) == 1
+    assert (
+        main(
+            [
+                "latency",
+                str(synthetic_bundle),
+                "--against",
+                "torch",
+                "--frames",
+                "1",
+                "--pause",
+                "0",
+                "--quiet",
+                "--no-process",
+                "--threads",
+                "1",
+                "--checkpoint",
+                *map(str, synthetic_checkpoint),
+            ]
+        )
+        == 1
+    )
     assert "INVALID: only 1 frames" in capsys.readouterr().out

@@ -58,13 +58,16 @@ def test_overlap_of_disjoint_and_missing_boxes_is_zero() -> None:
     assert overlap(a, b).tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("values", "area"), [
-    ([0.9, 0.8, 0.2, 0.1], 1.0),
-    ([0.1, 0.2, 0.8, 0.9], 0.0),
-    ([0.9, 0.2, 0.8, 0.1], 0.75),
-    ([0.5, 0.5, 0.5, 0.5], 0.5),
-    ([0.9, 0.5, 0.5, 0.1], 0.875),
-])
+@pytest.mark.parametrize(
+    ("values", "area"),
+    [
+        ([0.9, 0.8, 0.2, 0.1], 1.0),
+        ([0.1, 0.2, 0.8, 0.9], 0.0),
+        ([0.9, 0.2, 0.8, 0.1], 0.75),
+        ([0.5, 0.5, 0.5, 0.5], 0.5),
+        ([0.9, 0.5, 0.5, 0.1], 0.875),
+    ],
+)
 def test_area_counts_pairs(values: list[float], area: float) -> None:
     """The area is the share of pairs in which the positive (the first two) has the higher value, ties half."""
     assert roc(np.array(values), np.array([True, True, False, False])).area == pytest.approx(area)

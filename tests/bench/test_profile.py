@@ -40,8 +40,9 @@ def _event(name: str, operator: str, ms: float = 1.0, shapes: Shapes | None = No
     return Event(name, operator, "", ms, shapes)
 
 
-@pytest.mark.parametrize("name", ["node_Conv_0", "b_nchwc", "a_nchwc", "node_Conv_0/WithoutBiases",
-                                  "fused node_Conv_0"])
+@pytest.mark.parametrize(
+    "name", ["node_Conv_0", "b_nchwc", "a_nchwc", "node_Conv_0/WithoutBiases", "fused node_Conv_0"]
+)
 def test_a_node_is_found_by_what_libraries_call_it(name: str, graph: Path) -> None:
     (operator,) = name_operators([[_event(name, "FusedConv")]], graph, 9)
     assert operator.layer == "first"
@@ -49,8 +50,12 @@ def test_a_node_is_found_by_what_libraries_call_it(name: str, graph: Path) -> No
 
 
 def test_work_is_counted_once_and_not_for_constants(graph: Path) -> None:
-    call = [_event("node_Conv_0", "Convolution"), _event("node_Conv_0", "Add"), _event("node_MatMul_3", "MatMul"),
-            _event("reorder", "Reorder")]
+    call = [
+        _event("node_Conv_0", "Convolution"),
+        _event("node_Conv_0", "Add"),
+        _event("node_MatMul_3", "MatMul"),
+        _event("reorder", "Reorder"),
+    ]
     operators = name_operators([call], graph, 9)
     assert sum(operator.macs or 0 for operator in operators) == CONV + PRODUCT
     assert {operator.layer for operator in operators} == {"first", "second", ""}
@@ -59,23 +64,28 @@ def test_work_is_counted_once_and_not_for_constants(graph: Path) -> None:
 
 
 def test_times_are_medians_of_calls_and_sums_within_one(graph: Path) -> None:
-    calls = [[_event("node_Conv_0", "Conv", 1.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
-             [_event("node_Conv_0", "Conv", 3.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
-             [_event("node_Conv_0", "Conv", 90.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)]]
+    calls = [
+        [_event("node_Conv_0", "Conv", 1.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
+        [_event("node_Conv_0", "Conv", 3.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
+        [_event("node_Conv_0", "Conv", 90.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
+    ]
     operators = name_operators(calls, graph, 9)
     assert [(operator.name, operator.ms) for operator in operators] == [("r", 4.5), ("node_Conv_0", 3.0)]
 
 
-@pytest.mark.parametrize(("operator", "shapes", "macs"), [
-    ("FusedConv", (((1, 3, 10, 10), (6, 3, 3, 3), (6,)), (1, 6, 8, 8)), CONV),
-    ("QLinearConv", (((1, 3, 10, 10), (), (), (6, 3, 3, 3), (6,), ()), (1, 6, 8, 8)), CONV),
-    ("FusedMatMul", (((4, 5), (5, 7)), (4, 7)), 4 * 5 * 7),
-    ("FusedMatMul", (((5, 4), (5, 7)), (4, 7)), 4 * 5 * 7),
-    ("MatMul", (((2, 4, 5), (2, 5, 7)), (2, 4, 7)), 2 * 4 * 5 * 7),
-    ("FusedGemm", (((9, 256), (16,)), (9, 16)), 9 * 256 * 16),
-    ("Add", (((4, 5), (4, 5)), (4, 5)), None),
-    ("Conv", None, None),
-])
+@pytest.mark.parametrize(
+    ("operator", "shapes", "macs"),
+    [
+        ("FusedConv", (((1, 3, 10, 10), (6, 3, 3, 3), (6,)), (1, 6, 8, 8)), CONV),
+        ("QLinearConv", (((1, 3, 10, 10), (), (), (6, 3, 3, 3), (6,), ()), (1, 6, 8, 8)), CONV),
+        ("FusedMatMul", (((4, 5), (5, 7)), (4, 7)), 4 * 5 * 7),
+        ("FusedMatMul", (((5, 4), (5, 7)), (4, 7)), 4 * 5 * 7),
+        ("MatMul", (((2, 4, 5), (2, 5, 7)), (2, 4, 7)), 2 * 4 * 5 * 7),
+        ("FusedGemm", (((9, 256), (16,)), (9, 16)), 9 * 256 * 16),
+        ("Add", (((4, 5), (4, 5)), (4, 5)), None),
+        ("Conv", None, None),
+    ],
+)
 def test_work_from_shapes(operator: str, shapes: Shapes | None, macs: int | None) -> None:
     assert work_from_shapes(_event("x", operator, 1.0, shapes)) == macs
     (found,) = name_operators([[_event("x", operator, 1.0, shapes)]], None, 9)
@@ -84,9 +94,17 @@ def test_work_from_shapes(operator: str, shapes: Shapes | None, macs: int | None
 
 def test_events_belong_to_the_run_in_which_they_fall(tmp_path: Path) -> None:
     def node(ts: int, name: str) -> dict[str, Any]:
-        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": 2000, "args": {
-            "op_name": "Add", "input_type_shape": [{"float": [2, 3]}, {"float": []}],
-            "output_type_shape": [{"float": [2, 3]}]}}
+        return {
+            "cat": "Node",
+            "name": f"{name}_kernel_time",
+            "ts": ts,
+            "dur": 2000,
+            "args": {
+                "op_name": "Add",
+                "input_type_shape": [{"float": [2, 3]}, {"float": []}],
+                "output_type_shape": [{"float": [2, 3]}],
+            },
+        }
 
     runs = [{"cat": "Session", "name": "model_run", "ts": start, "dur": 90} for start in (100, 200)]
     path = tmp_path / "profile.json"
@@ -118,8 +136,27 @@ def test_watching_leaves_no_trace(backend: str, default_bundle: Path) -> None:
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_profile_of_a_bundle(backend: str, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(backend)
-    assert main(["profile", str(default_bundle), "--backend", backend, "--frames", "3", "--threads", "1", "--json",
-                 "--quiet", "--stage", "template", "search", "relation"]) == 0
+    assert (
+        main(
+            [
+                "profile",
+                str(default_bundle),
+                "--backend",
+                backend,
+                "--frames",
+                "3",
+                "--threads",
+                "1",
+                "--json",
+                "--quiet",
+                "--stage",
+                "template",
+                "search",
+                "relation",
+            ]
+        )
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     stages = report["backends"][backend]["stages"]
     assert list(stages) == ["template", "search", "relation"]
@@ -138,8 +175,26 @@ def test_profile_of_a_bundle(backend: str, default_bundle: Path, capsys: pytest.
 
 
 def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["profile", str(default_bundle), "--backend", "onnxruntime", "--frames", "2", "--threads", "1",
-                 "--quiet", "--top", "4", "--stage", "search"]) == 0
+    assert (
+        main(
+            [
+                "profile",
+                str(default_bundle),
+                "--backend",
+                "onnxruntime",
+                "--frames",
+                "2",
+                "--threads",
+                "1",
+                "--quiet",
+                "--top",
+                "4",
+                "--stage",
+                "search",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     for word in ("onnxruntime search (search_", "others", "by type: ", "million MAC", "roofline", "of peak", "conv2"):
         assert word in printed
@@ -155,5 +210,3 @@ def test_constant_products_are_not_counted(graph: Path) -> None:
     from spm_bench.count import count_layers
 
     assert [(layer.name, layer.macs) for layer in count_layers(graph, 9)] == [("first", CONV), ("second", PRODUCT)]
-
-

@@ -26,8 +26,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def bundles(default_bundle: Path) -> tuple[Bundle, Bundle]:
     """A float32 bundle, and one that says it is of int8."""
     plain = Bundle.open(default_bundle)
-    small = dataclasses.replace(plain, path=plain.path.with_name("small"), manifest={**plain.manifest,
-                                                                                    "precision": "int8"})
+    small = dataclasses.replace(
+        plain, path=plain.path.with_name("small"), manifest={**plain.manifest, "precision": "int8"}
+    )
     return plain, small
 
 
@@ -67,8 +68,13 @@ def test_groups_have_one_number_of_threads(bundles: tuple[Bundle, Bundle]) -> No
 
 
 def test_the_front_is_what_nothing_beats() -> None:
-    points = [("slow exact", 1.0, 0.0), ("fast exact", 2.0, 0.0), ("faster", 3.0, 0.1), ("worse", 2.5, 0.2),
-              ("twin", 3.0, 0.1)]
+    points = [
+        ("slow exact", 1.0, 0.0),
+        ("fast exact", 2.0, 0.0),
+        ("faster", 3.0, 0.1),
+        ("worse", 2.5, 0.2),
+        ("twin", 3.0, 0.1),
+    ]
     assert [name for name, _, _ in pareto_front(points)] == ["fast exact", "faster", "twin"]
 
 
@@ -122,27 +128,62 @@ def test_a_page_is_whole_and_escapes(tmp_path: Path) -> None:
 
 
 def _figures(speed: float, drift: float, targets: int = 1) -> dict[str, Any]:
-    return {"speed": speed, "ratio_spread": [speed, speed], "p50_ms": 10.0 * targets, "ms_per_target": 10.0,
-            "p99_over_p50": 1.1, "host_ms": 1.0, "drift": drift, "lowest_iou": 0.99, "center_px": None,
-            "free_iou": None, "frames": 50, "targets": targets, "within_bound": drift < 0.1}
+    return {
+        "speed": speed,
+        "ratio_spread": [speed, speed],
+        "p50_ms": 10.0 * targets,
+        "ms_per_target": 10.0,
+        "p99_over_p50": 1.1,
+        "host_ms": 1.0,
+        "drift": drift,
+        "lowest_iou": 0.99,
+        "center_px": None,
+        "free_iou": None,
+        "frames": 50,
+        "targets": targets,
+        "within_bound": drift < 0.1,
+    }
 
 
 def test_a_report_names_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spm_bench.machine import describe_machine
 
     monkeypatch.setattr("sys.argv", ["spm-bench", "sweep", "a b", "--out", "x"])
-    choices = {"slow": _figures(1, 0), "fast": _figures(3, 0.02), "wild": _figures(9, 0.5),
-               "slow, 4 targets": _figures(1.2, 0, 4)}
-    report = {"choices": choices, "refused": {"odd": "it will not"}, "reference": "slow", "clip": "c",
-              "started": "then", "block": 10, "frame_size": [640, 360],
-              "bundles": {"b": {"precision": "float32", "checkpoint": "0" * 64}},
-              "machine": describe_machine(), "noise": {"calibration_spread": 0.01}, "best": ["slow", "fast"],
-              "verdict": {"valid": True, "reasons": []}}
+    choices = {
+        "slow": _figures(1, 0),
+        "fast": _figures(3, 0.02),
+        "wild": _figures(9, 0.5),
+        "slow, 4 targets": _figures(1.2, 0, 4),
+    }
+    report = {
+        "choices": choices,
+        "refused": {"odd": "it will not"},
+        "reference": "slow",
+        "clip": "c",
+        "started": "then",
+        "block": 10,
+        "frame_size": [640, 360],
+        "bundles": {"b": {"precision": "float32", "checkpoint": "0" * 64}},
+        "machine": describe_machine(),
+        "noise": {"calibration_spread": 0.01},
+        "best": ["slow", "fast"],
+        "verdict": {"valid": True, "reasons": []},
+    }
     written = write_report(report, tmp_path)
     assert sorted(path.name for path in written) == ["pareto.png", "results.json", "sweep.html", "targets.png"]
     text = (tmp_path / "sweep.html").read_text(encoding="utf-8")
-    for word in ("VALID", "fast", "<td>over</td>", "odd", "it will not", "spm-bench sweep &#x27;a b&#x27; --out x",
-                 "2.0e-02", f"&lt; {FLOOR:g}", "100.0%", report["machine"]["cpu"]):
+    for word in (
+        "VALID",
+        "fast",
+        "<td>over</td>",
+        "odd",
+        "it will not",
+        "spm-bench sweep &#x27;a b&#x27; --out x",
+        "2.0e-02",
+        f"&lt; {FLOOR:g}",
+        "100.0%",
+        report["machine"]["cpu"],
+    ):
         assert word in text
     assert text.index("<td>fast</td>") < text.index("<td>slow</td>")  # the fastest first
     reader = Reader()
@@ -153,9 +194,35 @@ def test_a_report_names_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_from_end_to_end(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", str(default_bundle), "--backend", "onnxruntime", "--threads", "1", "--targets", "1", "2",
-                 "--frames", "2", "--drift-frames", "3", "--pause", "0", "--out", str(tmp_path / "out"), "--quiet",
-                 "--precision", "float32", "float3", "--json"]) == 1  # INVALID: two frames
+    assert (
+        main(
+            [
+                "sweep",
+                str(default_bundle),
+                "--backend",
+                "onnxruntime",
+                "--threads",
+                "1",
+                "--targets",
+                "1",
+                "2",
+                "--frames",
+                "2",
+                "--drift-frames",
+                "3",
+                "--pause",
+                "0",
+                "--out",
+                str(tmp_path / "out"),
+                "--quiet",
+                "--precision",
+                "float32",
+                "float3",
+                "--json",
+            ]
+        )
+        == 1
+    )  # INVALID: two frames
     report = json.loads(capsys.readouterr().out)
     assert report["reference"] == "onnxruntime, 1 thread"
     assert list(report["choices"]) == ["onnxruntime, 1 thread", "onnxruntime, 1 thread, 2 targets"]

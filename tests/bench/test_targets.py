@@ -68,8 +68,29 @@ def test_overlaps_tell_a_difference() -> None:
 
 
 def test_curve(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["targets", str(default_bundle), "--backend", "onnxruntime", "--targets", "2", "--frames", "2",
-                 "--pause", "0", "--threads", "1", "--quiet", "--json", "--out", str(tmp_path / "out")]) == 1
+    assert (
+        main(
+            [
+                "targets",
+                str(default_bundle),
+                "--backend",
+                "onnxruntime",
+                "--targets",
+                "2",
+                "--frames",
+                "2",
+                "--pause",
+                "0",
+                "--threads",
+                "1",
+                "--quiet",
+                "--json",
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 1
+    )
     report = json.loads(capsys.readouterr().out)
     assert "only 2 frames" in report["verdict"]["reasons"][0]
     assert [row["targets"] for row in report["curve"]] == [1, 2]  # one is always there: the others are judged by it

@@ -21,15 +21,18 @@ def test_a_good_run_is_valid() -> None:
     assert verdict_line([]) == "VALID"
 
 
-@pytest.mark.parametrize(("change", "spread", "word"), [
-    ({"frames": ENOUGH_FRAMES - 1}, 0.01, "only 49 frames"),
-    ({"forced_iou": 0.998}, 0.01, "b finds other boxes"),
-    ({"forced_iou": float("nan")}, 0.01, "b finds other boxes"),
-    ({"forced_iou": 0.97, "precision": "bf16"}, 0.01, "0.98 is needed for bf16"),
-    ({"forced_iou": 0.99, "precision": "another"}, 0.01, "b finds other boxes"),
-    ({"turn_spread": 0.5}, 0.01, "the turns of b spread by 50%"),
-    ({}, 0.3, "matrix product spread by 30%"),
-])
+@pytest.mark.parametrize(
+    ("change", "spread", "word"),
+    [
+        ({"frames": ENOUGH_FRAMES - 1}, 0.01, "only 49 frames"),
+        ({"forced_iou": 0.998}, 0.01, "b finds other boxes"),
+        ({"forced_iou": float("nan")}, 0.01, "b finds other boxes"),
+        ({"forced_iou": 0.97, "precision": "bf16"}, 0.01, "0.98 is needed for bf16"),
+        ({"forced_iou": 0.99, "precision": "another"}, 0.01, "b finds other boxes"),
+        ({"turn_spread": 0.5}, 0.01, "the turns of b spread by 50%"),
+        ({}, 0.3, "matrix product spread by 30%"),
+    ],
+)
 def test_each_fault_is_named(change: dict[str, Any], spread: float, word: str) -> None:
     reasons = judge({"a": GOOD, "b": GOOD | change}, spread)
     assert len(reasons) == 1

@@ -107,8 +107,18 @@ def make(version: str = "11.4.0.106", *, quick: bool = True) -> types.ModuleType
     module.__version__ = version
     registry = Registry()
     module.get_plugin_registry = lambda: registry
-    for kind in (DataType, DimensionOperation, TensorFormat, PluginFieldType, IDimensionExpr, DimsExprs, Dims,
-                 PluginTensorDesc, DynamicPluginTensorDesc, PluginField):
+    for kind in (
+        DataType,
+        DimensionOperation,
+        TensorFormat,
+        PluginFieldType,
+        IDimensionExpr,
+        DimsExprs,
+        Dims,
+        PluginTensorDesc,
+        DynamicPluginTensorDesc,
+        PluginField,
+    ):
         setattr(module, kind.__name__, kind)
     module.PluginFieldCollection = list
     module.float32, module.float16, module.bfloat16 = DataType.FLOAT, DataType.HALF, DataType.BF16
@@ -117,9 +127,19 @@ def make(version: str = "11.4.0.106", *, quick: bool = True) -> types.ModuleType
     module.PluginArgDataType = enum.Enum("PluginArgDataType", "INT8 INT16 INT32")
     module.Logger = type("Logger", (), {"WARNING": 2, "log": lambda self, level, text: None})
     module.TensorRTPhase = enum.Enum("TensorRTPhase", "BUILD RUNTIME")
-    bases = ["ITensor", "ISymExpr", "IPluginV3", "IPluginV3OneCore", "IPluginV3OneBuild", "IPluginV3OneRuntime",
-             "IPluginCreatorV3One", "IPluginV3QuickCore", "IPluginV3QuickBuild", "IPluginV3QuickRuntime",
-             "IPluginCreatorV3Quick"]
+    bases = [
+        "ITensor",
+        "ISymExpr",
+        "IPluginV3",
+        "IPluginV3OneCore",
+        "IPluginV3OneBuild",
+        "IPluginV3OneRuntime",
+        "IPluginCreatorV3One",
+        "IPluginV3QuickCore",
+        "IPluginV3QuickBuild",
+        "IPluginV3QuickRuntime",
+        "IPluginCreatorV3Quick",
+    ]
     if quick:
         module.QuickPluginCreationRequest = QuickPluginCreationRequest
         bases.append("IPluginV3QuickAOTBuild")

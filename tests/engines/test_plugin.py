@@ -100,7 +100,11 @@ def test_the_kernels_parameters_are_in_tensorrts_order() -> None:
     assert match
     kinds = [" ".join(part.replace("\\", " ").split()) for part in match[1].split(",")]
     assert kinds[:5] == [
-        "const Data* deep", "const Data* shallow", "const float* boxes", "const float* scale", "const float* shift"
+        "const Data* deep",
+        "const Data* shallow",
+        "const float* boxes",
+        "const float* scale",
+        "const float* shift",
     ]
     assert kinds[5:] == ["int per_target", "int height", "int width", "int channels_last", "Data* out"]
 
@@ -141,10 +145,17 @@ def test_tensorrt_for_rtx_has_no_plugins() -> None:
         assert ours.register_plugin(module, 86).kind == "none"
 
 
-@pytest.mark.parametrize(("version", "quick", "wanted"), [
-    ("11.4.0.106", True, True), ("10.9.0.34", True, True), ("10.8.0.43", False, False), ("10.16.1", True, True),
-    ("10.8.0.43", True, False), ("1.7.1.116", True, False),
-])
+@pytest.mark.parametrize(
+    ("version", "quick", "wanted"),
+    [
+        ("11.4.0.106", True, True),
+        ("10.9.0.34", True, True),
+        ("10.8.0.43", False, False),
+        ("10.16.1", True, True),
+        ("10.8.0.43", True, False),
+        ("1.7.1.116", True, False),
+    ],
+)
 def test_versions_that_take_code_from_a_plugin(version: str, quick: bool, wanted: bool) -> None:
     assert ours.supports_ahead_of_time(fake.make(version, quick=quick)) == wanted
 

@@ -126,8 +126,16 @@ def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[st
     model = g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {})
     found = run(session_of(exporter.ir.serde.to_proto(model)), {"x": x})["y"]
     codes, scales = quantize_weight(weight)
-    exact = F.conv2d(torch.from_numpy(entry.rounded(x)), torch.from_numpy(codes * scales.reshape(-1, 1, 1, 1)),
-                     torch.from_numpy(bias), padding=1).relu().numpy()
+    exact = (
+        F.conv2d(
+            torch.from_numpy(entry.rounded(x)),
+            torch.from_numpy(codes * scales.reshape(-1, 1, 1, 1)),
+            torch.from_numpy(bias),
+            padding=1,
+        )
+        .relu()
+        .numpy()
+    )
     wanted = out.rounded(exact) if outputs else exact
     # With outputs on a grid, a value halfway between two codes may go to either, and the bias has a step of its own.
     np.testing.assert_allclose(found, wanted, atol=0.111 if outputs else 1e-4)
@@ -234,7 +242,11 @@ def test_the_gate_judges_both_ways_of_saying_int8(int8_bundle: Path) -> None:
 
 
 def test_what_drifts_too_far_is_refused_with_its_figures(
-    tmp_path: Path, default_model: SPMTracker, calibration: Calibration, clip: Frames, clip_box: Box,
+    tmp_path: Path,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
@@ -246,7 +258,11 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
 
 
 def test_a_broken_int8_graph_is_refused(
-    tmp_path: Path, default_model: SPMTracker, calibration: Calibration, clip: Frames, clip_box: Box,
+    tmp_path: Path,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
@@ -258,7 +274,11 @@ def test_a_broken_int8_graph_is_refused(
 
 
 def test_a_broken_graph_for_tensorrt_is_refused(
-    tmp_path: Path, default_model: SPMTracker, calibration: Calibration, clip: Frames, clip_box: Box,
+    tmp_path: Path,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "sample_inputs", few_inputs)

@@ -256,5 +256,13 @@ class Emulator:
         return (OK,)
 
 
-ARGUMENTS = {"spm_roi_f32": 10, "spm_roi_f16": 10, "spm_roi_bf16": 10, "spm_begin": 2, "spm_frame_sum": 8,
-             "spm_crop_f32": 9, "spm_select": 9, "spm_fuse": 11}
+ARGUMENTS = {
+    "spm_roi_f32": 10,
+    "spm_roi_f16": 10,
+    "spm_roi_bf16": 10,
+    "spm_begin": 2,
+    "spm_frame_sum": 8,
+    "spm_crop_f32": 9,
+    "spm_select": 9,
+    "spm_fuse": 11,
+}

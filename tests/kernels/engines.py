@@ -109,9 +109,7 @@ class Execution:
             arrays[name][:] = np.nan if self._engines.nonsense else value + self._engines.off.get(engine.stage, 0)
 
 
-def machine_with(
-    bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> Engines:
+def machine_with(bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Engines:
     """A GPU, with engines for all the bundle's numbers of targets in the cache ``folder``."""
     emulator = Emulator(built)
     driver = driver_on(emulator, monkeypatch)

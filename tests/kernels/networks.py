@@ -39,8 +39,14 @@ class EmulatedNetworks:
         self._contexts: list[Any] = [backend.context() for _ in range(targets)]
         self.spoil = 0.0
         n, size = spec.anchor_count, spec.crop_size
-        shapes = {"crop": (3, size, size), "scores": (n,), "boxes": (n, 4), "proposals": (count, 4),
-                  "fine_scores": (count,), "fine_boxes": (count, 4)}
+        shapes = {
+            "crop": (3, size, size),
+            "scores": (n,),
+            "boxes": (n, 4),
+            "proposals": (count, 4),
+            "fine_scores": (count,),
+            "fine_boxes": (count, 4),
+        }
         self._memory = {name: device.memory(4 * targets * int(np.prod(shape))) for name, shape in shapes.items()}
         self.addresses = {name: memory.address for name, memory in self._memory.items()}
         self.arrays = {name: view(self.addresses[name], (targets, *shape)) for name, shape in shapes.items()}

@@ -17,8 +17,14 @@ class OnDevice:
     def __init__(self, picture: NDArray[np.uint8], **changed: Any) -> None:
         self._picture = picture
         strides = None if picture.flags.c_contiguous else picture.strides
-        facts = {"data": (picture.ctypes.data, True), "shape": picture.shape, "typestr": picture.dtype.str,
-                 "strides": strides, "stream": 1, "version": 3}
+        facts = {
+            "data": (picture.ctypes.data, True),
+            "shape": picture.shape,
+            "typestr": picture.dtype.str,
+            "strides": strides,
+            "stream": 1,
+            "version": 3,
+        }
         self.__cuda_array_interface__ = {**facts, **changed}
 
 
@@ -44,8 +50,15 @@ class Packed:
     """
 
     def __init__(
-        self, picture: NDArray[Any], device: tuple[int, int] = (dlpack.CUDA, 0), *, name: str = "dltensor",
-        offset: int = 0, plain: bool = False, deleter: bool = True, **changed: Any,
+        self,
+        picture: NDArray[Any],
+        device: tuple[int, int] = (dlpack.CUDA, 0),
+        *,
+        name: str = "dltensor",
+        offset: int = 0,
+        plain: bool = False,
+        deleter: bool = True,
+        **changed: Any,
     ) -> None:
         self._picture, self._device, self._name, self._deletes = picture, device, name, deleter
         self._offset, self._plain, self._changed = offset, plain, changed

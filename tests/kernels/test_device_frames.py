@@ -200,12 +200,15 @@ def test_several_targets(machine: Engines, bundle: Bundle, clip: Frames, clip_bo
 # What cannot be used.
 
 
-@pytest.mark.parametrize(("frame", "message"), [
-    (Packed(np.zeros((40, 50, 3), np.uint8), (2, 3)), "lies on GPU 3, the tracker works on GPU 0"),
-    (torch.zeros(40, 50, 3, dtype=torch.uint8), "Tensor lies in the CPU's memory: give it as a numpy array"),
-    (OnDevice(np.zeros((40, 50, 3), np.float32)), "uint8"),
-    (OnDevice(np.zeros((40, 50, 3), np.uint8)), "the frame's size changed from .* to 50 x 40"),
-])
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (Packed(np.zeros((40, 50, 3), np.uint8), (2, 3)), "lies on GPU 3, the tracker works on GPU 0"),
+        (torch.zeros(40, 50, 3, dtype=torch.uint8), "Tensor lies in the CPU's memory: give it as a numpy array"),
+        (OnDevice(np.zeros((40, 50, 3), np.float32)), "uint8"),
+        (OnDevice(np.zeros((40, 50, 3), np.uint8)), "the frame's size changed from .* to 50 x 40"),
+    ],
+)
 def test_a_tracker_stays_as_it_was(
     frame: Any, message: str, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
 ) -> None:

@@ -136,22 +136,25 @@ def test_pytorchs_arrays_are_asked_for_a_capsule_which_says_more() -> None:
     assert both.streams == [99]
 
 
-@pytest.mark.parametrize(("frame", "message"), [
-    (Packed(PICTURE, (dlpack.CUDA, 1)), "lies on GPU 1, the tracker works on GPU 0"),
-    (Packed(PICTURE, (dlpack.CPU, 0)), "lies in the CPU's memory: give it as a numpy array"),
-    (Packed(PICTURE, (10, 0)), "lies in an AMD GPU's memory"),
-    (Packed(PICTURE, (99, 0)), "lies in device type 99's memory"),
-    (Packed(PICTURE, device_type=dlpack.CPU), "lies in the CPU's memory"),
-    (Packed(PICTURE.astype(np.float32)), "type float32; uint8 is needed"),
-    (Packed(PICTURE.view(np.int8)), "type int8; uint8 is needed"),
-    (Packed(PICTURE, lanes=3), "type uint8x3; uint8 is needed"),
-    (Packed(PICTURE[:, :, :2]), r"has shape \(40, 50, 2\)"),
-    (Packed(PICTURE[0, 0]), r"has shape \(3,\)"),
-    (Packed(PICTURE[:1]), "50 x 1 pixels; at least 2 x 2"),
-    (Packed(PICTURE.transpose(2, 0, 1).copy().transpose(1, 2, 0)), "channels side by side"),
-    (Packed(PICTURE, data=None), "no memory"),
-    (Packed(PICTURE, name="dltensor_versioned"), "gave something 'dltensor_versioned'"),
-])
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (Packed(PICTURE, (dlpack.CUDA, 1)), "lies on GPU 1, the tracker works on GPU 0"),
+        (Packed(PICTURE, (dlpack.CPU, 0)), "lies in the CPU's memory: give it as a numpy array"),
+        (Packed(PICTURE, (10, 0)), "lies in an AMD GPU's memory"),
+        (Packed(PICTURE, (99, 0)), "lies in device type 99's memory"),
+        (Packed(PICTURE, device_type=dlpack.CPU), "lies in the CPU's memory"),
+        (Packed(PICTURE.astype(np.float32)), "type float32; uint8 is needed"),
+        (Packed(PICTURE.view(np.int8)), "type int8; uint8 is needed"),
+        (Packed(PICTURE, lanes=3), "type uint8x3; uint8 is needed"),
+        (Packed(PICTURE[:, :, :2]), r"has shape \(40, 50, 2\)"),
+        (Packed(PICTURE[0, 0]), r"has shape \(3,\)"),
+        (Packed(PICTURE[:1]), "50 x 1 pixels; at least 2 x 2"),
+        (Packed(PICTURE.transpose(2, 0, 1).copy().transpose(1, 2, 0)), "channels side by side"),
+        (Packed(PICTURE, data=None), "no memory"),
+        (Packed(PICTURE, name="dltensor_versioned"), "gave something 'dltensor_versioned'"),
+    ],
+)
 def test_frames_that_cannot_be_used_are_refused(frame: Packed, message: str) -> None:
     with pytest.raises(FrameError, match=message):
         device_frame(frame, index=0)

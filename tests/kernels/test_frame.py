@@ -155,8 +155,20 @@ class Selected:
         self.indices, self.counts = np.full((targets, k), -7, np.int32), np.zeros(targets, np.int32)
         self.crop_boxes, self.frame_boxes = (np.full((targets, k, 4), np.nan, np.float32) for _ in range(2))
         self.scores = np.full((targets, k), np.nan, np.float32)
-        call(library, "spm_select", scores, boxes, state, record, self.indices, self.counts, self.crop_boxes,
-             self.frame_boxes, self.scores, targets)
+        call(
+            library,
+            "spm_select",
+            scores,
+            boxes,
+            state,
+            record,
+            self.indices,
+            self.counts,
+            self.crop_boxes,
+            self.frame_boxes,
+            self.scores,
+            targets,
+        )
 
     @property
     def rows(self) -> NDArray[np.int32]:
@@ -193,9 +205,7 @@ def decoded(rng: np.random.Generator) -> Floats:
     return np.concatenate([moved - half, moved + half], axis=1).astype(np.float32)
 
 
-def compare_selection(
-    library: ctypes.CDLL, rng: np.random.Generator, kind: int, boxes: Floats, **changed: Any
-) -> None:
+def compare_selection(library: ctypes.CDLL, rng: np.random.Generator, kind: int, boxes: Floats, **changed: Any) -> None:
     settings, record = settings_of(**changed)
     last = np.array([300, 200, 300 + rng.uniform(20, 90), 200 + rng.uniform(20, 90)])
     region = search_region(last, SPEC)
@@ -208,8 +218,10 @@ def compare_selection(
     np.testing.assert_array_equal(got.frame_boxes[0, : len(wanted)], frame_boxes[wanted])
     np.testing.assert_array_equal(got.scores[0, : len(wanted)], scores[wanted])
     if len(wanted):
-        np.testing.assert_array_equal(got.crop_boxes[0, len(wanted) :],
-                                      np.repeat(boxes[wanted[-1:]], settings.num_candidates - len(wanted), axis=0))
+        np.testing.assert_array_equal(
+            got.crop_boxes[0, len(wanted) :],
+            np.repeat(boxes[wanted[-1:]], settings.num_candidates - len(wanted), axis=0),
+        )
 
 
 def test_the_same_proposals_on_ten_thousand_score_maps(built: ctypes.CDLL) -> None:
@@ -258,15 +270,31 @@ def test_an_empty_place_has_no_proposals_and_no_result(library: ctypes.CDLL) -> 
     rng, (_, record) = np.random.default_rng(8), settings_of()
     last = np.array([100.0, 90, 150, 170])
     states = np.concatenate([state_of(EMPTY), state_of(last, search_region(last, SPEC))])
-    scores, boxes = np.stack([np.full(SPEC.anchor_count, np.nan, np.float32), score_map(2, rng)]), np.stack(
-        [np.full_like(ANCHORS, np.nan), decoded(rng)])
+    scores, boxes = (
+        np.stack([np.full(SPEC.anchor_count, np.nan, np.float32), score_map(2, rng)]),
+        np.stack([np.full_like(ANCHORS, np.nan), decoded(rng)]),
+    )
     chosen = Selected(library, scores, boxes, states, record)
     assert chosen.counts[0] == 0
     assert (chosen.crop_boxes[0] == 0).all()
     assert chosen.counts[1] > 0
     results = np.zeros(2, kernels.RESULT)
-    call(library, "spm_fuse", chosen.counts, chosen.scores, chosen.crop_boxes, chosen.frame_boxes, chosen.scores,
-         chosen.crop_boxes, 480, 640, record, states, results, 2)
+    call(
+        library,
+        "spm_fuse",
+        chosen.counts,
+        chosen.scores,
+        chosen.crop_boxes,
+        chosen.frame_boxes,
+        chosen.scores,
+        chosen.crop_boxes,
+        480,
+        640,
+        record,
+        states,
+        results,
+        2,
+    )
     assert (states["box"][0] == 0).all()
     assert (results["box"][0] == 0).all()
     assert (results["chosen"][0], results["chosen"][1] >= 0) == (-1, True)
@@ -305,8 +333,11 @@ def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, lib
             coarse_scores *= np.float32(0.1)
             fine_scores *= np.float32(0.1)
         coarse_boxes = to_frame(crop_boxes, region)
-        given = (np.full(count, np.nan, np.float32), coarse_boxes) if mode == "coarse" else (
-            fine_scores, to_frame(in_crop, region))
+        given = (
+            (np.full(count, np.nan, np.float32), coarse_boxes)
+            if mode == "coarse"
+            else (fine_scores, to_frame(in_crop, region))
+        )
         window = cosine_window(crop_boxes, SIZE)
         fused = fuse(coarse_scores, coarse_boxes, *given, window, settings)
         score = float(fused.scores[fused.chosen])
@@ -314,8 +345,21 @@ def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, lib
         wanted = next_box(last, fused.boxes[fused.chosen], score, frame_size, settings) if moves else last
 
         state, result = state_of(last, region), np.zeros(1, kernels.RESULT)
-        call(library, "spm_fuse", np.array([count], np.int32), coarse_scores, crop_boxes, coarse_boxes, fine_scores,
-             in_crop, *frame_size, record, state, result, 1)
+        call(
+            library,
+            "spm_fuse",
+            np.array([count], np.int32),
+            coarse_scores,
+            crop_boxes,
+            coarse_boxes,
+            fine_scores,
+            in_crop,
+            *frame_size,
+            record,
+            state,
+            result,
+            1,
+        )
         margin = np.sort(fused.ranking)[::-1]
         if count > 1 and margin[0] - margin[1] < 1e-6:
             continue  # the window's cosine may differ in its last digit
@@ -337,8 +381,22 @@ def test_a_score_that_is_no_number_is_chosen_as_numpy_chooses_it(built: ctypes.C
     window = cosine_window(crop_boxes, SIZE)
     fused = fuse(coarse_scores, boxes, fine_scores, to_frame(in_crop, region), window, settings)
     state, result = state_of(last, region), np.zeros(1, kernels.RESULT)
-    call(built, "spm_fuse", np.array([5], np.int32), coarse_scores, crop_boxes, boxes, fine_scores, in_crop, 480, 640,
-         record, state, result, 1)
+    call(
+        built,
+        "spm_fuse",
+        np.array([5], np.int32),
+        coarse_scores,
+        crop_boxes,
+        boxes,
+        fine_scores,
+        in_crop,
+        480,
+        640,
+        record,
+        state,
+        result,
+        1,
+    )
     assert result["chosen"][0] == fused.chosen == 2
     np.testing.assert_array_equal(state["box"][0], last)
 
@@ -347,8 +405,22 @@ def test_no_proposal_at_all_changes_nothing(built: ctypes.CDLL) -> None:
     last = np.array([100.0, 100, 160, 150])
     state, result = state_of(last), np.zeros(1, kernels.RESULT)
     empty = np.zeros((9, 4), np.float32)
-    call(built, "spm_fuse", np.array([0], np.int32), empty, empty, empty, empty, empty, 480, 640, settings_of()[1],
-         state, result, 1)
+    call(
+        built,
+        "spm_fuse",
+        np.array([0], np.int32),
+        empty,
+        empty,
+        empty,
+        empty,
+        empty,
+        480,
+        640,
+        settings_of()[1],
+        state,
+        result,
+        1,
+    )
     np.testing.assert_array_equal(state["box"][0], last)
     np.testing.assert_array_equal(result["box"][0], last)
     assert result["chosen"][0] == -1

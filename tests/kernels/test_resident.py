@@ -71,8 +71,15 @@ def test_a_frame_is_one_launch_and_one_copy_back(machine: Machine, clip: Frames,
     tracker.update(clip[1])
     machine.emulator.calls.clear()
     tracker.update(OnDevice(clip[2]))
-    assert machine.emulator.calls == ["cuEventCreate", "cuEventRecord", "cuStreamWaitEvent", "cuEventDestroy",
-                                      "cuMemcpyDtoDAsync", "cuGraphLaunch", "cuStreamSynchronize"]
+    assert machine.emulator.calls == [
+        "cuEventCreate",
+        "cuEventRecord",
+        "cuStreamWaitEvent",
+        "cuEventDestroy",
+        "cuMemcpyDtoDAsync",
+        "cuGraphLaunch",
+        "cuStreamSynchronize",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["host", "device", "view"])
@@ -100,13 +107,16 @@ def test_frames_of_another_shape_want_a_new_start(machine: Machine, clip: Frames
     np.testing.assert_array_equal(follow(tracker, smaller, clip_box), wanted)
 
 
-@pytest.mark.parametrize(("picture", "changed", "message"), [
-    (np.zeros((40, 40, 3), np.float32), {}, "uint8"),
-    (np.zeros((40, 40, 2), np.uint8), {}, "shape"),
-    (np.zeros((1, 40, 3), np.uint8), {}, "at least 2 x 2"),
-    (np.zeros((3, 40, 40), np.uint8).transpose(1, 2, 0), {}, "channels side by side"),
-    (np.zeros((40, 40, 3), np.uint8), {"data": (0, True)}, "no memory"),
-])
+@pytest.mark.parametrize(
+    ("picture", "changed", "message"),
+    [
+        (np.zeros((40, 40, 3), np.float32), {}, "uint8"),
+        (np.zeros((40, 40, 2), np.uint8), {}, "shape"),
+        (np.zeros((1, 40, 3), np.uint8), {}, "at least 2 x 2"),
+        (np.zeros((3, 40, 40), np.uint8).transpose(1, 2, 0), {}, "channels side by side"),
+        (np.zeros((40, 40, 3), np.uint8), {"data": (0, True)}, "no memory"),
+    ],
+)
 def test_pictures_that_cannot_be_used_are_refused(picture: Any, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(FrameError, match=message):
         device_frame(OnDevice(picture, **changed))
@@ -141,9 +151,7 @@ def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Fra
     assert not tracker.graphs
 
 
-def test_a_capture_that_computes_something_else_is_done_without(
-    machine: Machine, clip: Frames, clip_box: Box
-) -> None:
+def test_a_capture_that_computes_something_else_is_done_without(machine: Machine, clip: Frames, clip_box: Box) -> None:
     wanted = follow(machine.tracker(graphs=False), clip[:4], clip_box)
     machine.networks.spoil = 0.01
     tracker = machine.tracker()

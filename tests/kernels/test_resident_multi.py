@@ -136,8 +136,15 @@ def test_a_frame_is_one_launch_and_one_copy_for_all(machine: Machine, clip: Fram
     assert machine.emulator.calls.count("cuMemcpyDtoHAsync") == 2  # one of the usual frame, one recorded
     machine.emulator.calls.clear()
     multi.update(OnDevice(clip[2]))
-    assert machine.emulator.calls == ["cuEventCreate", "cuEventRecord", "cuStreamWaitEvent", "cuEventDestroy",
-                                      "cuMemcpyDtoDAsync", "cuGraphLaunch", "cuStreamSynchronize"]
+    assert machine.emulator.calls == [
+        "cuEventCreate",
+        "cuEventRecord",
+        "cuStreamWaitEvent",
+        "cuEventDestroy",
+        "cuMemcpyDtoDAsync",
+        "cuGraphLaunch",
+        "cuStreamSynchronize",
+    ]
 
 
 def test_what_lies_in_empty_places_disturbs_nobody(machine: Machine, clip: Frames, clip_box: Box) -> None:
@@ -249,10 +256,13 @@ def test_memory_is_given_back(machine: Machine, clip: Frames, clip_box: Box) -> 
     assert len(machine.emulator.blocks) == before
 
 
-@pytest.mark.parametrize(("backend", "options", "message"), [
-    ("onnxruntime", {}, "'onnxruntime' cannot keep frames on the GPU; tensorrt, tensorrt-rtx and pytorch can"),
-    ("tensorrt", {"precision": "float16"}, "an engine's precision is its bundle's"),
-])
+@pytest.mark.parametrize(
+    ("backend", "options", "message"),
+    [
+        ("onnxruntime", {}, "'onnxruntime' cannot keep frames on the GPU; tensorrt, tensorrt-rtx and pytorch can"),
+        ("tensorrt", {"precision": "float16"}, "an engine's precision is its bundle's"),
+    ],
+)
 def test_backends_that_cannot_are_named(backend: str, options: dict[str, str], message: str, bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=message):
         networks_of(bundle, backend, "cuda", **options)

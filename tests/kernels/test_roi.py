@@ -96,8 +96,12 @@ def test_batch_norm_is_the_references_within_a_millionth(library: ctypes.CDLL) -
     torch.manual_seed(3)
     stage = FineStage(ModelSpec()).eval()
     for norm in (stage.norm_deep, stage.norm_shallow):
-        for tensor, low, high in ((norm.weight, 0.3, 1.0), (norm.bias, -0.5, 0.5), (norm.running_mean, -0.3, 0.3),
-                                  (norm.running_var, 0.5, 2.0)):
+        for tensor, low, high in (
+            (norm.weight, 0.3, 1.0),
+            (norm.bias, -0.5, 0.5),
+            (norm.running_mean, -0.3, 0.3),
+            (norm.running_var, 0.5, 2.0),
+        ):
             assert tensor is not None
             tensor.data.uniform_(low, high)
     folded = _fine_weights(stage)

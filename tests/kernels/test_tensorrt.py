@@ -113,7 +113,11 @@ def test_the_resident_tracker_runs_on_its_engines(
 
 
 def test_several_targets_share_engines_and_a_launch(
-    built: ctypes.CDLL, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip: Frames,
+    built: ctypes.CDLL,
+    synthetic_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clip: Frames,
     clip_box: Box,
 ) -> None:
     """Three targets in a bucket of two and one of one."""
@@ -149,12 +153,15 @@ def test_a_context_for_several_starts_without_templates(
 # Failures.
 
 
-@pytest.mark.parametrize(("refused", "message"), [
-    ("deserialize", "cannot load it on Emulated GPU"),
-    ("context", "no execution context for template"),
-    ("address", "does not take an address for crop"),
-    ("enqueue search", "search could not be enqueued"),
-])
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        ("deserialize", "cannot load it on Emulated GPU"),
+        ("context", "no execution context for template"),
+        ("address", "does not take an address for crop"),
+        ("enqueue search", "search could not be enqueued"),
+    ],
+)
 def test_what_tensorrt_refuses_is_named(refused: str, message: str, machine: Engines, bundle: Bundle) -> None:
     machine.refuse.add(refused)
     with pytest.raises(BackendError, match=message):
@@ -200,8 +207,14 @@ def test_an_error_in_the_last_stage_is_noticed(machine: Engines, bundle: Bundle)
 
 @pytest.mark.parametrize("kind", ["half", "float32"])
 def test_several_targets_are_tracked_as_each_alone(
-    kind: str, half_bundle: Bundle, synthetic_bundle: Path, built: ctypes.CDLL, clip: Frames, clip_box: Box,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    kind: str,
+    half_bundle: Bundle,
+    synthetic_bundle: Path,
+    built: ctypes.CDLL,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     bundle = half_bundle if kind == "half" else Bundle.open(synthetic_bundle)
     machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
@@ -226,8 +239,13 @@ def test_several_targets_are_tracked_as_each_alone(
 
 
 def test_half_precision_tracks_as_float32_does(
-    half_bundle: Bundle, bundle: Bundle, built: ctypes.CDLL, clip: Frames, clip_box: Box,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    half_bundle: Bundle,
+    bundle: Bundle,
+    built: ctypes.CDLL,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
     backend = TensorRtBackend(half_bundle)
@@ -243,8 +261,14 @@ def test_half_precision_tracks_as_float32_does(
     sizes = {name: memory.size for name, memory in context._memory.items()}  # type: ignore[attr-defined]
     maps = {name: sizes[name] for name in ("shallow", "deep", "head_kernel", "target_half", "head_bias", "crop")}
     cells, kernel = 34 * 34, 30 * 256 * 6 * 6
-    assert maps == {"shallow": 2 * 256 * cells, "deep": 2 * 384 * cells, "head_kernel": 2 * kernel,
-                    "target_half": 2 * 256 * 36, "head_bias": 4 * 30, "crop": 4 * 3 * 271 * 271}
+    assert maps == {
+        "shallow": 2 * 256 * cells,
+        "deep": 2 * 384 * cells,
+        "head_kernel": 2 * kernel,
+        "target_half": 2 * 256 * 36,
+        "head_bias": 4 * 30,
+        "crop": 4 * 3 * 271 * 271,
+    }
 
 
 def test_half_precision_templates_move_as_bytes(
@@ -284,11 +308,19 @@ def test_a_full_gpu_is_named(machine: Engines, bundle: Bundle) -> None:
         TensorRtBackend(bundle)
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"target": "sm_86"}, "built for sm_86"), ({"version": "10.8.0.43"}, "with tensorrt 10.8.0.43"),
-])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"target": "sm_86"}, "built for sm_86"),
+        ({"version": "10.8.0.43"}, "with tensorrt 10.8.0.43"),
+    ],
+)
 def test_engines_for_something_else_are_named(
-    changed: dict[str, Any], message: str, machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+    message: str,
+    machine: Engines,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "others"

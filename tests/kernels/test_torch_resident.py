@@ -203,9 +203,7 @@ def test_half_precision_runs_and_stays_near(
         np.testing.assert_allclose(first.box, single.update(frame).box, atol=3)
 
 
-def test_what_cannot_be_recorded_is_done_without(
-    machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
+def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
     def graph(*_: Any, **__: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 

@@ -93,8 +93,12 @@ def test_tolerances_are_those_of_the_precision(default_model: SPMTracker) -> Non
     half = record_canary(default_model, "float16", TrackerSettings(num_candidates=2, num_near_candidates=1))
     assert half is not None
     assert half.proposals == 2
-    assert half.allowed == {"search.scores": 16 / 2048, "search.boxes": 1.0, "relation.scores": 16 / 2048,
-                            "relation.boxes": 0.25}
+    assert half.allowed == {
+        "search.scores": 16 / 2048,
+        "search.boxes": 1.0,
+        "relation.scores": 16 / 2048,
+        "relation.boxes": 0.25,
+    }
     assert record_canary(default_model, "int8", TrackerSettings()) is None
 
 

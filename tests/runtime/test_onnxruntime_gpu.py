@@ -40,7 +40,8 @@ def sessions_of(bundle: Bundle, targets: int) -> dict[str, Any]:
 
 def test_features_that_stay_where_they_are_give_the_same(bundle: Bundle, sessions: dict[str, Any]) -> None:
     contexts: list[Any] = [
-        DeviceContext(sessions, onnxruntime, bundle.spec, 1, "cpu"), load_backend(bundle, "onnxruntime").context()
+        DeviceContext(sessions, onnxruntime, bundle.spec, 1, "cpu"),
+        load_backend(bundle, "onnxruntime").context(),
     ]
     rng = np.random.default_rng(1)
     crops = rng.uniform(0, 255, (2, *contexts[0].crop.shape))
@@ -92,8 +93,10 @@ def test_the_multi_tracker_runs_on_it(synthetic_bundle: Path, clip: Frames, clip
 def test_all_stages_for_two_targets_agree(synthetic_bundle: Path) -> None:
     bundle, rng = Bundle.open(synthetic_bundle), np.random.default_rng(2)
     painter = DeviceContext(sessions_of(bundle, 1), onnxruntime, bundle.spec, 1, "cpu")
-    contexts: list[Any] = [DeviceContext(sessions_of(bundle, 2), onnxruntime, bundle.spec, 2, "cpu"),
-                           load_backend(bundle, "onnxruntime", targets=2).context()]
+    contexts: list[Any] = [
+        DeviceContext(sessions_of(bundle, 2), onnxruntime, bundle.spec, 2, "cpu"),
+        load_backend(bundle, "onnxruntime", targets=2).context(),
+    ]
     for slot in (1, 0):
         painter.crop[:] = rng.uniform(0, 255, painter.crop.shape)
         painter.set_template(np.array([[90, 90, 180, 180]], np.float32))

@@ -158,8 +158,11 @@ class FakeCuda:
 
         nothing = SimpleNamespace(synchronize=lambda: None)
         self.work: Callable[[], None] = lambda: None
-        self.torch = SimpleNamespace(cuda=SimpleNamespace(
-            CUDAGraph=Graph, graph=graph, synchronize=lambda device: None, current_stream=lambda device: nothing))
+        self.torch = SimpleNamespace(
+            cuda=SimpleNamespace(
+                CUDAGraph=Graph, graph=graph, synchronize=lambda device: None, current_stream=lambda device: nothing
+            )
+        )
         backend.torch, backend.on_gpu, backend.graphs = self.torch, True, True
         backend.entered, backend.recording = contextlib.nullcontext, lambda made, stream: graph(made)
         self.backend: Any = backend

@@ -41,8 +41,17 @@ def stills(tmp_path: Path) -> Path:
     for i in range(8):
         picture, box = draw(i % 4, (30 + 4 * i, 30 + i), seed=i)
         code = jpeg(picture)
-        lines.append(json.dumps({"offset": len(data), "length": len(code), "size": SIZE, "source": "made/up",
-                                 "objects": [{"category": f"shape {i % 4}", "box": box}]}))
+        lines.append(
+            json.dumps(
+                {
+                    "offset": len(data),
+                    "length": len(code),
+                    "size": SIZE,
+                    "source": "made/up",
+                    "objects": [{"category": f"shape {i % 4}", "box": box}],
+                }
+            )
+        )
         data += code
     (folder / "images.bin").write_bytes(data)
     (folder / "index.jsonl").write_text("\n".join(lines) + "\n")
@@ -64,8 +73,19 @@ def video(tmp_path: Path) -> Path:
             boxes.append(None if (clip, frame) == (0, 1) else box)
             data += code
         tracks = [{"category": f"shape {clip}", "boxes": boxes}]
-        clips.append({"name": f"clip{clip}", "data_set": "made up", "source": "made/up", "commit": "0",
-                      "licence": "none", "step": 1, "size": SIZE, "frames": spans, "tracks": tracks})
+        clips.append(
+            {
+                "name": f"clip{clip}",
+                "data_set": "made up",
+                "source": "made/up",
+                "commit": "0",
+                "licence": "none",
+                "step": 1,
+                "size": SIZE,
+                "frames": spans,
+                "tracks": tracks,
+            }
+        )
     (folder / "frames.bin").write_bytes(data)
     (folder / "tracks.json").write_text(json.dumps({"clips": clips}))
     return folder
@@ -85,7 +105,8 @@ def got10k(tmp_path: Path) -> Path:
         (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n")
         (folder / "absence.label").write_text("0\n0\n1\n0\n" if clip == 0 else "0\n0\n0\n0\n")
         (folder / "meta_info.ini").write_text(
-            f"[METAINFO]\nobject_class: shape {clip}\nresolution: ({SIZE[0]}, {SIZE[1]})\n")
+            f"[METAINFO]\nobject_class: shape {clip}\nresolution: ({SIZE[0]}, {SIZE[1]})\n"
+        )
     return tmp_path / "got10k"
 
 
@@ -103,8 +124,11 @@ def coco(tmp_path: Path) -> Path:
         annotations.append({"id": i, "image_id": 10 + i, "category_id": 1 + i % 2, "bbox": box, "iscrowd": 0})
     annotations.append({"id": 8, "image_id": 10, "category_id": 1, "bbox": [0, 0, 50, 50], "iscrowd": 1})
     annotations.append({"id": 9, "image_id": 10, "category_id": 1, "bbox": [5, 5, 0, 3], "iscrowd": 0})
-    content = {"images": images, "annotations": annotations,
-               "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "disc"}]}
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "disc"}],
+    }
     path = root / "annotations" / "instances_train2017.json"
     path.write_text(json.dumps(content))
     return path
@@ -120,9 +144,11 @@ def vid(tmp_path: Path) -> Path:
         for frame in range(6):
             picture, (x, y, width, height) = draw(clip, (30 + 4 * frame, 34), seed=clip)
             cv2.imwrite(str(root / "Data" / name / f"{frame:06d}.JPEG"), picture)
-            box = "".join(f"<{k}>{v:.0f}</{k}>" for k, v in (
-                ("xmax", x + width), ("xmin", x), ("ymax", y + height), ("ymin", y)))
+            box = "".join(
+                f"<{k}>{v:.0f}</{k}>" for k, v in (("xmax", x + width), ("xmin", x), ("ymax", y + height), ("ymin", y))
+            )
             (root / "Annotations" / name / f"{frame:06d}.xml").write_text(
                 f"<annotation><size><width>{SIZE[0]}</width><height>{SIZE[1]}</height></size>"
-                f"<object><trackid>0</trackid><name>n0000{clip}</name><bndbox>{box}</bndbox></object></annotation>")
+                f"<object><trackid>0</trackid><name>n0000{clip}</name><bndbox>{box}</bndbox></object></annotation>"
+            )
     return root

@@ -25,9 +25,35 @@ from spm_train.sampling import PairSampler, SamplingConfig
 from spm_train.trainer import Trainer
 from tests.training.test_train_sampling import PLAIN
 
-SMALL = ["--steps", "7", "--batch", "2", "--template-side", "143", "--search-side", "175", "--shift", "16",
-         "--save-every", "3", "--validate-every", "100", "--held-out-every", "0", "--warmup", "2", "--threads", "2",
-         "--precision", "float32", "--workers", "1", "--init", "none", "--quiet"]
+SMALL = [
+    "--steps",
+    "7",
+    "--batch",
+    "2",
+    "--template-side",
+    "143",
+    "--search-side",
+    "175",
+    "--shift",
+    "16",
+    "--save-every",
+    "3",
+    "--validate-every",
+    "100",
+    "--held-out-every",
+    "0",
+    "--warmup",
+    "2",
+    "--threads",
+    "2",
+    "--precision",
+    "float32",
+    "--workers",
+    "1",
+    "--init",
+    "none",
+    "--quiet",
+]
 
 
 def losses_of(folder: Path) -> dict[int, float]:
@@ -74,8 +100,19 @@ def make_trainer(stills: Path, folder: Path, **changes: object) -> Trainer:
     augment = changes.pop("augment", PLAIN)
     assert isinstance(augment, AugmentConfig)
     sampling = SamplingConfig(search_side=175, held_out_every=0, augment=augment)
-    config = TrainConfig(**{"batch": 4, "steps": 45, "warmup": 5, "rate": 3e-4, "bf16": False, "seed": 2,
-                            "save_every": 1000, "sampling": sampling, **changes})  # type: ignore[arg-type]
+    config = TrainConfig(
+        **{
+            "batch": 4,
+            "steps": 45,
+            "warmup": 5,
+            "rate": 3e-4,
+            "bf16": False,
+            "seed": 2,
+            "save_every": 1000,
+            "sampling": sampling,
+            **changes,
+        }
+    )  # type: ignore[arg-type]
     sampler = PairSampler([PackedStills(stills)], sampling, ModelSpec(), config.seed)
     return Trainer(load_model([]), config, sampler, None, folder, torch.device("cpu"), 0)
 
@@ -132,20 +169,28 @@ def test_saved_weights_load_in_both_layouts(tmp_path: Path) -> None:
         torch.testing.assert_close(again.fine.relate.weight, model.fine.relate.weight)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--data", "cars:/nowhere"], "give KIND:PATH, with a KIND of got10k, coco, vid"),
-    (["--data", "got10k:/nowhere/at/all"], "does not exist"),
-    (["--data", "STILLS", "--weights", "stills"], "is not NAME=SHARE"),
-    (["--data", "STILLS", "--weights", "birds=1"], "not there: birds"),
-    (["--data", "STILLS", "--batch", "3"], "must be even"),
-    (["--data", "STILLS", "--search-side", "200"], "271 less a multiple of 16"),
-    (["--data", "STILLS", "--device", "cuda:77"], "not available"),
-    (["--data", "STILLS", "--backbone", "STILLS"], "not the weights of conv1 to conv5"),
-])
-def test_refusals(arguments: list[str], message: str, stills: Path, tmp_path: Path,
-                  capsys: pytest.CaptureFixture[str]) -> None:
-    filled = [a.replace("STILLS", f"packed-stills:{stills}") if "--backbone" not in arguments or i < 2 else
-              a.replace("STILLS", str(stills / "images.bin")) for i, a in enumerate(arguments)]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "cars:/nowhere"], "give KIND:PATH, with a KIND of got10k, coco, vid"),
+        (["--data", "got10k:/nowhere/at/all"], "does not exist"),
+        (["--data", "STILLS", "--weights", "stills"], "is not NAME=SHARE"),
+        (["--data", "STILLS", "--weights", "birds=1"], "not there: birds"),
+        (["--data", "STILLS", "--batch", "3"], "must be even"),
+        (["--data", "STILLS", "--search-side", "200"], "271 less a multiple of 16"),
+        (["--data", "STILLS", "--device", "cuda:77"], "not available"),
+        (["--data", "STILLS", "--backbone", "STILLS"], "not the weights of conv1 to conv5"),
+    ],
+)
+def test_refusals(
+    arguments: list[str], message: str, stills: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [
+        a.replace("STILLS", f"packed-stills:{stills}")
+        if "--backbone" not in arguments or i < 2
+        else a.replace("STILLS", str(stills / "images.bin"))
+        for i, a in enumerate(arguments)
+    ]
     rest = ["--out", str(tmp_path / "out"), "--held-out-every", "0", "--init", "none", "--quiet"]
     assert cli.main([*filled, *rest]) == 1
     assert message in capsys.readouterr().err

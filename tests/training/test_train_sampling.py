@@ -16,8 +16,24 @@ from spm_train.loading import batches
 from spm_train.packed import PackedStills, PackedVideo
 from spm_train.sampling import PairSampler, SamplingConfig
 
-PLAIN = AugmentConfig(shift=0, scale=0, aspect=0, mirror=0, turn_round=0, template_angle=0, color=0, grey=0, light=0,
-                      blur=0, noise=0, low_detail=0, occlusion=0, background=0, video_background=0, paste=0)
+PLAIN = AugmentConfig(
+    shift=0,
+    scale=0,
+    aspect=0,
+    mirror=0,
+    turn_round=0,
+    template_angle=0,
+    color=0,
+    grey=0,
+    light=0,
+    blur=0,
+    noise=0,
+    low_detail=0,
+    occlusion=0,
+    background=0,
+    video_background=0,
+    paste=0,
+)
 SPEC = ModelSpec()
 
 
