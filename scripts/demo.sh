@@ -14,7 +14,7 @@ echo "== 1/3  export"
 spm-export "$@" --out "$out/spm_alexnet"
 echo
 echo "== 2/3  track"
-spm-track "$root/export/data/bunny.mp4" --box 193,158,57,72 --bundle "$out/spm_alexnet" \
+spm-track "$root/export/spm_export/data/bunny.mp4" --box 193,158,57,72 --bundle "$out/spm_alexnet" \
     --out "$out/bunny.mp4" --sheet "$out/bunny.png" --csv "$out/bunny.csv"
 echo
 echo "== 3/3  latency, against the PyTorch reference in the same run"

@@ -25,9 +25,10 @@ from .errors import (
     TargetError,
     ThreadError,
 )
-from .multi import MultiTracker
+from .results import Candidate, TrackResult
 from .settings import ModelSpec, TrackerSettings
-from .tracker import Candidate, Tracker, TrackResult
+from .trackers.multi import MultiTracker
+from .trackers.single import Tracker
 
 __version__ = "0.1.0"
 

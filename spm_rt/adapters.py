@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .tracker import Box, Tracker
+from .results import Box
+from .trackers.single import Tracker
 
 
 class OpenCVTracker:
@@ -59,7 +60,7 @@ class Got10kTracker:
         """The toolkit's loop over one sequence: boxes ``[frames, 4]`` and seconds ``[frames]``; nothing is drawn."""
         import time
 
-        from .video import read_picture
+        from .media.video import read_picture
 
         boxes = np.zeros((len(img_files), 4))
         seconds = np.zeros(len(img_files))

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import MODULES, chosen_because
-from .drawing import FOUND, annotate, contact_sheet, draw_result
 from .errors import SourceError, SpmError
 from .files import written_whole
-from .progress import Progress
+from .media.drawing import FOUND, annotate, contact_sheet, draw_result
+from .media.video import frame_count, frame_rate, frames
+from .results import Box, TrackResult
 from .settings import MODES
-from .tracker import Box, Tracker, TrackResult
-from .video import frame_count, frame_rate, frames
+from .terminal import Progress
+from .trackers.single import Tracker
 
 EPILOG = """examples:
   spm-track clip.mp4 --box 193,158,57,72 --out out.mp4 --sheet out.png

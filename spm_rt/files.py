@@ -1,12 +1,15 @@
-"""Files that appear whole under their name, or not at all."""
+"""Files that appear whole under their name or not at all, and JSON files that carry their own digest."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -47,3 +50,36 @@ def _flush(name: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def seal_manifest(manifest: dict[str, Any]) -> bytes:
+    """The manifest's bytes with its digest in them: the only form in which it is accepted."""
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    digest = hashlib.sha256(_canonical(content)).hexdigest()
+    return _canonical({**content, "manifest_sha256": digest})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What :func:`seal_manifest` wrote into a file; None if it is not there, or was altered."""
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw)
+        return content if isinstance(content, dict) and seal_manifest(content) == raw else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _canonical(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: Any) -> str:
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()

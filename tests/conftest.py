@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 from spm_export.bundle import ExportOptions
-from spm_export.calibrate import Calibration, calibrate
-from spm_export.checkpoint import load_model
+from spm_export.calibration import Calibration, calibrate
 from spm_export.cli import DEMO_BOX, DEMO_CLIP
-from spm_export.model import SPMTracker
-from spm_export.verify import sample_inputs
+from spm_export.model.checkpoint import load_model
+from spm_export.model.network import SPMTracker
+from spm_export.proof.compare import sample_inputs
 from spm_rt import TrackerSettings
-from spm_rt.tracker import Box
-from spm_rt.video import frames
+from spm_rt.media.video import frames
+from spm_rt.results import Box
 
-from .synthetic import write_checkpoint
+from .support.synthetic import write_checkpoint
 
 Frames = list[NDArray[np.uint8]]
 
@@ -51,7 +51,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def synthetic_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """cm_stage.pt and fm_stage.pt with synthetic weights (tests/synthetic.py)."""
+    """cm_stage.pt and fm_stage.pt with synthetic weights (tests/support/synthetic.py)."""
     return write_checkpoint(tmp_path_factory.mktemp("synthetic_checkpoint"))
 
 

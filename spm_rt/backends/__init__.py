@@ -10,96 +10,23 @@ To add a backend, write a module with a function ``load(bundle, *, device, threa
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import os
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from ..bundle import Bundle
-from ..device_frames import DeviceFrame
 from ..errors import BackendError
-from ..geometry import Region
-
-Floats = NDArray[np.float32]
-
-Template = Mapping[str, Any]
-"""A target's template: the template graph's outputs without the leading axis, where and how the backend likes them."""
-
-TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
-
-
-class Context(Protocol):
-    """One tracker's state on a device. All arrays are float32; T is the number of targets."""
-
-    crop: Floats
-    """[T, 3, 271, 271]: write a crop here (BGR, 0..255), then call ``set_template`` or ``search``."""
-
-    def set_template(self, box: Floats) -> None:
-        """Take the crop as the template; ``box`` ``[T, 4]`` is the target in crop pixels."""
-
-    def search(self) -> tuple[Floats, Floats]:
-        """Coarse scores ``[T, N]`` and boxes ``[T, N, 4]`` (crop pixels) of the crop; valid until the next search."""
-
-    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
-        """Fine scores ``[T, K]`` and boxes ``[T, K, 4]`` of proposals ``[T, K, 4]``, on the last search's features."""
-
-
-@runtime_checkable
-class SlotContext(Context, Protocol):
-    """A context whose templates can be moved from slot to slot: what ``MultiTracker`` needs."""
-
-    def template(self) -> Template:
-        """A copy of what ``set_template`` made, for ``put_template``; of a context for one target."""
-
-    def put_template(self, slot: int, template: Template) -> None:
-        """Make a target's template that of ``slot`` (0 to T - 1); the other slots keep theirs.
-
-        ``template`` comes from a context for one target of a backend of the same name, bundle and device.
-        """
-
-
-@runtime_checkable
-class DeviceFrameContext(Context, Protocol):
-    """A context on a GPU that makes its input itself from frames that lie there: no frame goes by way of the host."""
-
-    on_device: bool
-    """Whether ``set_template`` and ``search`` read what ``crop_device`` made, instead of what is in ``crop``."""
-
-    def device_frame(self, frame: Any) -> DeviceFrame:
-        """What an array of another library says about itself, if it can be used here (a FrameError if not)."""
-
-    def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
-        """Make what ``region`` of the frame shows the input of ``slot``, and set ``on_device``.
-
-        The frame comes from ``device_frame`` of a context of the same backend, bundle and device. It must stay as it is
-        until ``set_template`` or ``search`` returns.
-        """
-
-
-class Backend(Protocol):
-    """Compiled graphs of one bundle on one device. Contexts of one backend may be used from different threads."""
-
-    name: str
-    """``onnxruntime``, ``openvino``, ..."""
-    description: str
-    """Library, version, device and threads, for people."""
-
-    def context(self) -> Context:
-        """A new, independent context."""
-
+from ..machine import usable_cores
+from .protocol import Backend
 
 # Name -> (module here, library it needs), in the order in which "auto" prefers them.
 MODULES = {
-    "onnxruntime": ("onnxruntime", "onnxruntime"),
-    "openvino": ("openvino", "openvino"),
-    "pytorch": ("torch_cuda", "torch"),
-    "tensorrt": ("tensorrt", "tensorrt"),
-    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx"),
+    "onnxruntime": ("onnxruntime.backend", "onnxruntime"),
+    "openvino": ("openvino.backend", "openvino"),
+    "pytorch": ("pytorch.backend", "torch"),
+    "tensorrt": ("tensorrt.backend", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt.rtx", "tensorrt_rtx"),
 }
 ON_CPU = ("onnxruntime", "openvino")
 """Those that "auto" chooses among on CPUs."""
@@ -112,19 +39,6 @@ PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bf16")}
 def available() -> list[str]:
     """Names of the backends whose library is installed, best first. Nothing is imported."""
     return [name for name, (_, library) in MODULES.items() if importlib.util.find_spec(library) is not None]
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def release_memory() -> None:
-    """Give back to the system what the C library keeps of freed memory: over 100 MB after a compilation."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # there is such a call in glibc only
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load_backend(
@@ -198,14 +112,3 @@ def _load(bundle: Bundle, name: str, how: Mapping[str, Any]) -> Backend:
     loader: Any = importlib.import_module(f"{__name__}.{module}")
     backend: Backend = loader.load(bundle, **how)
     return backend
-
-
-def copy_template(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
-    """:meth:`SlotContext.template` of a backend whose buffers are numpy arrays by the graphs' names, leading axis 1."""
-    return {name: arrays[name][0].copy() for name in TEMPLATE_NAMES}
-
-
-def paste_template(arrays: Mapping[str, Floats], slot: int, template: Template) -> None:
-    """:meth:`SlotContext.put_template` of such a backend."""
-    for name in TEMPLATE_NAMES:
-        arrays[name][slot] = template[name]

@@ -2,8 +2,9 @@
 
 Which library is faster depends on the processor (docs/performance.md has examples of both), so it is tried: the first
 time that a bundle is loaded with so many threads, each library runs search and relation a few times. The result is kept
-in the cache (:mod:`spm_rt.cache`) until a library, the bundle or the processor changes. With ``SPM_RT_AUTO=fixed``, or
-where the cache is switched off or cannot be written to, the first library of a fixed order is taken instead.
+in the cache (:mod:`spm_rt.cache.store`) until a library, the bundle or the processor changes. With
+``SPM_RT_AUTO=fixed``, or where the cache is switched off or cannot be written to, the first library of a fixed order is
+taken instead.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..bundle import Bundle
-from ..cache import cache_folder, find_entry, make_entry, processor
+from ..cache.store import cache_folder, find_entry, make_entry
 from ..errors import BackendError
+from ..machine import processor
 
 if TYPE_CHECKING:
-    from . import Backend
+    from .protocol import Backend
 
 VARIABLE = "SPM_RT_AUTO"
 KIND = "auto"

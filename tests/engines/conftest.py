@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 from spm_export.bundle import ExportOptions, Verification, export_bundle
-from spm_export.model import SPMTracker
-from spm_export.precision import LOWEST_OPSET
-from spm_export.verify import TrackCheck
+from spm_export.graphs.half import LOWEST_OPSET
+from spm_export.model.network import SPMTracker
+from spm_export.proof.compare import TrackCheck
 from spm_rt import Bundle
 
 TARGETS = (1, 4, 16)

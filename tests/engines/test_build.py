@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from spm_engines import build, cache
+from spm_engines import build
+from spm_engines import store as cache
 from spm_engines.build import build_engine, build_engines
-from spm_engines.tensorrt import BuildOptions, Toolchain
+from spm_engines.toolchain import BuildOptions, Toolchain
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
-from spm_rt.engine_cache import EngineTensor, read_engine, read_facts
+from spm_rt.cache.engines import EngineTensor, read_engine, read_facts
 
-from .bundles import hollow_bundle
+from ..support.hollow_bundle import hollow_bundle
 
 OPTIONS = BuildOptions("tensorrt")
 TOOLS = Toolchain(None, "tensorrt", "10.16.1.11", "sm_86", "NVIDIA A10")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from spm_engines import plugin as ours
-from spm_export.graphs import PLUGIN
-from spm_rt.backends import roi_plugin
+from spm_export.graphs.portable import PLUGIN
+from spm_rt.backends.tensorrt import python_plugin as roi_plugin
 from spm_rt.errors import BackendError
-from spm_rt.kernels import nvrtc, source
+from spm_rt.gpu.kernels import nvrtc, source
 
-from . import fake_tensorrt as fake
+from ..support import fake_tensorrt as fake
 
 SHAPES = ((2, 384, 34, 34), (2, 256, 34, 34), (2, 9, 4), (1, 640, 1, 1), (1, 640, 1, 1))
 OUT = (18, 640, 6, 6)

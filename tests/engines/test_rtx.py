@@ -16,12 +16,12 @@ import numpy as np
 import onnx
 import pytest
 
-from spm_engines import command
-from spm_engines.tensorrt import BuildOptions, Toolchain, build_plan, open_toolchain
+from spm_engines import cli as command
+from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
 from spm_export import cli
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
-from spm_rt.engine_cache import EngineTensor, engine_facts, find_engine, read_engine, read_facts
+from spm_rt.cache.engines import EngineTensor, engine_facts, find_engine, read_engine, read_facts
 
 from .conftest import TARGETS_OF
 

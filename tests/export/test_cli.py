@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
-from spm_export.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
 from spm_export.cli import main, parse_box
-from spm_export.model import SPMTracker
-from spm_export.verify import TensorCheck, check_tensors, sample_inputs
+from spm_export.model.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
+from spm_export.model.network import SPMTracker
+from spm_export.proof.compare import TensorCheck, check_tensors, sample_inputs
 from spm_rt import Bundle
-from spm_rt.tracker import Box
+from spm_rt.results import Box
 
 Frames = list[NDArray[np.uint8]]
 Capture = pytest.CaptureFixture[str]

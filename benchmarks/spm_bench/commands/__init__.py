@@ -1,0 +1,1 @@
+"""The commands of ``spm-bench``, a module each."""

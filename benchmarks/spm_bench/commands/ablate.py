@@ -1,0 +1,239 @@
+"""``spm-bench ablate``: the paper's own questions, on the clips at hand."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.bundle import Bundle
+from spm_rt.errors import BoxError
+from spm_rt.frame.geometry import iou, xywh_to_xyxy
+from spm_rt.media.clips import Sequence as Clip
+from spm_rt.media.clips import find_sequences, usable
+from spm_rt.settings import MODES
+from spm_rt.terminal import Progress, format_table
+from spm_rt.trackers.single import Tracker
+
+from ..common import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, set_threads
+from ..quality.evaluation import evaluate, summarize
+from ..report.plots import make_folder, plot_curves
+from .accuracy import own_maker
+
+DESCRIPTION = """What each part of the tracker brings (paper, Tables 1 and 2, Fig. 6): the coarse stage alone, the fine
+stage deciding over its proposals (series), and both fused (series-parallel); AUC against the number of proposals K; the
+share of targets that some proposal covers, against the overlap asked for; and, with the bundle of a second checkpoint,
+generalised training against plain training."""
+EPILOG = """Recall is measured from the true box of the frame before, so that it speaks of the proposals and not of the
+track.
+
+examples:
+  spm-bench ablate OTB --out ablation
+  spm-bench ablate OTB --plain-checkpoint plain.safetensors   generalised training on and off
+  spm-bench ablate OTB --proposals 1,3,5,9 --skip recall
+"""
+PARTS = ("modes", "proposals", "recall")
+RECALL_AT = np.linspace(0.3, 0.95, 14)
+RECALL_K = (1, 3, 5, 9, 15)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clips", help="folder of clips with ground truth")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
+    parser.add_argument(
+        "--plain-checkpoint",
+        nargs="+",
+        metavar="PATH",
+        help="a checkpoint made without generalised "
+        "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)",
+    )
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
+    parser.add_argument(
+        "--proposals",
+        type=_numbers,
+        default=tuple(range(1, 16)),
+        metavar="K,...",
+        help="numbers of proposals to try (default 1 to 15)",
+    )
+    parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
+    parser.add_argument("--out", metavar="FOLDER", help="write ablation.json, proposals.png, recall.png")
+    add_run_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    clips = find_sequences(options.clips)
+    out = make_folder(options.out) if options.out else None
+    parts = [part for part in PARTS if part not in options.skip]
+    tracker = _load(options.bundle, options)
+    plain = _load_plain(options) if options.plain_checkpoint else None
+    runs = len(MODES) * (1 + bool(plain)) * ("modes" in parts) + len(options.proposals) * ("proposals" in parts)
+    bar = Progress("clips x settings", len(clips) * (runs + ("recall" in parts)), quiet=options.quiet)
+    report: dict[str, Any] = {}
+    if "modes" in parts:
+        report["modes"] = {mode: _figures(tracker, clips, options.frames, bar.step, mode=mode) for mode in MODES}
+        if plain:
+            report["plain_training"] = {
+                mode: _figures(plain, clips, options.frames, bar.step, mode=mode) for mode in MODES
+            }
+    if "proposals" in parts:
+        report["proposals"] = {
+            str(k): _figures(
+                tracker, clips, options.frames, bar.step, num_candidates=k, num_near_candidates=min(1, k - 1)
+            )
+            for k in options.proposals
+        }
+    if "recall" in parts:
+        report["recall"] = recall(tracker, clips, options.frames, bar.step)
+    bar.close()
+    if out:
+        _write(out, report)
+    print(json.dumps(report, indent=1) if options.json else ablation_text(report, out))
+    return 0
+
+
+def recall(tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None]) -> dict[str, Any]:
+    """Share of frames in which one of the K proposals covers the target, per K and overlap: ``{"overlap", "recall"}``.
+
+    The coarse stage's own boxes are judged, before the fine stage moves them. With fewer proposals the best by score
+    are kept, the reserved near one included, exactly as the tracker does.
+    """
+    best: dict[int, list[float]] = {k: [] for k in RECALL_K}
+    for clip in clips:
+        for k in RECALL_K:
+            proposing = _with(tracker, mode="coarse", num_candidates=k, num_near_candidates=min(1, k - 1))
+            best[k] += _best_overlaps(proposing, clip, limit)
+        step()
+    curves = {str(k): [float((np.array(v) >= t).mean()) if v else 0.0 for t in RECALL_AT] for k, v in best.items()}
+    return {
+        "overlap": RECALL_AT.tolist(),
+        "recall": curves,
+        "mean_best_overlap": {str(k): float(np.mean(v)) if v else 0.0 for k, v in best.items()},
+    }
+
+
+def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[float]:
+    """Per frame, the best overlap of a proposal with the true box; each frame starts from the true box before it."""
+    have, found = usable(clip.boxes), []
+    for index, frame in enumerate(clip.frames(limit)):
+        if index == 0:
+            tracker.init(frame, clip.first_box)
+            continue
+        if not (have[index] and have[index - 1]):
+            continue
+        try:
+            tracker.move_to(clip.boxes[index - 1])
+        except BoxError:
+            continue
+        candidates = tracker.update(frame, candidates=True).candidates
+        assert candidates is not None
+        boxes = np.array([xywh_to_xyxy(c.box) for c in candidates])
+        found.append(float(iou(boxes, _corners(clip.boxes[index])).max()))
+    return found
+
+
+def ablation_text(report: dict[str, Any], out: Path | None) -> str:
+    """The report for people."""
+    parts = []
+    for key, title in (
+        ("modes", "Which stages decide (Table 1)"),
+        ("plain_training", "The same without generalised training (Table 2)"),
+    ):
+        if key in report:
+            rows = [[mode, *_cells(r)] for mode, r in report[key].items()]
+            parts.append(f"{title}\n" + format_table(["mode", "AUC", "precision", "norm. precision", "fps"], rows))
+    if "proposals" in report:
+        rows = [[k, *_cells(r)] for k, r in report["proposals"].items()]
+        parts.append("Number of proposals\n" + format_table(["K", "AUC", "precision", "norm. precision", "fps"], rows))
+    if "recall" in report:
+        shown = [i for i, t in enumerate(RECALL_AT) if round(t * 100) % 10 == 0]
+        rows = [
+            [
+                k,
+                *(f"{report['recall']['recall'][k][i]:.3f}" for i in shown),
+                f"{report['recall']['mean_best_overlap'][k]:.3f}",
+            ]
+            for k in report["recall"]["recall"]
+        ]
+        parts.append(
+            "Proposal recall (Fig. 6): share of frames in which a proposal overlaps the target by at least\n"
+            + format_table(["K", *(f"{RECALL_AT[i]:.1f}" for i in shown), "mean best"], rows)
+        )
+    return "\n\n".join(parts) + (f"\n\nwrote {out}" if out else "")
+
+
+def _write(out: Path, report: dict[str, Any]) -> None:
+    (out / "ablation.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if "proposals" in report:
+        across = [int(k) for k in report["proposals"]]
+        up = [r["auc"] for r in report["proposals"].values()]
+        plot_curves(
+            out / "proposals.png",
+            {"series-parallel": (across, up)},
+            title="Number of proposals",
+            x="K",
+            y="AUC",
+            y_from_zero=False,
+        )
+    if "recall" in report:
+        curves = {f"K = {k}": (RECALL_AT, values) for k, values in report["recall"]["recall"].items()}
+        plot_curves(out / "recall.png", curves, title="Proposal recall", x="overlap asked for", y="share of frames")
+
+
+def _load(folder: str, options: argparse.Namespace) -> Tracker:
+    return load_tracker(
+        Bundle.open(folder),
+        check_name(options.backend),
+        device=options.device,
+        threads=options.threads,
+        checkpoint=options.checkpoint,
+    )
+
+
+def _load_plain(options: argparse.Namespace) -> Tracker:
+    """The tracker of ``--plain-checkpoint``, a bundle or the files of a checkpoint."""
+    paths = options.plain_checkpoint
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        return _load(paths[0], options)
+    from spm_export.model.backend import reference_tracker
+    from spm_export.model.checkpoint import load_model
+
+    settings = Bundle.open(options.bundle).settings
+    return reference_tracker(load_model(paths), settings, "cpu", options.threads)
+
+
+def _with(tracker: Tracker, **changes: Any) -> Tracker:
+    """The same compiled graphs with other settings."""
+    return Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, **changes))
+
+
+def _figures(
+    tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None], **changes: Any
+) -> dict[str, Any]:
+    return summarize(evaluate({"spm": own_maker(_with(tracker, **changes))}, clips, limit=limit, step=step)["spm"])
+
+
+def _cells(figures: dict[str, Any]) -> list[str]:
+    return [f"{figures[name]:.3f}" for name in ("auc", "precision", "norm_precision")] + [f"{figures['fps']:.1f}"]
+
+
+def _corners(box: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, width, height = (float(v) for v in box)
+    return xywh_to_xyxy((x, y, width, height))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(1 <= k <= 64 for k in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers from 1 to 64, separated by commas")
+    return numbers

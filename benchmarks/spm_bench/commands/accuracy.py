@@ -1,0 +1,192 @@
+"""``spm-bench accuracy``: one-pass evaluation of several trackers on clips with ground truth."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spm_rt.bundle import Bundle
+from spm_rt.errors import SourceError
+from spm_rt.media.clips import find_sequences
+from spm_rt.settings import MODES
+from spm_rt.terminal import Progress, format_table
+from spm_rt.trackers.single import Tracker
+
+from ..common import DEFAULT_BUNDLE, add_run_options, clip_length, load_tracker, parse_entry, set_threads
+from ..quality.contenders import Maker, OwnContender, foreign_maker, opencv_maker
+from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
+from ..quality.metrics import DISTANCES, OVERLAPS
+from ..report.plots import make_folder, plot_curves
+from ..timing.machine import describe_machine, machine_line
+
+DESCRIPTION = """One-pass evaluation on clips in OTB, GOT-10k or VOT layout, several trackers in one run. AUC is the
+mean of the success curve over 21 overlap thresholds, precision the share of frames within 20 px, normalised precision
+the mean over 51 thresholds up to half the target's size; the first frame counts, and every clip weighs the same. These
+are the GOT-10k toolkit's conventions for OTB and LaSOT."""
+EPILOG = """examples:
+  spm-bench accuracy OTB                                       the bundle spm_alexnet in the current folder
+  spm-bench accuracy OTB --backend torch onnxruntime --modes   both, in each of the three modes
+  spm-bench accuracy OTB --opencv mil --out results            success.png, precision.png, boxes and results.json
+  spm-bench accuracy OTB --tracker nano=my_module:make:v3      an object with init(frame, box), update(frame) -> box,
+  score
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clips", help="folder of clips with ground truth")
+    parser.add_argument(
+        "--bundle",
+        nargs="+",
+        default=None,
+        metavar="FOLDER",
+        help=f"bundles to evaluate (default: {DEFAULT_BUNDLE}; none if only others are asked for)",
+    )
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME",
+        help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
+        "openvino:bf16 at another precision, openvino@FOLDER on another bundle",
+    )
+    parser.add_argument("--modes", action="store_true", help="each bundle in all three modes: " + ", ".join(MODES))
+    parser.add_argument(
+        "--tracker", nargs="+", default=[], metavar="[NAME=]module:callable[:argument]", help="further trackers"
+    )
+    parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
+    parser.add_argument("--only", default="", metavar="CLIP,...", help="these clips alone")
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
+    parser.add_argument("--out", metavar="FOLDER", help="write results.json, success.png, precision.png, and all boxes")
+    add_run_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    clips = find_sequences(options.clips)
+    if options.only:
+        wanted = options.only.split(",")
+        unknown = sorted(set(wanted) - {clip.name for clip in clips})
+        if unknown:
+            raise SourceError(f"{options.clips} has no clip {', '.join(unknown)}")
+        clips = [clip for clip in clips if clip.name in wanted]
+    out = make_folder(options.out) if options.out else None
+    makers = all_makers(options)
+    facts = describe_machine(options.threads)
+    bar = Progress("clips x trackers", len(clips) * len(makers), quiet=options.quiet)
+    results = evaluate(makers, clips, limit=options.frames, step=bar.step)
+    bar.close()
+    report = {
+        "trackers": {name: summarize(found) for name, found in results.items()},
+        "clips": [c.name for c in clips],
+        "machine": facts,
+    }
+    if out:
+        write_results(out, results, report)
+    print(json.dumps(report, indent=1) if options.json else accuracy_text(report, out))
+    return 0
+
+
+def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
+    """Everything that was asked for, by the name under which it is reported."""
+    makers: dict[str, Maker] = {}
+    others = [foreign_maker(text) for text in options.tracker]
+    others += [(name, opencv_maker(name)) for name in filter(None, options.opencv.split(","))]
+    bundles = options.bundle if options.bundle is not None else [] if others else [DEFAULT_BUNDLE]
+    for folder in bundles:
+        bundle = Bundle.open(folder)
+        entries = [
+            parse_entry(text, bundle, device=options.device, threads=options.threads)
+            for text in dict.fromkeys(options.backend)
+        ]
+        for entry in entries:
+            tracker = load_tracker(
+                entry.bundle,
+                entry.backend,
+                device=options.device,
+                threads=options.threads,
+                checkpoint=options.checkpoint,
+                precision=entry.asked,
+            )
+            label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
+            makers.update(mode_makers(tracker, label) if options.modes else {label: own_maker(tracker)})
+    for name, make in others:
+        if name in makers:
+            raise SourceError(f"two trackers are named {name!r}: give one of them another name, NAME=module:callable")
+        makers[name] = make
+    return makers
+
+
+def own_maker(tracker: Tracker) -> Maker:
+    return lambda: OwnContender(tracker)
+
+
+def mode_makers(tracker: Tracker, label: str) -> dict[str, Maker]:
+    """The same compiled graphs in each mode."""
+    return {
+        f"{label} {mode}": own_maker(
+            Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, mode=mode))
+        )
+        for mode in MODES
+    }
+
+
+def accuracy_text(report: dict[str, Any], out: Path | None) -> str:
+    """The report for people."""
+    trackers = report["trackers"]
+    rows = [
+        [
+            name,
+            f"{r['auc']:.3f}",
+            f"{r['precision']:.3f}",
+            f"{r['norm_precision']:.3f}",
+            f"{r['success_rate']:.3f}",
+            f"{r['fps']:.1f}",
+        ]
+        for name, r in trackers.items()
+    ]
+    first = next(iter(trackers.values()))
+    clips = [
+        [clip, str(first["clips"][clip]["frames"]), *(f"{r['clips'][clip]['auc']:.3f}" for r in trackers.values())]
+        for clip in report["clips"]
+    ]
+    return "\n\n".join(
+        [
+            machine_line(report["machine"]),
+            format_table(["tracker", "AUC", "precision", "norm. precision", "success > 0.5", "fps"], rows),
+            format_table(["AUC per clip", "frames", *trackers], clips) + (f"\n\nwrote {out}" if out else ""),
+        ]
+    )
+
+
+def write_results(out: Path, results: Mapping[str, Mapping[str, ClipResult]], report: dict[str, Any]) -> None:
+    """Figures, plots, and each tracker's boxes (x, y, width, height per line)."""
+    curves = {name: (mean_curve(found, "success"), mean_curve(found, "distance")) for name, found in results.items()}
+    figures = report["trackers"]
+    plot_curves(
+        out / "success.png",
+        {f"{name} [{figures[name]['auc']:.3f}]": (OVERLAPS, c[0]) for name, c in curves.items()},
+        title="Success",
+        x="overlap threshold",
+        y="share of frames above it",
+    )
+    plot_curves(
+        out / "precision.png",
+        {f"{name} [{figures[name]['precision']:.3f}]": (DISTANCES, c[1]) for name, c in curves.items()},
+        title="Precision",
+        x="distance of the centres, pixels",
+        y="share of frames within it",
+    )
+    try:
+        (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        for name, found in results.items():
+            folder = make_folder(out / "boxes" / name.replace(" ", "_").replace("/", "_").replace(":", "_"))
+            for clip, result in found.items():
+                np.savetxt(folder / f"{clip.replace('/', '_')}.txt", result.boxes, fmt="%.3f", delimiter=",")
+    except OSError as error:
+        raise SourceError(f"{out}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,129 @@
+"""``spm-bench host``: the host's part of a frame, over sizes of frames and targets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.bundle import Bundle
+from spm_rt.frame.crop import sample_region
+from spm_rt.frame.steps import choose
+from spm_rt.results import Box
+from spm_rt.terminal import Progress, format_table
+from spm_rt.trackers.single import Tracker
+
+from ..common import add_clip_options, add_run_options, load_clip, load_tracker, positive, set_threads
+
+DESCRIPTION = """What the host does in a frame apart from the network: crop, proposals, fusion and the rest, measured
+inside the running tracker (between the network's calls, where nothing of it is in the caches). The clip's frames are
+scaled to each size; the box is put back to its place before every frame."""
+EPILOG = """examples:
+  spm-bench host spm_alexnet
+  spm-bench host spm_alexnet --sizes 640x480 --targets 40 400 --frames 100 --json
+"""
+Size = tuple[int, int]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="inference library (default auto)")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=frame_size,
+        default=[(640, 480), (3840, 2160)],
+        metavar="WxH",
+        help="sizes of frames (default 640x480 3840x2160)",
+    )
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        type=positive,
+        default=[40, 120, 400],
+        metavar="PIXELS",
+        help="sides of targets (default 40 120 400); each in the middle, the smallest in a corner too",
+    )
+    parser.add_argument("--frames", type=positive, default=50, metavar="N", help="frames per row (default 50)")
+    add_clip_options(parser)
+    add_run_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    bundle = Bundle.open(options.bundle)
+    clip, _, _ = load_clip(options.clip, options.box, 12)
+    set_threads(options.threads)
+    tracker = load_tracker(bundle, options.backend, device=options.device, threads=options.threads)
+    cases = [(size, side, place) for size in options.sizes for side, place in placed(options.targets)]
+    bar = Progress("measuring", len(cases) * options.frames, quiet=options.quiet or options.json)
+    rows = []
+    for size, side, place in cases:
+        frames = [cv2.resize(frame, size) for frame in clip]
+        stages = measure(tracker, frames, place_box(size, side, place), options.frames, bar.step)
+        rows.append({"frame": f"{size[0]}x{size[1]}", "target": side, "place": place, **stages})
+    bar.close()
+    report = {
+        "backend": tracker.backend.description,
+        "c_modules": sample_region is not None and choose is not None,
+        "frames": options.frames,
+        "rows": rows,
+    }
+    print(json.dumps(report, indent=1) if options.json else host_text(report))
+    return 0
+
+
+def measure(tracker: Tracker, frames: list[NDArray[Any]], box: Box, count: int, step: Any) -> dict[str, float]:
+    """Median milliseconds of the host's stages and of their sum, over ``count`` frames after two uncounted ones."""
+    tracker.init(frames[0], box)
+    times = []
+    for number in range(count + 2):
+        tracker.move_to(box)
+        marks = [time.perf_counter()]
+
+        def clock(stage: str, marks: list[float] = marks) -> None:
+            marks.append(time.perf_counter())
+
+        tracker.update(frames[number % len(frames)], clock=clock)
+        clock("rest")
+        if number >= 2:
+            crop, _, proposals, _, fusion, rest = np.diff(marks)
+            times.append((crop + proposals + fusion + rest, crop, proposals, fusion, rest))
+            step()
+    names = ("host_ms", "crop_ms", "proposals_ms", "fusion_ms", "rest_ms")
+    return dict(zip(names, (np.median(times, axis=0) * 1e3).tolist(), strict=True))
+
+
+def placed(sides: list[int]) -> list[tuple[int, str]]:
+    return [*((side, "middle") for side in sides), (min(sides), "corner")]
+
+
+def place_box(size: Size, side: int, place: str) -> Box:
+    """The target's box; in the corner, most of the crop lies outside the frame."""
+    width, height = min(side, size[0]), min(side, size[1])
+    if place == "corner":
+        return 0.0, 0.0, float(width), float(height)
+    return (size[0] - width) / 2, (size[1] - height) / 2, float(width), float(height)
+
+
+def frame_size(text: str) -> Size:
+    """``WxH`` as two numbers, for argparse."""
+    width, _, height = text.partition("x")
+    return positive(width, 2), positive(height, 2)
+
+
+def host_text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    stages = ("host_ms", "crop_ms", "proposals_ms", "fusion_ms", "rest_ms")
+    rows = [
+        [row["frame"], str(row["target"]), row["place"], *(f"{row[stage]:.3f}" for stage in stages)]
+        for row in report["rows"]
+    ]
+    how = "with the C modules" if report["c_modules"] else "without the C modules (built without a compiler)"
+    return f"{report['backend']}, {how}; median ms of {report['frames']} frames\n\n" + format_table(
+        ["frame", "target", "place", "host", "crop", "proposals", "fusion", "rest"], rows
+    )

@@ -1,0 +1,272 @@
+"""``spm-bench profile``: where a graph's time goes, operator by operator, beside the machine's peak."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spm_rt.bundle import STAGES, Bundle
+from spm_rt.errors import BackendError
+from spm_rt.terminal import Progress, format_table
+
+from ..common import (
+    TORCH,
+    Entry,
+    Frame,
+    add_clip_options,
+    add_run_options,
+    load_clip,
+    load_tracker,
+    parse_entry,
+    positive,
+    set_threads,
+)
+from ..profiling.hooks import watching
+from ..profiling.operators import Operator, name_operators, unmatched_work
+from ..timing.gemm import Peaks
+from ..timing.machine import describe_machine, machine_line
+from ..timing.roofline import PEAKS, percent, shares_text, speed, stage_shares
+from ..timing.turns import Contestant, interleave, summarize
+
+DESCRIPTION = """Times of the operators that a backend really runs, by the library's own profiler, with the
+multiply-adds of each counted from the graph and set against the best matrix product that was measured in the same run.
+The tracker runs on a clip, twice: unprofiled for the stages' times, then with the profiler on."""
+EPILOG = """share: of the operators' time in a call. million MAC: of convolutions and matrix products; a dash is for
+operators that multiply nothing (layouts, pools, element-wise work): their time is what lies between the graph and its
+roofline. of peak: the operator's multiply-adds a second over those of the best matrix product of the same precision.
+
+examples:
+  spm-bench profile spm_alexnet --backend onnxruntime openvino --top 12
+  spm-bench profile spm_alexnet --backend openvino:bf16 --stage search --json
+"""
+WARM_UP = 5
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME[:PRECISION][@BUNDLE]",
+        help="what to profile: onnxruntime, openvino, openvino:bf16, ... (default: auto)",
+    )
+    parser.add_argument(
+        "--stage",
+        nargs="+",
+        choices=STAGES,
+        default=["search", "relation"],
+        help="which graphs (default: search relation)",
+    )
+    parser.add_argument("--top", type=positive, default=15, metavar="N", help="operators that are listed (default 15)")
+    add_clip_options(parser)
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="calls that are profiled, and frames that are timed without (default 50)",
+    )
+    add_run_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    bundle = Bundle.open(options.bundle)
+    frames, box, clip = load_clip(options.clip, options.box)
+    set_threads(options.threads)
+    entries = {
+        entry.label: entry
+        for entry in (
+            parse_entry(text, bundle, device=options.device, threads=options.threads) for text in options.backend
+        )
+    }
+    if any(entry.backend == TORCH for entry in entries.values()):
+        raise BackendError(f"{TORCH} runs no graph: profile one of the bundle's backends")
+    facts = describe_machine(options.threads)
+    peaks = Peaks(options.threads, PEAKS)
+    peaks.visit()
+    stages_ms = _stage_times(entries, options, frames, box, peaks)
+    found: dict[str, Any] = {}
+    for label, entry in entries.items():
+        found[label] = _profile(entry, options, frames, box, stages_ms[label], peaks)
+    peaks.visit()
+    for label, entry in entries.items():  # with the best of all visits
+        _rate(found[label], entry, stages_ms[label], peaks)
+    report = {
+        "backends": found,
+        "peaks": peaks.report(),
+        "clip": clip,
+        "frames": options.frames,
+        "bundle": str(options.bundle),
+        "machine": facts,
+    }
+    print(json.dumps(report, indent=1) if options.json else profile_text(report, options.top))
+    return 0
+
+
+def _stage_times(
+    entries: Mapping[str, Entry], options: argparse.Namespace, frames: Sequence[Frame], box: Any, peaks: Peaks
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds of the tracker's stages, without a profiler; the backends take turns."""
+    contestants = [
+        Contestant.start(label, lambda entry=entry: _load(entry, options), frames, box)  # type: ignore[misc]
+        for label, entry in entries.items()
+    ]
+    interleave(contestants, options.frames, 10, 0.1, quiet=options.quiet)
+    peaks.visit()
+    return {
+        name: {**figures["stages_ms"], "template": figures["init_ms"]}
+        for name, figures in summarize(contestants).items()
+    }
+
+
+def _load(entry: Entry, options: argparse.Namespace) -> Any:
+    return load_tracker(
+        entry.bundle, entry.backend, device=options.device, threads=options.threads, precision=entry.asked
+    )
+
+
+def _profile(
+    entry: Entry,
+    options: argparse.Namespace,
+    frames: Sequence[Frame],
+    box: Any,
+    stages_ms: Mapping[str, float],
+    peaks: Peaks,
+) -> dict[str, Any]:
+    """Run with the profiler on; per stage its operators, the most expensive first."""
+    bar = Progress(f"profiling {entry.label}", options.frames + WARM_UP, quiet=options.quiet)
+    with watching(profile=True) as watch:
+        tracker = _load(entry, options)
+        for number in range(options.frames + WARM_UP):
+            position = number % (len(frames) - 1)
+            if position == 0 or "template" in options.stage:
+                tracker.init(frames[0], box)
+                watch.read("template")
+            tracker.update(frames[position + 1])
+            watch.read("search", "relation")
+            bar.step()
+        bar.close()
+        calls = {stage: watch.calls(stage)[-options.frames :] for stage in options.stage}
+    if not any(calls.values()):
+        raise BackendError(
+            f"{entry.label}: no profiler is known here for this backend (onnxruntime and openvino have one)"
+        )
+    proposals = entry.bundle.settings.num_candidates
+    found: dict[str, Any] = {
+        "precision": entry.precision,
+        "description": tracker.backend.description,
+        "stages": {},
+        "graphs": watch.graphs,
+    }
+    for stage in options.stage:
+        operators = name_operators(calls[stage], watch.graphs.get(stage), proposals)
+        found["stages"][stage] = {
+            "calls": len(calls[stage]),
+            "graph": watch.graphs[stage].name if stage in watch.graphs else None,
+            "operators_ms": sum(operator.ms for operator in operators),
+            "stage_ms": stages_ms[stage],
+            "unmatched_mmac": unmatched_work(operators, watch.graphs.get(stage), proposals) / 1e6,
+            "operators": operators,
+        }
+    return found
+
+
+def _rate(found: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float], peaks: Peaks) -> None:
+    """Set the times against the peak: operators become JSON, with the roofline beside them."""
+    frame = {stage: ms for stage, ms in stages_ms.items() if stage != "template"}
+    peak = peaks.peak(entry.precision)
+    found["roofline"] = stage_shares(
+        found.pop("graphs"), frame, entry.bundle.settings.num_candidates, entry.precision, peaks
+    )
+    for figures in found["stages"].values():
+        total = figures["operators_ms"]
+        figures["by_type"] = _by_type(figures["operators"], total)
+        figures["operators"] = [_as_json(operator, total, peak) for operator in figures["operators"]]
+
+
+def _as_json(operator: Operator, total: float, peak: float | None) -> dict[str, Any]:
+    rated = None if operator.macs is None or operator.ms <= 0 else speed(operator.macs, operator.ms, peak)
+    return {
+        "name": operator.name,
+        "operator": operator.kind,
+        "implementation": operator.implementation,
+        "layer": operator.layer,
+        "ms": operator.ms,
+        "share": operator.ms / total if total else 0.0,
+        "mmac": None if operator.macs is None else operator.macs / 1e6,
+        "gmac_per_s": rated and rated["gmac_per_s"],
+        "of_peak": rated and rated["share"],
+    }
+
+
+def _by_type(operators: Sequence[Operator], total: float) -> dict[str, dict[str, float]]:
+    """Time by type of operator, the most expensive first."""
+    times: dict[str, float] = {}
+    for operator in operators:
+        times[operator.kind] = times.get(operator.kind, 0.0) + operator.ms
+    return {
+        kind: {"ms": ms, "share": ms / total if total else 0.0}
+        for kind, ms in sorted(times.items(), key=lambda item: -item[1])
+    }
+
+
+def profile_text(report: dict[str, Any], top: int) -> str:
+    """The report for people."""
+    parts = [machine_line(report["machine"]), f"{report['clip']}, medians of {report['frames']} calls"]
+    for label, found in report["backends"].items():
+        for stage, figures in found["stages"].items():
+            parts.append(_stage_text(label, stage, found, figures, top))
+    shares = {label: found["roofline"] for label, found in report["backends"].items() if found["roofline"]}
+    return "\n\n".join([*parts, shares_text(shares, report["peaks"])])
+
+
+def _stage_text(label: str, stage: str, found: dict[str, Any], figures: dict[str, Any], top: int) -> str:
+    operators = figures["operators"]
+    rows = [
+        [
+            o["name"],
+            o["operator"],
+            o["implementation"],
+            o["layer"],
+            f"{o['ms']:.3f}",
+            percent(o["share"]),
+            "-" if o["mmac"] is None else f"{o['mmac']:.1f}",
+            "-" if o["gmac_per_s"] is None else f"{o['gmac_per_s']:.1f}",
+            percent(o["of_peak"]),
+        ]
+        for o in operators[:top]
+    ]
+    if len(operators) > top:
+        others = operators[top:]
+        rows.append(
+            [
+                f"{len(others)} others",
+                "",
+                "",
+                "",
+                f"{sum(o['ms'] for o in others):.3f}",
+                percent(sum(o["share"] for o in others)),
+                "-",
+                "-",
+                "-",
+            ]
+        )
+    columns = [0, 1, 3, 4, 5, 6, 7, 8] if not any(row[2] for row in rows) else list(range(9))
+    header = ["node", "operator", "kernel", "layer", "ms", "share", "million MAC", "GMAC/s", "of peak"]
+    types = ", ".join(f"{kind} {f['share']:.1%}" for kind, f in list(figures["by_type"].items())[:8])
+    lines = [
+        f"{label} {stage} ({figures['graph']}; {found['description']})",
+        format_table([header[c] for c in columns], [[row[c] for c in columns] for row in rows]),
+        f"by type: {types}",
+        f"operators {figures['operators_ms']:.2f} ms under the profiler; the stage takes "
+        f"{figures['stage_ms']:.2f} ms without it",
+    ]
+    if figures["unmatched_mmac"] >= 0.05:
+        lines.append(
+            f"{figures['unmatched_mmac']:.1f} million MAC of the graph belong to no operator of the profile: "
+            "the library merged or renamed their nodes"
+        )
+    return "\n".join(lines)

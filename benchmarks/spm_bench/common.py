@@ -1,0 +1,234 @@
+"""Trackers by name: ``torch`` (the PyTorch reference), a runtime backend, or a bundle's folder."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.backends import MODULES, available, load_backend
+from spm_rt.bundle import Bundle
+from spm_rt.errors import BackendError, BundleError, SourceError
+from spm_rt.machine import usable_cores
+from spm_rt.media.video import frames
+from spm_rt.results import Box
+from spm_rt.settings import TrackerSettings
+from spm_rt.trackers.single import Tracker
+
+TORCH = "torch"
+DEFAULT_BUNDLE = "spm_alexnet"
+Frame = NDArray[np.uint8]
+
+
+class Entry(NamedTuple):
+    """One thing to be measured."""
+
+    label: str
+    """as it will be shown: ``onnxruntime``, ``openvino:bf16``, ``openvino@my_int8_bundle``"""
+    backend: str
+    asked: str | None
+    """the precision that the backend is asked for; None for its default, which nothing is said about"""
+    bundle: Bundle
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: what was asked for, or else the bundle's own."""
+        return self.asked or str(self.bundle.manifest.get("precision", "float32"))
+
+
+def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> Entry:
+    """``BACKEND[:PRECISION][@FOLDER]``: a backend, perhaps at another precision, perhaps on another bundle.
+
+    Args:
+        text: as somebody gave it.
+        bundle: the bundle where no other is named.
+        device, threads: for ``auto``, which is loaded to see what it takes.
+
+    Raises:
+        SpmError: the backend is unknown, or the folder is no bundle.
+    """
+    name, _, folder = text.partition("@")
+    name, _, precision = name.partition(":")
+    if folder:
+        bundle = Bundle.open(folder)
+    if name == "auto":
+        asked = ask_for(precision or None, load_backend)
+        name = load_backend(bundle, name, device=device, threads=threads, **asked).name
+    backend = check_name(name)
+    label = backend + (f":{precision}" if precision else "") + (f"@{bundle.path.name}" if folder else "")
+    return Entry(label, backend, precision or None, bundle)
+
+
+def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
+    """How contestants take turns: ``--block`` and ``--pause``."""
+    parser.add_argument(
+        "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
+    )
+    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+
+
+def default_threads() -> int:
+    """Two, the setting in which figures are quoted, or one where there is but one core."""
+    return min(2, usable_cores())
+
+
+def load_tracker(
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    settings: TrackerSettings | None = None,
+    checkpoint: Sequence[str] = (),
+    precision: str | None = None,
+) -> Tracker:
+    """A tracker on a bundle's graphs, or on the PyTorch reference with the same weights.
+
+    Args:
+        bundle: the bundle; for ``torch`` it says which weights are meant.
+        name: ``torch``, ``auto``, or a runtime backend.
+        device: as for :func:`spm_rt.backends.load_backend`.
+        threads: threads per inference call.
+        settings: instead of the bundle's.
+        checkpoint: for ``torch``, the files of the bundle's checkpoint; none for the shipped weights.
+        precision: passed to the backend, if given.
+
+    Raises:
+        SpmError: the backend or the checkpoint cannot be had, or the checkpoint is not the bundle's.
+    """
+    settings = settings or bundle.settings
+    if name != TORCH:
+        asked = ask_for(precision, load_backend)
+        return Tracker(load_backend(bundle, name, device=device, threads=threads, **asked), bundle.spec, settings)
+    if precision not in (None, "float32"):
+        raise BackendError(f"{TORCH}:{precision}: the reference computes in float32")
+    from spm_export.model.backend import reference_tracker
+    from spm_export.model.checkpoint import checkpoint_digest, expected_weights, load_model
+
+    model = load_model(checkpoint, bundle.spec)
+    if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
+        given = " + ".join(checkpoint) or "the shipped weights"
+        source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
+        raise BundleError(
+            f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would "
+            "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
+            "or one .safetensors), or export the bundle again"
+        )
+    return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
+
+
+def ask_for(precision: str | None, loader: Callable[..., Any]) -> dict[str, Any]:
+    """The argument that asks ``loader`` for a precision: none where nothing is to be said about it.
+
+    Raises:
+        BackendError: it takes no such argument.
+    """
+    if precision is None:
+        return {}
+    if "precision" not in inspect.signature(loader).parameters:
+        raise BackendError(f"precision {precision!r}: {loader.__qualname__} takes what the bundle has")
+    return {"precision": precision}
+
+
+def set_threads(threads: int) -> None:
+    """OpenCV's threads; the inference libraries are given theirs when a backend is loaded."""
+    import cv2
+
+    cv2.setNumThreads(threads)
+
+
+def check_name(name: str) -> str:
+    """A backend's name as it will be shown (``auto`` resolved), or a BackendError that lists what there is."""
+    if name == "auto":
+        names = available()
+        if not names:
+            raise BackendError("no inference library is installed: `pip install onnxruntime`")
+        return names[0]
+    if name != TORCH and name not in MODULES:
+        raise BackendError(f"backend {name!r} is unknown; there are: auto, {TORCH}, {', '.join(MODULES)}")
+    return name
+
+
+def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tuple[list[Frame], Box, str]:
+    """Frames in memory, the target's first box, and the clip's name; the shipped clip by default.
+
+    A folder in OTB layout needs no box: its first annotated one is taken.
+    """
+    from itertools import islice
+
+    from spm_export.cli import DEMO_BOX, DEMO_CLIP
+
+    if clip is None:
+        clip, box = str(DEMO_CLIP), box or DEMO_BOX
+    if box is None:
+        truth = Path(clip) / "groundtruth_rect.txt"
+        if not truth.is_file():
+            raise SourceError(f"--clip {clip} needs --box X,Y,W,H, the target in its first frame")
+        from spm_rt.media.clips import read_boxes
+
+        x, y, width, height = (float(v) for v in read_boxes(truth)[0])
+        box = (x, y, width, height)
+    pictures = list(islice(frames(clip), limit))
+    if len(pictures) < 2:
+        raise SourceError(f"{clip}: one frame is not a clip")
+    return pictures, box, Path(clip).name
+
+
+def add_clip_options(parser: argparse.ArgumentParser) -> None:
+    from spm_rt.cli import parse_box
+
+    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
+    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the bundle's checkpoint, for "
+        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=default_threads(),
+        metavar="N",
+        help="threads per inference call, the same for all (default: 2, or 1 on one core)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def positive(text: str, least: int = 1) -> int:
+    """A whole number of ``least`` or more, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+    return number
+
+
+def clip_length(text: str) -> int:
+    """A number of frames to which clips may be cut, for argparse: the first and at least one more."""
+    return positive(text, 2)
+
+
+def seconds(text: str) -> float:
+    """A time of 0 or more, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return value

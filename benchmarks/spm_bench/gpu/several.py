@@ -1,0 +1,145 @@
+"""gpu_check's part about several targets: the same as single trackers, and target-frames per second by their number."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from spm_rt import Bundle, MultiTracker, Tracker
+from spm_rt.resident import ResidentMultiTracker
+from spm_rt.resident.multi import BUCKETS, networks_of
+
+from .parts import BOX, SIZE, WARM, moving_frames, on_the_gpu
+
+Report = dict[str, Any]
+COMPARED = 3
+"""Targets that are compared with single trackers: in a bucket of four, so that one place is empty."""
+GOAL = 10_000
+"""Target-frames per second that 16 targets are to reach on a card of the H200's class."""
+
+
+def target_boxes(count: int) -> list[tuple[float, float, float, float]]:
+    """The square that wanders, one in the frame's corner, and others all over the frame."""
+    rng = np.random.default_rng(5)
+    places = [BOX, (0.0, 0.0, 80.0, 80.0)]
+    while len(places) < count:
+        side = float(rng.uniform(60, 120))
+        places.append((float(rng.uniform(0, SIZE[1] - side)), float(rng.uniform(0, SIZE[0] - side)), side, side))
+    return places[:count]
+
+
+def measure(
+    multi: Any, single: Callable[[], Any], frames: int, targets: Sequence[int], *, exact: bool, on_device: bool = False
+) -> Report:
+    """Parity and the curve.
+
+    Args:
+        multi: a tracker for several targets, without any.
+        single: makes a tracker for one, on the same networks.
+        frames: per number of targets.
+        targets: ascending.
+        exact: whether boxes must agree to 0.1 pixels.
+        on_device: the curve also for frames that lie on the GPU.
+    """
+    error = largest_difference(multi, single)
+    report: Report = {
+        "largest_difference_to_single_trackers_px": error,
+        "checks": {"parity with single trackers": error < 0.1 if exact else bool(np.isfinite(error))},
+        "host_frames": curve(multi, moving_frames(40), max(frames // 3, 20), targets),
+    }
+    if on_device:
+        report["gpu_frames"] = curve(multi, on_the_gpu(moving_frames(40)), frames, targets)
+    rows = report["gpu_frames" if on_device else "host_frames"]
+    report["goal"] = {"16 targets": GOAL, "reached": rows.get("16", {}).get("target_frames_per_second", 0) > GOAL}
+    return report
+
+
+def largest_difference(multi: Any, single: Callable[[], Any]) -> float:
+    """Of boxes in pixels, over 20 frames; each begins where the single trackers were, or rounding would add up."""
+    pictures, worst = moving_frames(21), 0.0
+    ids, alone = [], []
+    for box in target_boxes(COMPARED):
+        ids.append(multi.add(pictures[0], box))
+        alone.append(single())
+        alone[-1].init(pictures[0], box)
+    for picture in pictures[1:]:
+        for id, tracker in zip(ids, alone, strict=True):
+            multi.move_to(id, tracker.box)
+        results = multi.update(picture)
+        for id, tracker in zip(ids, alone, strict=True):
+            apart = np.abs(np.subtract(results[id].box, tracker.update(picture).box)).max()
+            worst = float(np.maximum(worst, apart))  # NaN stays
+    empty(multi)
+    return worst
+
+
+def curve(multi: Any, pictures: Sequence[Any], frames: int, targets: Sequence[int]) -> Report:
+    """By number of targets: milliseconds per frame (p50, p95), and target-frames per second of the whole run."""
+    rows: Report = {}
+    for box in target_boxes(max(targets)):
+        multi.add(pictures[0], box)
+        if len(multi) not in targets:
+            continue
+        for i in range(WARM):
+            multi.update(pictures[i % len(pictures)])
+        times: list[float] = []
+        for i in range(frames):
+            start = time.perf_counter()
+            multi.update(pictures[i % len(pictures)])
+            times.append(time.perf_counter() - start)
+        median, high = (1e3 * float(np.percentile(times, p)) for p in (50, 95))
+        rate = len(multi) * frames / sum(times)
+        rows[str(len(multi))] = {"p50_ms": median, "p95_ms": high, "target_frames_per_second": rate}
+    empty(multi)
+    return rows
+
+
+def empty(multi: Any) -> None:
+    for id in multi.ids:
+        multi.remove(id)
+
+
+def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = None) -> Report:
+    """The resident tracker for several targets; each bucket's frame must have become a graph."""
+    from spm_rt.resident import ResidentTracker
+
+    made = networks_of(bundle, backend, "cuda", precision)
+    sizes = BUCKETS if backend == "pytorch" else bundle.targets
+    multi = ResidentMultiTracker(made, sizes, bundle.spec, bundle.settings)
+    exact = (precision or bundle.manifest["precision"]) == "float32"
+
+    def single() -> ResidentTracker:
+        return ResidentTracker(made(1), bundle.spec, bundle.settings)
+
+    on_device = importlib.util.find_spec("torch") is not None  # which puts them there
+    found = measure(multi, single, frames, BUCKETS, exact=exact, on_device=on_device)
+    found["checks"]["captured"] = multi.graphs
+    return {"buckets": list(sizes), **found}
+
+
+def pytorch(bundle: Bundle, frames: int, precision: str) -> Report:
+    """MultiTracker on PyTorch, which takes any number of targets."""
+    from spm_rt.backends.pytorch.backend import TorchBackend
+
+    whole = TorchBackend(bundle, device="cuda", precision=precision)
+    multi = MultiTracker(functools.cache(whole.sized), BUCKETS, bundle.spec, bundle.settings)
+    return _multi(multi, BUCKETS, frames, exact=precision == "float32")
+
+
+def loaded(bundle: Bundle, frames: int, backend: str) -> Report:
+    """MultiTracker on another backend, with the bundle's own numbers of targets."""
+    multi = MultiTracker.load(bundle, backend, "cuda")
+    return _multi(multi, bundle.targets, frames, exact=bundle.manifest["precision"] == "float32")
+
+
+def _multi(multi: MultiTracker, sizes: Sequence[int], frames: int, *, exact: bool) -> Report:
+    def single() -> Tracker:
+        return Tracker(multi.backend, multi.spec, multi.settings)
+
+    found = measure(multi, single, frames, BUCKETS, exact=exact)
+    return {"description": multi.backend.description, "buckets": list(sizes), **found}

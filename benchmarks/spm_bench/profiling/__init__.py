@@ -1,0 +1,1 @@
+"""Where time goes, operator by operator, and how much work each one is."""

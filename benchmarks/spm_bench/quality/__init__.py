@@ -1,0 +1,1 @@
+"""How well a tracker tracks: clips, metrics, other trackers."""

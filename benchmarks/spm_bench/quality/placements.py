@@ -1,0 +1,154 @@
+"""Frames in which a target is found, and frames in which it is not, with the scores that the tracker gave.
+
+Three sources: a free run over each clip (it finds the target, or loses it by itself); the tracker put at a wrong place
+of the same frame; and the target of one clip looked for in another clip, at the other's target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.errors import BoxError
+from spm_rt.frame.geometry import iou, search_region, xywh_to_xyxy
+from spm_rt.media.clips import Sequence as Clip
+from spm_rt.media.clips import usable
+from spm_rt.results import Box, TrackResult
+from spm_rt.trackers.single import Tracker
+
+Frame = NDArray[np.uint8]
+SOURCES = ("free run", "wrong place", "other clip")
+APART = 0.3
+"""Candidates that overlap the chosen one by less are rivals, not the same thing again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """One frame: where it came from, how well the box fits (0 where the target is not there), and the scores."""
+
+    clip: str
+    frame: int
+    source: str
+    iou: float
+    score: float
+    coarse: float
+    fine: float
+    rival: float
+    """Best score of a candidate elsewhere, 0 if there is none."""
+
+
+def collect(
+    tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int, step: Callable[[], None] = lambda: None
+) -> list[Placement]:
+    """Placements from all clips.
+
+    Args:
+        tracker: in series-parallel mode.
+        clips: where the target of clip k is looked for in another clip, it is the one half the list away.
+        limit: frames per free run.
+        forced: wrong places, and frames of the other clip, per clip.
+        step: called once per clip.
+    """
+    rng = np.random.default_rng(7)
+    found: list[Placement] = []
+    for k, clip in enumerate(clips):
+        found += free_run(tracker, clip, limit)
+        found += wrong_places(tracker, clip, forced, limit, rng)
+        if len(clips) > 1:
+            found += other_clip(tracker, clip, clips[(k + len(clips) // 2) % len(clips)], forced, limit)
+        step()
+    return found
+
+
+def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Placement]:
+    """Every frame after the first that has a true box, tracked from the first on."""
+    found = []
+    has_box = usable(clip.boxes)
+    for index, frame in enumerate(clip.frames(limit)):
+        if index == 0:
+            tracker.init(frame, clip.first_box)
+            continue
+        result = tracker.update(frame, candidates=True)
+        if has_box[index]:
+            found.append(_placement(clip.name, index, SOURCES[0], result, clip.boxes[index]))
+    return found
+
+
+def wrong_places(
+    tracker: Tracker, clip: Clip, count: int, limit: int | None, rng: np.random.Generator
+) -> list[Placement]:
+    """The tracker put beside the target, mostly too far away to see it. Frames without room for that are left out."""
+    tracker.init(clip.read(0), clip.first_box)
+    found = []
+    for index in _some_frames(clip, count, limit):
+        frame, truth = clip.read(index), clip.boxes[index]
+        box = _elsewhere(truth, frame.shape, tracker, rng)
+        if box is None:
+            continue
+        tracker.move_to(box)
+        found.append(_placement(clip.name, index, SOURCES[1], tracker.update(frame, candidates=True), truth))
+    return found
+
+
+def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int | None) -> list[Placement]:
+    """The target of ``clip`` looked for at the target of ``other``, whose frames are scaled to the size of
+    ``clip``'s."""
+    first = clip.read(0)
+    tracker.init(first, clip.first_box)
+    height, width = first.shape[:2]
+    found = []
+    for index in _some_frames(other, count, limit):
+        frame = other.read(index)
+        scale = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
+        x, y, w, h = (float(v) for v in other.boxes[index] * scale)
+        try:
+            tracker.move_to((x, y, w, h))
+        except BoxError:
+            continue
+        resized = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        result = tracker.update(resized, candidates=True)
+        found.append(_placement(f"{clip.name} in {other.name}", index, SOURCES[2], result, None))
+    return found
+
+
+def _placement(clip: str, index: int, source: str, result: TrackResult, truth: NDArray[np.float64] | None) -> Placement:
+    overlap = 0.0
+    if truth is not None:
+        x, y, w, h = (float(v) for v in truth)
+        overlap = float(iou(xywh_to_xyxy(result.box), xywh_to_xyxy((x, y, w, h))))
+    return Placement(clip, index, source, overlap, result.score, result.coarse_score, result.fine_score, _rival(result))
+
+
+def _rival(result: TrackResult) -> float:
+    """Best score among the candidates that are elsewhere than the chosen one (the first)."""
+    assert result.candidates is not None
+    boxes = np.array([xywh_to_xyxy(c.box) for c in result.candidates])
+    apart = iou(boxes, boxes[:1]) < APART
+    return max((c.score for c, far in zip(result.candidates, apart, strict=True) if far), default=0.0)
+
+
+def _some_frames(clip: Clip, count: int, limit: int | None) -> list[int]:
+    """Up to ``count`` frames with a true box, evenly over the clip, not the first."""
+    have = [int(i) for i in np.flatnonzero(usable(clip.boxes)) if 0 < i < (limit or len(clip))]
+    if not have:
+        return []
+    return [have[i] for i in sorted({round(v) for v in np.linspace(0, len(have) - 1, min(count, len(have)))})]
+
+
+def _elsewhere(
+    truth: NDArray[np.float64], shape: tuple[int, ...], tracker: Tracker, rng: np.random.Generator
+) -> Box | None:
+    """A box of the target's size, inside the frame, whose search region holds little or nothing of the target."""
+    x, y, w, h = (float(v) for v in truth)
+    region = search_region((x, y, x + w, y + h), tracker.spec)
+    away = 0.5 * (region.x2 - region.x1)
+    for _ in range(30):
+        left, top = rng.uniform(0, max(shape[1] - w, 0)), rng.uniform(0, max(shape[0] - h, 0))
+        if math.hypot(left - x, top - y) >= away:
+            return float(left), float(top), max(w, 1.0), max(h, 1.0)
+    return None

@@ -1,0 +1,1 @@
+"""Recorded numbers of the authors' release, and scores against them."""

@@ -1,0 +1,122 @@
+"""A tracking process of its own: what it takes to import, load, and track, in time and in memory.
+
+Started as ``python -m spm_bench.timing.process`` by :func:`measure_process`; the process imports the runtime and one
+inference library, like a program that does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UPDATES = 30
+"""Frames that are tracked before the peak memory is read."""
+LIMIT_SECONDS = 300
+
+
+def measure_process(
+    bundle: Path,
+    backend: str,
+    frames: Sequence[NDArray[np.uint8]],
+    box: tuple[float, float, float, float],
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str | None = None,
+) -> dict[str, Any]:
+    """Start a process that imports spm_rt, loads a bundle and tracks; twice, and the second one is told of.
+
+    The first one fills the caches: the system's of files, and the library's of compiled models, if it keeps one.
+
+    Returns:
+        ``import_s``, ``load_s``, ``init_ms``, ``first_frame_ms``, ``peak_memory_mb``, ``frame_memory_mb`` (what two
+        frames take, which is part of the peak), and ``first_load_s``, the first process's load; or ``error``.
+    """
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "frames.npy", np.stack(frames[:2]), allow_pickle=False)
+        order = {
+            "bundle": str(bundle),
+            "backend": backend,
+            "device": device,
+            "threads": threads,
+            "box": list(box),
+            "precision": precision,
+            "frames": str(Path(folder) / "frames.npy"),
+            "updates": UPDATES,
+        }
+        first = _start(order)
+        second = _start(order) if "error" not in first else first
+    return second if "error" in second else {**second, "first_load_s": first["load_s"]}
+
+
+def _start(order: dict[str, Any]) -> dict[str, Any]:
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "spm_bench.timing.process", json.dumps(order)],
+            capture_output=True,
+            text=True,
+            env=variables,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    if ran.returncode:
+        return {"error": (ran.stderr.strip().splitlines() or ["no message"])[-1]}
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def main(text: str) -> None:
+    """In the process itself: ``text`` is the order as JSON, the figures go to standard output."""
+    order = json.loads(text)
+    start = time.perf_counter()
+    import spm_rt
+
+    imported = time.perf_counter()
+    asked = {} if order["precision"] is None else {"precision": order["precision"]}
+    tracker = spm_rt.Tracker.load(order["bundle"], order["backend"], order["device"], threads=order["threads"], **asked)
+    loaded = time.perf_counter()
+    import numpy
+
+    frames = numpy.load(order["frames"], allow_pickle=False)
+    begin = time.perf_counter()
+    tracker.init(frames[0], order["box"])
+    ready = time.perf_counter()
+    tracker.update(frames[1])
+    tracked = time.perf_counter()
+    for number in range(order["updates"]):
+        tracker.update(frames[number % 2])
+    from spm_bench.timing.machine import peak_memory_mb
+
+    print(
+        json.dumps(
+            {
+                "import_s": imported - start,
+                "load_s": loaded - imported,
+                "init_ms": (ready - begin) * 1e3,
+                "first_frame_ms": (tracked - ready) * 1e3,
+                "peak_memory_mb": peak_memory_mb(),
+                "frame_memory_mb": frames.nbytes / 1e6,
+                "libraries": sorted({"onnxruntime", "openvino", "torch", "onnx", "matplotlib"} & set(sys.modules)),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

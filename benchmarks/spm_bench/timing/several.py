@@ -1,0 +1,109 @@
+"""Several targets on the same frames, measured like one: a MultiTracker, and single trackers one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.errors import BoxError
+from spm_rt.frame.geometry import iou, xywh_to_xyxy
+from spm_rt.results import Box
+from spm_rt.trackers.checks import check_box
+from spm_rt.trackers.single import Tracker
+
+from ..common import Entry, Frame, ask_for
+
+if TYPE_CHECKING:
+    from spm_rt.results import TrackResult
+    from spm_rt.trackers.multi import MultiTracker
+
+
+def spread_boxes(box: Box, count: int) -> list[Box]:
+    """``count`` boxes, the given one first, the others moved by up to a fifth of its size: each a target of its own."""
+    x, y, width, height = box
+    return [
+        (x + 0.2 * width * math.sin(2.4 * k), y + 0.2 * height * math.sin(3.7 * k), width, height) for k in range(count)
+    ]
+
+
+def load_many(entry: Entry, targets: int, *, device: str, threads: int) -> MultiTracker:
+    """A MultiTracker that is ready for so many targets."""
+    from spm_rt.trackers.multi import MultiTracker
+
+    asked = ask_for(entry.asked, MultiTracker.load)
+    return MultiTracker.load(entry.bundle, entry.backend, device, threads=threads, capacity=targets, **asked)
+
+
+class Together:
+    """A MultiTracker with N targets as a contestant: ``init`` and ``update`` like a tracker's."""
+
+    def __init__(self, tracker: MultiTracker, targets: int) -> None:
+        self.tracker, self.targets = tracker, targets
+        self.backend = tracker.backend
+        self._ids: list[int] = []
+
+    def init(self, frame: Frame, box: Box) -> None:
+        for number in self._ids:
+            self.tracker.remove(number)
+        self._ids = [self.tracker.add(frame, each) for each in spread_boxes(box, self.targets)]
+
+    def update(self, frame: Frame, *, clock: Callable[[str], None]) -> TrackResult:
+        """All targets; the result is the first one's."""
+        return self.tracker.update(frame, clock=clock)[self._ids[0]]
+
+
+class Apart:
+    """N single trackers one after the other, on the same compiled graphs. Their stages are not told apart."""
+
+    def __init__(self, tracker: Tracker, targets: int) -> None:
+        self.trackers = [tracker.sibling() for _ in range(targets)]
+        self.backend = tracker.backend
+
+    def init(self, frame: Frame, box: Box) -> None:
+        for tracker, each in zip(self.trackers, spread_boxes(box, len(self.trackers)), strict=True):
+            tracker.init(frame, each)
+
+    def update(self, frame: Frame, *, clock: Callable[[str], None]) -> TrackResult:
+        """All targets; the result is the first one's."""
+        results = [tracker.update(frame) for tracker in self.trackers]
+        return results[0]
+
+
+def overlaps(single: Tracker, many: MultiTracker, frames: Sequence[Frame], boxes: Sequence[Box]) -> NDArray[np.float64]:
+    """Overlap ``[frames - 1, N]`` of a MultiTracker's boxes with those of single trackers.
+
+    Every frame starts from the single trackers' last boxes, so that a rounding does not grow from frame to frame.
+
+    Args:
+        single: siblings of it are taken, one per target.
+        many: a tracker without targets; it is left without.
+        frames: of the clip, at least two.
+        boxes: the targets in the first frame.
+    """
+    trackers = [single.sibling() for _ in boxes]
+    for tracker, box in zip(trackers, boxes, strict=True):
+        tracker.init(frames[0], box)
+    ids = [many.add(frames[0], box) for box in boxes]
+    rows = []
+    for frame in frames[1:]:
+        for number, tracker in zip(ids, trackers, strict=True):
+            _move(many, number, tracker.box, frame)
+        found = many.update(frame)
+        own = np.array([xywh_to_xyxy(found[number].box) for number in ids])
+        rows.append(iou(own, np.array([xywh_to_xyxy(tracker.update(frame).box) for tracker in trackers])))
+    for number in ids:
+        many.remove(number)
+    return np.array(rows, np.float64)
+
+
+def _move(many: MultiTracker, number: int, box: Box, frame: Frame) -> None:
+    """Put a target somewhere, unless the box has drifted wholly out of the frame."""
+    try:
+        check_box(box, frame.shape[:2])
+    except BoxError:
+        return
+    many.move_to(number, box)

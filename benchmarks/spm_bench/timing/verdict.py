@@ -1,0 +1,82 @@
+"""Whether a measurement may be quoted: enough frames, the same boxes, a machine that was steady."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spm_rt.frame.geometry import iou
+from spm_rt.results import Box
+from spm_rt.trackers.compare import follow_both
+from spm_rt.trackers.single import Tracker
+
+from .turns import Contestant, Frame
+
+ENOUGH_FRAMES = 50
+PARITY_FRAMES = 30
+"""Frames of the clip on which a contestant is compared with the reference."""
+LEAST_IOU = {"float32": 0.999, "bf16": 0.98, "float16": 0.98, "int8": 0.90}
+"""Mean overlap with the reference's boxes, each frame from the same last box, under which a backend computes something
+else and its speed means nothing. It is a guard against mistakes; whether a precision is good enough is another
+question, which `spm-bench sweep` and `spm-bench accuracy` answer."""
+MOST_NOISE = 0.2
+"""Distance of the quartiles over the median, of the calibration product and of the turns' medians."""
+
+
+def same_boxes(reference: Tracker, tracker: Tracker, frames: Sequence[Frame], box: Box) -> float:
+    """Mean overlap of the boxes, both starting each frame from the reference's last one; both trackers start anew."""
+    tracks = follow_both(reference.sibling(), tracker.sibling(), frames[: PARITY_FRAMES + 1], box)
+    return float(iou(tracks.first, tracks.forced).mean())
+
+
+def turn_spread(contestant: Contestant) -> float:
+    """Distance of the quartiles of the turns' medians over their median."""
+    low, middle, high = np.percentile(contestant.turns, [25, 50, 75])
+    return float((high - low) / middle)
+
+
+def least_iou(precision: str) -> float:
+    """The bound for a precision; one that is not known here is held to the strictest."""
+    return LEAST_IOU.get(precision, LEAST_IOU["float32"])
+
+
+def judge(
+    results: Mapping[str, Mapping[str, Any]], calibration_spread: float, precisions: Sequence[str] | None = None
+) -> list[str]:
+    """Why a run is not to be quoted; nothing if it is.
+
+    Args:
+        results: per backend ``frames``, ``forced_iou``, ``precision`` and ``turn_spread``.
+        calibration_spread: of the calibration product.
+        precisions: those whose boxes count; by default all. Where drift is what was measured, float32 alone.
+    """
+    reasons = []
+    fewest = min(figures["frames"] for figures in results.values())
+    if fewest < ENOUGH_FRAMES:
+        reasons.append(f"only {fewest} frames were counted, {ENOUGH_FRAMES} are needed")
+    for name, figures in results.items():
+        least = least_iou(figures["precision"])
+        counts = precisions is None or figures["precision"] in precisions
+        if counts and not figures["forced_iou"] >= least:
+            reasons.append(
+                f"{name} finds other boxes than the reference: mean IoU {figures['forced_iou']:.4f}, at "
+                f"least {least} is needed for {figures['precision']}"
+            )
+        if figures["turn_spread"] > MOST_NOISE:
+            reasons.append(
+                f"noise: the turns of {name} spread by {figures['turn_spread']:.0%} between their "
+                f"quartiles, over {MOST_NOISE:.0%}"
+            )
+    if calibration_spread > MOST_NOISE:
+        reasons.append(
+            f"noise: the same small matrix product spread by {calibration_spread:.0%} between its quartiles "
+            f"over the run, over {MOST_NOISE:.0%}"
+        )
+    return reasons
+
+
+def verdict_line(reasons: Sequence[str]) -> str:
+    """``VALID``, or ``INVALID`` and why."""
+    return f"INVALID: {'; '.join(reasons)}" if reasons else "VALID"

@@ -1,0 +1,134 @@
+"""From a bundle to cached engines: what is there is kept, what is missing is built, what does not fit is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from spm_rt.bundle import STAGES, Bundle
+from spm_rt.cache.engines import (
+    EngineFacts,
+    cache_folder,
+    differences,
+    engine_facts,
+    engine_path,
+    read_engine,
+    read_facts,
+    stored_engines,
+)
+from spm_rt.errors import EngineError
+
+from .store import locked, prepare_folder, write_engine
+from .toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """One engine of the cache.
+
+    Attributes:
+        path: the plan.
+        facts: what its sidecar says.
+        state: ``cached`` (it was there), ``built``, or ``rebuilt`` (what was there was damaged).
+        seconds: what building took.
+        notes: other engines of the same graph that do not fit here, and why; what was wrong with a damaged one.
+    """
+
+    path: Path
+    facts: EngineFacts
+    state: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def build_engines(
+    bundle: Bundle,
+    options: BuildOptions,
+    targets: Sequence[int] = (),
+    folder: Path | None = None,
+    *,
+    refuse_stale: bool = False,
+    step: Callable[[str], None] = lambda what: None,
+) -> list[Built]:
+    """Engines of all three graphs, from the cache or built anew.
+
+    Args:
+        bundle: a verified bundle.
+        options: see there.
+        targets: numbers of targets; by default all for which the bundle has graphs.
+        folder: the cache; by default the user's own.
+        refuse_stale: raise where a damaged, stale or foreign engine is found, instead of building another one.
+        step: called with what has just been done, once per engine.
+
+    Raises:
+        EngineError: see :func:`spm_engines.toolchain.open_toolchain` and :func:`spm_engines.toolchain.build_plan`; or
+        an
+            engine was found that does not fit and ``refuse_stale`` is set.
+    """
+    tools = open_toolchain(options, bundle.precision)
+    place = prepare_folder(folder or cache_folder())
+    found = []
+    for count in targets or bundle.targets:
+        for stage in STAGES:
+            built = build_engine(bundle, stage, count, options, tools, place, refuse_stale=refuse_stale)
+            step(f"{stage}, {count} targets: {built.state}")
+            found.append(built)
+    return found
+
+
+def wanted_facts(bundle: Bundle, stage: str, targets: int, options: BuildOptions, tools: Toolchain) -> EngineFacts:
+    """The facts of an engine that is to be built: what it is looked up by."""
+    return engine_facts(
+        bundle,
+        stage,
+        targets=targets,
+        proposals=options.proposals,
+        variant=tools.variant,
+        library=tools.library,
+        version=tools.version,
+        target=tools.target,
+        gpu=tools.gpu,
+        tf32=options.tf32,
+        version_compatible=options.version_compatible,
+        workspace=options.workspace,
+        plugin_sha256=tools.plugin_sha256,
+    )
+
+
+def build_engine(
+    bundle: Bundle,
+    stage: str,
+    targets: int,
+    options: BuildOptions,
+    tools: Toolchain,
+    folder: Path,
+    *,
+    refuse_stale: bool = False,
+) -> Built:
+    """One engine, from the cache or built anew; of several processes that ask at once, one builds."""
+    wanted = wanted_facts(bundle, stage, targets, options, tools)
+    path = engine_path(folder, wanted)
+    with locked(path):
+        notes: list[str] = []
+        state = "built"
+        if path.with_suffix(".json").exists():
+            try:
+                read_engine(path, wanted)
+                return Built(path, read_facts(path), "cached", 0.0)
+            except EngineError as error:
+                notes.append(str(error))
+                state = "rebuilt"
+        notes += [
+            f"{other.name}: {'; '.join(different)}"
+            for other, facts in stored_engines(folder, stage, targets, bundle.precision)
+            if other != path and (different := differences(facts, wanted))
+        ]
+        if notes and refuse_stale:
+            raise EngineError("an engine was found that does not fit here, and nothing was built:\n" + "\n".join(notes))
+        start = time.perf_counter()
+        timing = folder / f"timing_{tools.library}_{tools.version}_{tools.target}.cache"
+        plan, tensors = build_plan(bundle, stage, targets, options, tools, timing)
+        facts = write_engine(path, dataclasses.replace(wanted, tensors=tensors), plan)
+        return Built(path, facts, state, time.perf_counter() - start, tuple(notes))

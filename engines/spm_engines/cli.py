@@ -1,0 +1,153 @@
+"""The engine half of ``spm-export``: ``spm-export BUNDLE --engine ...`` and ``spm-export doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from spm_rt.bundle import STAGES, Bundle
+from spm_rt.cache.engines import cache_folder
+from spm_rt.errors import EngineError
+from spm_rt.terminal import Progress, format_table
+
+from .build import Built, build_engines
+from .doctor import advise, findings, gpus, libraries
+from .toolchain import BuildOptions
+
+ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""What ``--engine`` takes, and the library's module."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``spm-export BUNDLE --engine``."""
+    group = parser.add_argument_group(
+        "engines", "compile a bundle's graphs into the cache of engines (no PyTorch needed); see docs/engines.md"
+    )
+    group.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        help="build from the bundle given instead of a checkpoint, in its precision (int8 too): tensorrt on the GPU at "
+        "hand, tensorrt-rtx anywhere",
+    )
+    group.add_argument(
+        "--compute-capability",
+        type=_capabilities,
+        default=(),
+        metavar="8.6[,12.0...]",
+        help="tensorrt-rtx: cards to compile for (default: one portable plan for 8.0 and later)",
+    )
+    group.add_argument("--cache", metavar="FOLDER", help="where engines are kept (default: the user's cache folder)")
+    group.add_argument("--proposals", type=int, metavar="K", help="proposals per target (default: the bundle's, 9)")
+    group.add_argument("--tf32", action="store_true", help="allow TF32 in float32 engines: faster, less exact")
+    group.add_argument(
+        "--workspace", type=int, default=0, metavar="MIB", help="scratch memory the builder may plan with"
+    )
+    group.add_argument(
+        "--hardware-compatible", action="store_true", help="tensorrt: one plan for compute capability 8.0 and later"
+    )
+    group.add_argument(
+        "--version-compatible", action="store_true", help="tensorrt: a plan that later versions of its major load"
+    )
+    group.add_argument("--plugin", action="store_true", help="tensorrt 10.9 and later: use the fused RoI plugin")
+    group.add_argument(
+        "--refuse-stale",
+        action="store_true",
+        help="stop where a damaged, stale or foreign engine is found, instead of building a fitting one",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build (or find) the engines of a bundle and print where they are.
+
+    Raises:
+        BundleError, EngineError: the bundle cannot be read, or an engine cannot be built; the message says why.
+    """
+    bundle = _bundle(options.checkpoint)
+    build = BuildOptions(
+        ENGINES[options.engine],
+        options.compute_capability,
+        options.hardware_compatible,
+        options.version_compatible,
+        options.tf32,
+        max(0, options.workspace) << 20,
+        options.proposals,
+        options.plugin,
+    )
+    if build.proposals is not None and not 1 <= build.proposals <= 64:
+        raise EngineError(f"--proposals {build.proposals}: 1 to 64")
+    targets = options.targets or bundle.targets
+    folder = Path(options.cache) if options.cache else cache_folder()
+    bar = Progress("building engines", len(targets) * len(STAGES), quiet=options.quiet or options.json)
+    built = build_engines(bundle, build, targets, folder, refuse_stale=options.refuse_stale, step=bar.step)
+    bar.close()
+    if options.json:
+        print(json.dumps({"bundle": str(bundle.path), "cache": str(folder), "engines": [_entry(b) for b in built]}))
+    elif not options.quiet:
+        print(_table(built))
+        for note in dict.fromkeys(note for one in built for note in one.notes):
+            print(f"note: {note}")
+        print(f"\nengines in {folder}")
+    return 0
+
+
+def doctor(as_json: bool) -> int:
+    """Print what is installed, what it can do here, the GPUs, and the advice for them."""
+    found, cards = libraries(), gpus()
+    advice, seen = advise(cards), findings(cards, found)
+    if as_json:
+        entries = [dataclasses.asdict(library) for library in found]
+        cards_found = [dataclasses.asdict(gpu) for gpu in cards]
+        print(json.dumps({"libraries": entries, "gpus": cards_found, "findings": seen, "advice": advice}))
+        return 0
+    print(format_table(["package", "version", "what for"], [[x.name, x.version or "-", x.purpose] for x in found]))
+    print("\n" + "\n".join([*seen, f"engines are kept in {cache_folder()}", "", *advice]))
+    return 0
+
+
+def _bundle(given: list[str]) -> Bundle:
+    if len(given) != 1 or not Path(given[0]).is_dir():
+        what = ", ".join(given) or "nothing"
+        raise EngineError(
+            f"--engine compiles a bundle, the folder that `spm-export ... --out FOLDER` wrote; given was: {what}"
+        )
+    return Bundle.open(given[0])
+
+
+def _entry(built: Built) -> dict[str, object]:
+    return {
+        "path": str(built.path),
+        "state": built.state,
+        "seconds": built.seconds,
+        "notes": built.notes,
+        **dataclasses.asdict(built.facts),
+    }
+
+
+def _table(built: list[Built]) -> str:
+    head = ["engine", "targets", "precision", "target", "library", "MiB", "state", "seconds"]
+    rows = [
+        [
+            b.facts.stage,
+            str(b.facts.targets),
+            b.facts.precision,
+            b.facts.target,
+            f"{b.facts.library} {b.facts.version}",
+            f"{b.facts.plan_bytes / 2**20:.1f}",
+            b.state,
+            f"{b.seconds:.1f}",
+        ]
+        for b in built
+    ]
+    return format_table(head, rows)
+
+
+def _capabilities(text: str) -> tuple[tuple[int, int], ...]:
+    found = []
+    for part in text.split(","):
+        major, dot, minor = part.strip().partition(".")
+        if not (dot and major.isdigit() and minor.isdigit() and len(minor) == 1):
+            raise argparse.ArgumentTypeError(f"{text!r}: compute capabilities such as 8.6, separated by commas")
+        found.append((int(major), int(minor)))
+    return tuple(found)

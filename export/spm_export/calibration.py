@@ -1,0 +1,285 @@
+"""What int8 is made from: activations along real tracks, and what rounding each layer does to scores and boxes.
+
+The reference model tracks through clips. Hooks sample the inputs and outputs of every layer that can be quantised;
+some frames are kept whole, and on those the model is run again with one layer after the other rounded as int8 would
+round it. A layer that moves the boxes too far stays float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spm_rt.errors import ExportError
+from spm_rt.frame.geometry import iou
+from spm_rt.results import Box
+from spm_rt.settings import TrackerSettings
+from spm_rt.trackers.single import Tracker
+
+from .graphs.int8 import LAYERS, NEXT, OUTPUT_LEVELS, Floats, Grid, Quantization, best_grid, quantize_weight
+from .model.backend import TorchBackend, TorchContext
+from .model.network import CoarseKernels, SPMTracker
+
+Clip = tuple[str, Callable[[], Iterable[NDArray[np.uint8]]], Box]
+"""Name, a function that gives the frames, and the target in the first of them."""
+
+MOST_CLIPS = 16
+FRAMES_PER_CLIP = 12
+SAMPLES_PER_FRAME = 4000
+KEPT_PER_CLIP = 3
+MOST_KEPT = 18
+"""Frames that are run again for each layer, over all clips."""
+
+LAYER_IOU = 0.985
+LAYER_SCORE = 0.02
+"""A layer stays float32 if, rounded alone, it moves the best boxes below this mean overlap or their scores by more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerDrift:
+    """What rounding one layer alone does to what the tracker sees: mean over the kept frames' best boxes."""
+
+    layer: str
+    overlap: float
+    score: float
+    chosen: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A quantisation, and the figures that it was chosen by."""
+
+    plan: Quantization
+    drifts: list[LayerDrift]
+    clips: list[str]
+    frames: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"clips": self.clips, "frames": self.frames, "layers": [dataclasses.asdict(d) for d in self.drifts]}
+
+
+class Kept(NamedTuple):
+    """One frame as the two stages met it; the template's side is never rounded, since it runs in float32."""
+
+    kernels: CoarseKernels
+    target: Tensor
+    search: Tensor
+    proposals: Tensor
+
+
+class _Recorder(TorchContext):
+    """A context that keeps what it was given in some of its frames."""
+
+    def __init__(self, backend: TorchBackend) -> None:
+        super().__init__(backend)
+        self.kept: list[Kept] = []
+        self.keep_next = False
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        if self.keep_next:
+            assert self._kernels is not None
+            assert self._target is not None
+            crop = torch.from_numpy(self.crop.copy())
+            self.kept.append(Kept(self._kernels, self._target, crop, torch.from_numpy(proposals.copy())))
+        return super().relate(proposals)
+
+
+class _RecordingBackend(TorchBackend):
+    def context(self) -> _Recorder:
+        self.recorder = _Recorder(self)
+        return self.recorder
+
+
+def calibrate(
+    model: SPMTracker, settings: TrackerSettings, clips: Sequence[Clip], step: Callable[[], None] = lambda: None
+) -> Calibration:
+    """A quantisation of the model for what its tracker meets on these clips.
+
+    Args:
+        model: the reference model.
+        settings: of the tracker.
+        clips: where to look; a few dozen frames of each are used.
+        step: called after each clip and each layer.
+
+    Raises:
+        ExportError: no clip has a second frame.
+    """
+    samples: dict[str, list[Floats]] = {}
+    kept: list[Kept] = []
+    count = 0
+    for name, frames, box in clips:
+        found, frames_used = _follow(model, settings, frames(), box, samples, np.random.default_rng(len(name)))
+        kept += found
+        count += frames_used
+        step()
+    if not kept:
+        raise ExportError("calibration: none of the clips has a second frame")
+    kept = kept[:: max(1, len(kept) // MOST_KEPT)][:MOST_KEPT]
+    grids = find_grids(samples)
+    exact = [_outputs(model, one) for one in kept]
+    drifts = []
+    for layer in (*LAYERS["search"], *LAYERS["relation"]):
+        with rounded(model, Quantization(frozenset({layer}), grids)):
+            overlap, score = _drift(exact, [_outputs(model, one) for one in kept])
+        drifts.append(LayerDrift(layer, overlap, score, overlap >= LAYER_IOU and score <= LAYER_SCORE))
+        step()
+    chosen = frozenset(drift.layer for drift in drifts if drift.chosen)
+    return Calibration(Quantization(chosen, grids), drifts, [name for name, _, _ in clips], count)
+
+
+def find_grids(samples: dict[str, list[Floats]]) -> dict[str, Grid]:
+    """A grid for every layer's input and output."""
+    grids = {}
+    for layer in (*LAYERS["search"], *LAYERS["relation"]):
+        grids[f"{layer}.input"] = best_grid(np.concatenate(samples[f"{layer}.input"]))
+        grids[f"{layer}.output"] = best_grid(np.concatenate(samples[f"{layer}.output"]), OUTPUT_LEVELS)
+    return {**grids, **{f"{layer}.output": grids[f"{after}.input"] for layer, after in NEXT.items()}}
+
+
+def calibration_clips(folder: str | os.PathLike[str]) -> list[Clip]:
+    """The clips of a folder in any layout that ``spm-bench accuracy`` reads, at most ``MOST_CLIPS``, evenly picked."""
+    from spm_rt.media.clips import find_sequences
+
+    found = find_sequences(os.fspath(folder))
+    picked = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, MOST_CLIPS).astype(int))]
+    return [(one.name, one.frames, one.first_box) for one in picked]
+
+
+def calibration_steps(clips: int) -> int:
+    """How many times ``step`` is called by :func:`calibrate`."""
+    return clips + sum(len(layers) for layers in LAYERS.values())
+
+
+def _follow(
+    model: SPMTracker,
+    settings: TrackerSettings,
+    frames: Iterable[NDArray[np.uint8]],
+    box: Box,
+    samples: dict[str, list[Floats]],
+    rng: np.random.Generator,
+) -> tuple[list[Kept], int]:
+    """Track through a clip's first frames: samples of every layer are added, and some frames' inputs returned."""
+    backend = _RecordingBackend(model)
+    tracker = Tracker(backend, model.spec, dataclasses.replace(settings, mode="series-parallel"))
+    recorder = backend.recorder
+    count = 0
+    with sampled(model, samples, rng):
+        for index, frame in enumerate(frames):
+            if index == 0:
+                tracker.init(frame, box)
+                continue
+            recorder.keep_next = index % (FRAMES_PER_CLIP // KEPT_PER_CLIP) == 1
+            tracker.update(frame)
+            count += 1
+            if count == FRAMES_PER_CLIP:
+                break
+    return recorder.kept, count
+
+
+def quantized_modules(model: SPMTracker) -> dict[str, nn.Conv2d | nn.Linear]:
+    """The layers that can be quantised; of ``relate`` only the proposals' half of its inputs is."""
+    backbone, fine = model.backbone, model.fine
+    return {
+        **{name: getattr(backbone, name) for name in LAYERS["search"]},
+        "relate_proposal": fine.relate,
+        "linear1": fine.linear1,
+        "linear2": fine.linear2,
+    }
+
+
+@contextmanager
+def sampled(model: SPMTracker, samples: dict[str, list[Floats]], rng: np.random.Generator) -> Iterator[None]:
+    """While this lasts, every layer adds random values and the extremes of its inputs and outputs to ``samples``."""
+
+    def take(name: str, values: Tensor) -> None:
+        flat = values.detach().flatten().numpy()
+        part = rng.choice(flat, min(SAMPLES_PER_FRAME, len(flat)))
+        samples.setdefault(name, []).append(np.append(part, [flat.min(), flat.max()]).astype(np.float32))
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if name == "relate_proposal":
+                half = inputs[0][:, inputs[0].shape[1] // 2 :]
+                take(f"{name}.input", half)
+                take(f"{name}.output", nn.functional.conv2d(half, _proposal_half(module), padding=1))
+            else:
+                take(f"{name}.input", inputs[0])
+                take(f"{name}.output", output.relu())
+
+        return look
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in quantized_modules(model).items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def rounded(model: SPMTracker, plan: Quantization) -> Iterator[None]:
+    """While this lasts, the plan's layers have their weights and inputs rounded as int8 would round them."""
+    modules = {name: module for name, module in quantized_modules(model).items() if name in plan.layers}
+    exact = {name: module.weight.data for name, module in modules.items()}
+
+    def hook(name: str, grid: Grid) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        def change(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            values = inputs[0].clone()
+            part = values[:, values.shape[1] // 2 :] if name == "relate_proposal" else values
+            part.copy_(torch.from_numpy(grid.rounded(part.numpy())))
+            return (values,)
+
+        return change
+
+    handles = [m.register_forward_pre_hook(hook(n, plan.grids[f"{n}.input"])) for n, m in modules.items()]
+    try:
+        for name, module in modules.items():
+            weight = exact[name].clone()
+            half = weight[:, weight.shape[1] // 2 :] if name == "relate_proposal" else weight
+            codes, scales = quantize_weight(np.ascontiguousarray(half.numpy()))
+            half.copy_(torch.from_numpy(codes * scales.reshape(-1, *[1] * (codes.ndim - 1))))
+            module.weight.data = weight
+        yield
+    finally:
+        for name, module in modules.items():
+            module.weight.data = exact[name]
+        for handle in handles:
+            handle.remove()
+
+
+def _proposal_half(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight[:, weight.shape[1] // 2 :]
+
+
+@torch.inference_mode()
+def _outputs(model: SPMTracker, given: Kept) -> dict[str, Floats]:
+    """Scores and boxes of both stages on one kept frame."""
+    features = model.features(given.search)
+    scores, boxes = model.coarse_boxes(model.coarse(given.kernels, model.search_embedding(features)))
+    fine = model.fine(given.target, model.fine.roi_features(features, given.proposals))
+    fine_scores, fine_boxes = model.fine_boxes(fine, given.proposals)
+    found = {"scores": scores, "boxes": boxes, "fine_scores": fine_scores, "fine_boxes": fine_boxes}
+    return {name: value[0].numpy() for name, value in found.items()}
+
+
+def _drift(exact: Sequence[dict[str, Floats]], found: Sequence[dict[str, Floats]]) -> tuple[float, float]:
+    """Mean overlap and mean score difference of the boxes that matter: the fine stage's, and as many coarse ones."""
+    overlaps, differences = [], []
+    for one, other in zip(exact, found, strict=True):
+        best = np.argsort(-one["scores"])[: len(one["fine_scores"])]
+        overlaps += [iou(one["boxes"][best], other["boxes"][best]), iou(one["fine_boxes"], other["fine_boxes"])]
+        differences += [
+            np.abs(one["scores"][best] - other["scores"][best]),
+            np.abs(one["fine_scores"] - other["fine_scores"]),
+        ]
+    return float(np.mean(np.concatenate(overlaps))), float(np.mean(np.concatenate(differences)))

@@ -1,0 +1,1 @@
+"""The ONNX graphs in all their forms."""

@@ -1,0 +1,325 @@
+"""The three ONNX graphs, written operator by operator (docs/architecture.md has their contract).
+
+``T`` targets are the leading axis of every tensor, ``K`` proposals per target, ``N`` anchors. Crops are BGR 0..255,
+boxes x1, y1, x2, y2 in crop pixels. Every rewrite against the reference model is exact algebra, and tested:
+
+* coarse stage: between the search branch's 3 x 3 convolution and the correlation there is nothing but linear algebra,
+  so both compose into one 6 x 6 convolution per target (``template`` makes its kernel, ``search`` applies it);
+* fine stage: the relation convolution over target and proposal is split; the target's half is computed once;
+* conv5 is computed only on the window of conv4 that its crop reads;
+* a softmax of two classes is a sigmoid of their difference;
+* batch norm after the sampling instead of before it: bilinear weights add up to one (outside stays zero).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from spm_rt.bundle.contract import contract
+from spm_rt.settings import ModelSpec
+
+from ..model.network import MAX_LOG_SCALE
+from .builder import GraphBuilder, Shape
+
+OPSETS = range(17, 24)
+LRN_FORMS = ("operator", "expanded")
+LRN: dict[str, Any] = {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+
+Weights = Mapping[str, NDArray[Any]]
+
+Maker = Callable[[str, int, Weights], GraphBuilder]
+"""Makes the builder that a graph is written with, from name, operator set and weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphOptions:
+    """How the graphs are written.
+
+    Attributes:
+        opset: of the standard operators, 17 to 23.
+        targets: T.
+        lrn: ``operator`` (one LRN node) or ``expanded`` (basic operators without ``pow``).
+    """
+
+    opset: int = 17
+    targets: int = 1
+    lrn: str = "operator"
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ValueError(f"opset {self.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
+        if self.targets < 1:
+            raise ValueError(f"targets {self.targets}: 1 or more")
+        if self.lrn not in LRN_FORMS:
+            raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
+
+
+def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+    """What is computed once per target: the head's kernel and bias, and the target's half of the relation."""
+    g, shapes = make("template", options.opset, weights), contract(spec, options.targets)["template"]
+    crop, box = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    shallow, deep = backbone(g, crop, options)
+    embedding = top_cells(g, spec, deep, spec.template_cells)
+    kernel, bias = head_kernel(g, spec, embedding, options.targets)
+    roi = g.call(
+        fused_roi_crop(spec, options.opset),
+        deep,
+        shallow,
+        g.reshape(box, [options.targets, 1, 4]),
+        g.weight("roi_scale"),
+        g.weight("roi_shift"),
+        name="target_features",
+        **PLUGIN,
+    )
+    half = g.op("Conv", roi, g.weight("relate_target.weight"), g.weight("relate.bias"), pads=[1, 1, 1, 1])
+    return _finish(g, shapes["outputs"], {"head_kernel": kernel, "head_bias": bias, "target_half": half})
+
+
+def build_search(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+    """What is computed in every frame: features, and the coarse stage's scores and boxes."""
+    g, shapes = make("search", options.opset, weights), contract(spec, options.targets)["search"]
+    crop, kernel, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    shallow, deep = backbone(g, crop, options)
+    embedding = top_cells(g, spec, deep, spec.search_cells)
+    scores, boxes = coarse_head(g, spec, embedding, kernel, bias, options.targets)
+    return _finish(g, shapes["outputs"], {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
+
+
+def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+    """What is computed for the proposals: the relation network's scores and boxes."""
+    g, shapes = make("relation", options.opset, weights), contract(spec, options.targets)["relation"]
+    shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    t, cells = options.targets, spec.roi_cells
+    roi = g.call(
+        fused_roi_crop(spec, options.opset),
+        deep,
+        shallow,
+        proposals,
+        g.weight("roi_scale"),
+        g.weight("roi_shift"),
+        name="proposal_features",
+        **PLUGIN,
+    )
+    own_half = g.layer("Conv", roi, "relate_proposal", pads=[1, 1, 1, 1])
+    own_half.name = "proposal_half"
+    if t > 1:
+        own_half = g.reshape(own_half, [t, -1, 256, cells, cells])
+        target_half = g.reshape(target_half, [t, 1, 256, cells, cells])
+    x = g.op("Relu", g.op("Add", own_half, target_half))
+    scores, deltas = judge(g, g.reshape(x, [-1, 256 * cells**2], name="relation_features"), t)
+    outputs = {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)}
+    return _finish(g, shapes["outputs"], outputs)
+
+
+BUILDERS = {"template": build_template, "search": build_search, "relation": build_relation}
+
+
+def backbone(g: GraphBuilder, crop: ir.Value, options: GraphOptions) -> tuple[ir.Value, ir.Value]:
+    """conv2 (after its LRN) and conv4 of raw crops."""
+    # conv1 pads with zeros after the mean is taken off, so the mean cannot be folded into its bias.
+    x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
+    x = convolution(g, x, "conv1", 5, strides=[2, 2])
+    x = lrn(g, pool(g, x), options)
+    shallow = lrn(g, pool(g, convolution(g, x, "conv2", 2, group=2)), options)
+    deep = convolution(g, convolution(g, shallow, "conv3", 1), "conv4", 1, group=2)
+    return shallow, deep
+
+
+def top_cells(g: GraphBuilder, spec: ModelSpec, deep: ir.Value, cells: int) -> ir.Value:
+    """The central cells of conv5, from the window of conv4 that they see (one cell more on each side)."""
+    full = spec.crop_size // spec.stride + 1
+    first = (full - cells) // 2 - 1
+    window = g.slice(deep, first, first + cells + 2, [2, 3])
+    return convolution(g, window, "conv5", 0, group=2)
+
+
+def lrn(g: GraphBuilder, x: ir.Value, options: GraphOptions) -> ir.Value:
+    """Local response normalisation over 5 channels, as one operator or written out.
+
+    Written out: ``t = 1 + alpha * mean of the squares``, ``x / t^0.75 = x / (sqrt(t) * sqrt(sqrt(t)))``; the mean over
+    neighbouring channels is an average pool over the channel axis, which counts its padding as the LRN does.
+    """
+    if options.lrn == "operator":
+        return g.op("LRN", x, **LRN)
+    size, alpha, bias = LRN["size"], LRN["alpha"], LRN["bias"]
+    squares = g.op("Unsqueeze", g.op("Mul", x, x), g.constant([1]))
+    mean = g.op(
+        "AveragePool", squares, kernel_shape=[size, 1, 1], pads=[size // 2, 0, 0, size // 2, 0, 0], count_include_pad=1
+    )
+    t = g.op("Add", g.op("Mul", g.op("Squeeze", mean, g.constant([1])), g.constant(alpha)), g.constant(bias))
+    root = g.op("Sqrt", t)
+    return g.op("Div", x, g.op("Mul", root, g.op("Sqrt", root)))
+
+
+def head_kernel(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, targets: int) -> tuple[ir.Value, ir.Value]:
+    """The coarse head as one convolution: kernel ``[T, 30, 256, 6, 6]`` and bias ``[T, 30]``.
+
+    A correlation with kernel ``k`` after a convolution with weights ``w`` is one with their full convolution; ONNX's
+    ConvTranspose computes exactly that, with ``w`` in the layout in which it already is.
+    """
+    cells, anchors = spec.template_cells, spec.anchors_per_cell
+    kernels, biases = [], []
+    for branch, outputs in (("classify", 2 * anchors), ("regress", 4 * anchors)):
+        own = convolution(g, embedding, f"template_{branch}", 0, activation=False)
+        own = g.reshape(own, [targets * outputs, 256, cells - 2, cells - 2], name=f"{branch}_kernel")
+        full = g.op("ConvTranspose", own, g.weight(f"search_{branch}.weight"))
+        kernels.append(g.reshape(full, [targets, outputs, 256, cells, cells]))
+        # The search branch's own bias, seen through the kernel: sum over its taps and channels.
+        through = g.op("ReduceSum", own, g.constant([2, 3]), keepdims=0)
+        # No MatMul: TensorRT for RTX has none in float32 for compute capability 7.5.
+        through = g.op("Mul", through, g.weight(f"search_{branch}.bias"))
+        through = g.op("ReduceSum", through, g.constant([1]), keepdims=0)
+        biases.append(g.op("Add", g.reshape(through, [targets, outputs]), g.weight(f"head_bias.{branch}")))
+    return g.op("Concat", *kernels, axis=1), g.op("Concat", *biases, axis=1)
+
+
+def coarse_head(
+    g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, kernel: ir.Value, bias: ir.Value, targets: int
+) -> tuple[ir.Value, ir.Value]:
+    """Correlation with each target's kernel, then scores ``[T, N]`` and boxes ``[T, N, 4]``."""
+    t, anchors, cells = targets, spec.anchors_per_cell, spec.response_cells
+    outputs, size = 6 * anchors, spec.search_cells
+    if t > 1:  # one group per target
+        embedding = g.reshape(embedding, [1, t * 256, size, size])
+    k = spec.template_cells
+    head = g.op(
+        "Conv",
+        embedding,
+        g.reshape(kernel, [t * outputs, 256, k, k]),
+        g.reshape(bias, [t * outputs]),
+        group=t,
+        kernel_shape=[k, k],
+    )
+    if t > 1:
+        head = g.reshape(head, [t, outputs, cells, cells])
+    logits = g.slice(head, 0, 2 * anchors, [1], name="logits")
+    deltas = g.slice(head, 2 * anchors, outputs, [1], name="deltas")
+    background, foreground = g.split(logits, [anchors, anchors], axis=1)
+    scores = g.op("Sigmoid", g.op("Sub", foreground, background))
+    scores = g.reshape(g.op("Transpose", scores, perm=[0, 2, 3, 1]), [t, -1])
+    flat = g.reshape(g.op("Transpose", deltas, perm=[0, 2, 3, 1]), [t, -1, 4])
+    return scores, decode(g, flat, g.weight("anchor_centers"), g.weight("anchor_sizes"))
+
+
+def decode(
+    g: GraphBuilder,
+    deltas: ir.Value,
+    center: ir.Value,
+    size: ir.Value,
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+) -> ir.Value:
+    """Boxes from deltas ``[T, n, 4]`` and the centres and sizes of what they move (docs/model.md, "Box decoding")."""
+    shift, log_scale = g.split(deltas, [2, 2], axis=2)
+    if weights != (1.0, 1.0, 1.0, 1.0):
+        shift = g.op("Div", shift, g.constant(list(weights[:2])))
+        log_scale = g.op("Div", log_scale, g.constant(list(weights[2:])))
+    limit = g.constant(MAX_LOG_SCALE)
+    # Not finite becomes the limit: a comparison with NaN is false, and so is one of an infinite magnitude.
+    finite = g.op("Less", g.op("Abs", log_scale), g.constant(np.array(np.inf, np.float32)))
+    log_scale = g.op("Min", g.op("Where", finite, log_scale, limit), limit)
+    new_center = g.op("Add", g.op("Mul", shift, size), center)
+    half = g.op("Mul", g.op("Mul", g.op("Exp", log_scale), size), g.constant(0.5))
+    return g.op("Concat", g.op("Sub", new_center, half), g.op("Add", new_center, half), axis=2)
+
+
+def judge(g: GraphBuilder, x: ir.Value, targets: int, first: ir.Value | None = None) -> tuple[ir.Value, ir.Value]:
+    """The relation network's linear layers on ``[T * K, 9216]``: scores ``[T, K]`` and deltas ``[T, K, 4]``.
+
+    ``first`` stands for the first layer's weight where the inputs come in another order.
+    """
+    if first is None:
+        x = g.layer("Gemm", x, "linear1", activation=True, transB=1)
+    else:
+        x = g.op("Relu", g.op("Gemm", x, first, g.weight("linear1.bias"), transB=1))
+    x = g.layer("Gemm", x, "linear2", activation=True, transB=1)
+    logits = g.reshape(g.layer("Gemm", x, "classify", transB=1), [targets, -1, 2], name="logits")
+    deltas = g.reshape(g.layer("Gemm", x, "regress", transB=1), [targets, -1, 4], name="deltas")
+    background, foreground = g.split(logits, [1, 1], axis=2)
+    return g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [targets, -1]), deltas
+
+
+def decode_proposals(g: GraphBuilder, spec: ModelSpec, proposals: ir.Value, deltas: ir.Value) -> ir.Value:
+    """The fine stage's boxes ``[T, K, 4]``."""
+    low, high = g.split(proposals, [2, 2], axis=2)
+    size = g.op("Add", g.op("Sub", high, low), g.constant(1.0))
+    center = g.op("Add", low, g.op("Mul", size, g.constant(0.5)))
+    return decode(g, deltas, center, size, spec.fine_weights)
+
+
+# With these two attributes (and not without them) TensorRT replaces the node by a plugin of its name, if there is one.
+PLUGIN = {"plugin_version": "1", "plugin_namespace": "spm"}
+
+
+def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
+    """The RoI operator: crop both maps inside boxes, normalise, concatenate.
+
+    ``FusedRoiCrop(deep [T, 384, H, W], shallow [T, 256, H, W], boxes [T, K, 4], scale, shift [1, 640, 1, 1])`` gives
+    ``[T * K, 640, 6, 6]``: corner-aligned bilinear samples (``crop_and_resize`` of :mod:`spm_export.model.network`),
+    times scale, plus shift, and zeros where a sample lies outside the map. The positions are computed in float32 in the
+    reference's order, since their roundings decide what is inside.
+    """
+    g = GraphBuilder("FusedRoiCrop", opset)
+    deep, shallow, boxes, scale, shift = (g.input(n) for n in ("deep", "shallow", "boxes", "scale", "shift"))
+    cells, last = spec.roi_cells, spec.crop_size // spec.stride
+    positions, inside = sample_grid(g, spec, boxes)
+    # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
+    normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
+    grid_x, grid_y = _axes(g, normalized)
+    spread = g.constant(np.zeros((cells, cells), np.float32))
+    grid = g.op(
+        "Concat", *(g.op("Unsqueeze", g.op("Add", axis, spread), g.constant([4])) for axis in (grid_x, grid_y)), axis=4
+    )
+    grid = g.reshape(grid, [0, -1, cells, 2], name="grid")
+    mode = "linear" if opset >= 20 else "bilinear"
+    # The mask below decides what is outside; the border mode keeps the last row and column what they are.
+    samples = [g.op("GridSample", m, grid, align_corners=1, mode=mode, padding_mode="border") for m in (deep, shallow)]
+    both = g.op("Add", g.op("Mul", g.op("Concat", *samples, axis=1), scale), shift)
+    both = g.reshape(both, [0, 640, -1, cells * cells])
+    both = g.op("Transpose", both, perm=[0, 2, 1, 3])
+    inside_x, inside_y = _axes(g, inside)
+    mask = g.reshape(g.op("And", inside_x, inside_y), [0, -1, 1, cells * cells], name="mask")
+    masked = g.op("Where", mask, both, g.constant(0.0))
+    features = g.reshape(masked, [-1, 640, cells, cells], name="features")
+    return g.function([features], [ir.Attr(name, ir.AttributeType.STRING, value) for name, value in PLUGIN.items()])
+
+
+def sample_grid(g: GraphBuilder, spec: ModelSpec, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map."""
+    cells, last = spec.roi_cells, spec.crop_size // spec.stride
+    low, high = g.split(g.op("Div", boxes, g.constant(float(spec.stride))), [2, 2], axis=2)
+    edge = g.constant(float(last))
+    low, high = g.op("Div", low, edge), g.op("Div", high, edge)
+    step = g.op("Div", g.op("Mul", g.op("Sub", high, low), edge), g.constant(float(cells - 1)))
+    start = g.op("Unsqueeze", g.op("Mul", low, edge), g.constant([3]))
+    steps = g.op("Mul", g.op("Unsqueeze", step, g.constant([3])), g.constant([float(i) for i in range(cells)]))
+    positions = g.op("Add", start, steps, name="positions")  # [T, K, 2, 6]
+    inside = g.op(
+        "And", g.op("GreaterOrEqual", positions, g.constant(0.0)), g.op("LessOrEqual", positions, edge), name="inside"
+    )
+    return positions, inside
+
+
+def _axes(g: GraphBuilder, values: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Values ``[T, K, 2, 6]`` of both axes as ``[T, K, 1, 6]`` along x and ``[T, K, 6, 1]`` along y."""
+    x, y = g.split(values, [1, 1], axis=2)
+    return x, g.op("Transpose", y, perm=[0, 1, 3, 2])
+
+
+def convolution(
+    g: GraphBuilder, x: ir.Value, name: str, pad: int, *, activation: bool = True, **attributes: Any
+) -> ir.Value:
+    return g.layer("Conv", x, name, activation=activation, pads=[pad] * 4, **attributes)
+
+
+def pool(g: GraphBuilder, x: ir.Value) -> ir.Value:
+    return g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+
+
+def _finish(g: GraphBuilder, shapes: Mapping[str, Shape], outputs: Mapping[str, ir.Value]) -> ir.Model:
+    return g.model({name: (outputs[name], shape) for name, shape in shapes.items()}, {"spm_rt": g.name})

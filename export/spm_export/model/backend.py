@@ -1,0 +1,84 @@
+"""The reference model behind the runtime's backend interface, so that one tracker loop drives both."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spm_rt.settings import TrackerSettings
+from spm_rt.trackers.single import Tracker
+
+from .network import CoarseKernels, Features, SPMTracker
+
+Floats = NDArray[np.float32]
+
+
+class TorchBackend:
+    """The plain reference, float32, nothing rewritten: what exported graphs are compared with.
+
+    Args:
+        model: in evaluation mode.
+        device: where it runs.
+        threads: PyTorch's number of threads for the whole process, if given.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: SPMTracker, device: str = "cpu", threads: int | None = None) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self.model = model.to(device).eval()
+        self.device = device
+        self.description = f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, reference model"
+
+    def context(self) -> TorchContext:
+        return TorchContext(self)
+
+
+class TorchContext:
+    """One target's template and last search, as tensors."""
+
+    def __init__(self, backend: TorchBackend) -> None:
+        self._model = backend.model
+        self._device = backend.device
+        size = backend.model.spec.crop_size
+        self.crop: Floats = np.zeros((1, 3, size, size), np.float32)
+        self._kernels: CoarseKernels | None = None
+        self._target: Tensor | None = None
+        self._features: Features | None = None
+
+    @torch.inference_mode()
+    def set_template(self, box: Floats) -> None:
+        model = self._model
+        features = model.features(self._tensor(self.crop))
+        self._kernels = model.coarse.kernels(model.template_embedding(features))
+        self._target = model.fine.roi_features(features, self._tensor(box)[:, None])[:, 0]
+
+    @torch.inference_mode()
+    def search(self) -> tuple[Floats, Floats]:
+        assert self._kernels is not None
+        model = self._model
+        self._features = model.features(self._tensor(self.crop))
+        scores, boxes = model.coarse_boxes(model.coarse(self._kernels, model.search_embedding(self._features)))
+        return scores.cpu().numpy(), boxes.cpu().numpy()
+
+    @torch.inference_mode()
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        assert self._features is not None
+        assert self._target is not None
+        model, boxes = self._model, self._tensor(proposals)
+        output = model.fine(self._target, model.fine.roi_features(self._features, boxes))
+        scores, moved = model.fine_boxes(output, boxes)
+        return scores.cpu().numpy(), moved.cpu().numpy()
+
+    def _tensor(self, array: Floats) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def reference_tracker(
+    model: SPMTracker, settings: TrackerSettings, device: str = "cpu", threads: int | None = None
+) -> Tracker:
+    """A tracker on the reference model."""
+    return Tracker(TorchBackend(model, device, threads), model.spec, settings)

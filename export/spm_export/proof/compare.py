@@ -1,0 +1,318 @@
+"""Proof that exported graphs compute what the reference computes: tensor by tensor, then box by box."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spm_rt.bundle import VARIANTS_OF, Bundle
+from spm_rt.frame.crop import crop_exact
+from spm_rt.frame.geometry import iou, search_region, to_crop, xywh_to_xyxy
+from spm_rt.results import Box
+from spm_rt.trackers.compare import center_distances, follow_both
+from spm_rt.trackers.single import Tracker
+
+from ..model.backend import reference_tracker
+from ..model.network import CoarseStage, SPMTracker
+from .runners import runners
+
+Arrays = dict[str, NDArray[np.float32]]
+
+TOLERANCES = {
+    "head_kernel": ("relative", 1e-4),
+    "head_bias": ("absolute", 1e-3),
+    "target_half": ("relative", 1e-4),
+    "shallow": ("relative", 1e-4),
+    "deep": ("relative", 1e-4),
+    "search.scores": ("absolute", 1e-4),
+    "search.boxes": ("absolute", 0.02),
+    "relation.scores": ("absolute", 1e-4),
+    "relation.boxes": ("absolute", 0.02),
+}
+"""Worst error allowed per tensor of a float32 export: absolute, or relative to the tensor's largest magnitude."""
+
+INT8_TOLERANCES = {
+    "shallow": ("relative", 0.25),
+    "deep": ("relative", 0.25),
+    "search.scores": ("absolute", 0.25),
+    "search.boxes": ("absolute", 20.0),
+    "relation.scores": ("absolute", 0.25),
+    "relation.boxes": ("absolute", 8.0),
+}
+"""The same for the int8 graphs, on crops from the clip: wide, to catch what is wrong and not what is rounded."""
+
+TYPED_TOLERANCES = {
+    precision: {
+        "head_kernel": ("relative", 32 * step),
+        "head_bias": ("absolute", 8 * step),
+        "target_half": ("relative", 8 * step),
+        "shallow": ("relative", 8 * step),
+        "deep": ("relative", 8 * step),
+        "search.scores": ("absolute", 16 * step),
+        "search.boxes": ("absolute", 2048 * step),
+        "relation.scores": ("absolute", 16 * step),
+        "relation.boxes": ("absolute", 512 * step),
+    }
+    for precision, step in (("float16", 2.0**-11), ("bfloat16", 2.0**-8))
+}
+"""The same for typed exports, in steps of the type: half the distance of its neighbours, relative to the number.
+
+A value passes through some ten roundings on its way; the head's kernel is made of products whose terms cancel; box
+coordinates are numbers up to a few hundred, and more where an anchor far from the target guesses wildly.
+"""
+
+SAMPLES = 6
+"""Pairs of crops that :func:`sample_inputs` gives."""
+
+TRACK_BOUNDS = {
+    "float32": (0.999, 0.99, 0.99),
+    "float16": (0.995, 0.99, 0.95),
+    "bfloat16": (0.98, 0.95, 0.9),
+    "int8": (0.97, 0.9, 0.95),
+}
+"""On the clip, both started from the same box in each frame, by precision: mean overlap allowed, the overlap that
+counts as close, and the share of frames that must be close.
+
+A share and not every frame, since where two proposals score alike a rounding may choose the other one.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorCheck:
+    """One output of one graph against the reference, over all inputs tried."""
+
+    variant: str
+    stage: str
+    tensor: str
+    kind: str
+    worst: float
+    mean: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.worst <= self.tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackCheck:
+    """The exported tracker against the reference over a clip.
+
+    The first figures are frame by frame, both from the reference's last box; ``free_iou`` is the mean overlap when each
+    goes its own way from the first frame on. The free run is reported and not judged: with weights that do not track,
+    one near tie sends two correct trackers to different places.
+    """
+
+    clip: str
+    frames: int
+    mean_iou: float
+    min_iou: float
+    close_share: float
+    mean_distance: float
+    max_distance: float
+    free_iou: float
+    precision: str = "float32"
+
+    @property
+    def passed(self) -> bool:
+        mean, _, share = TRACK_BOUNDS[self.precision]
+        return self.mean_iou >= mean and self.close_share >= share
+
+
+def sample_inputs(model: SPMTracker, clip: Sequence[NDArray[np.uint8]], box: Box) -> Iterator[tuple[str, Arrays]]:
+    """Pairs of template and search crop, with a target box and proposals: from noise, and from a clip's frames.
+
+    The noise pair's proposals include ones that cross the crop's rim and ones wholly outside.
+    """
+    spec, rng = model.spec, np.random.default_rng(1)
+    size = spec.crop_size
+    for seed in range(2):
+        noise = rng.uniform(0, 255, (2, 1, 3, size, size)).astype(np.float32)
+        corner = rng.uniform(-60, size, (1, 9, 2))
+        proposals = np.concatenate([corner, corner + rng.uniform(5, 140, (1, 9, 2))], axis=2).astype(np.float32)
+        target = np.array([[90.3, 101.7, 171.9, 168.2]], np.float32)
+        yield f"noise {seed}", {"template": noise[0], "search": noise[1], "box": target, "proposals": proposals}
+    start = xywh_to_xyxy(box)
+    region = search_region(start, spec)
+    template = crop_exact(clip[0], region, size)[None]
+    target = to_crop(start, region)[None]
+    offset = rng.uniform(-25, 25, (1, 9, 4))
+    proposals = (target[:, None] + offset).astype(np.float32)
+    for index in np.linspace(0, len(clip) - 1, SAMPLES - 2).astype(int):
+        search = crop_exact(clip[index], region, size)[None]
+        yield f"frame {index}", {"template": template, "search": search, "box": target, "proposals": proposals}
+
+
+@torch.inference_mode()
+def reference_outputs(model: SPMTracker, given: Arrays) -> dict[str, Arrays]:
+    """What each graph should give, from the reference model alone."""
+    box, proposals = torch.from_numpy(given["box"]), torch.from_numpy(given["proposals"])
+    features = model.features(torch.from_numpy(given["template"]))
+    embedding = model.template_embedding(features)
+    kernel, bias = compose_head(model.coarse, embedding)
+    target = model.fine.roi_features(features, box[:, None])[:, 0]
+    half = model.fine.relate.weight[:, :640]
+    target_half = torch.nn.functional.conv2d(target, half, model.fine.relate.bias, padding=1)
+    found = model.features(torch.from_numpy(given["search"]))
+    scores, boxes = model.coarse_boxes(model.coarse(model.coarse.kernels(embedding), model.search_embedding(found)))
+    fine = model.fine(target, model.fine.roi_features(found, proposals))
+    fine_scores, fine_boxes = model.fine_boxes(fine, proposals)
+    tensors = {
+        "template": {"head_kernel": kernel, "head_bias": bias, "target_half": target_half},
+        "search": {"scores": scores, "boxes": boxes, "shallow": found.shallow, "deep": found.deep},
+        "relation": {"scores": fine_scores, "boxes": fine_boxes},
+    }
+    return {stage: {name: value.numpy() for name, value in outputs.items()} for stage, outputs in tensors.items()}
+
+
+def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The collapsed head of one template, written out tap by tap in float64: kernel ``[1, 30, 256, 6, 6]``, bias."""
+    kernels, biases = [], []
+    refine = stage.refine.weight.double()[:, :, 0, 0]
+    both = stage.kernels(embedding)
+    for own, search, constant, mix in (
+        (both.classify, stage.search_classify, stage.classify_bias, None),
+        (both.regress, stage.search_regress, stage.refine.bias, refine),
+    ):
+        kernel = own[0].double() if mix is None else torch.tensordot(mix, own[0].double(), 1)
+        weight = search.weight.double()
+        full = torch.zeros(len(kernel), 256, stage.cells + 2, stage.cells + 2, dtype=torch.float64)
+        for u in range(stage.cells):
+            for v in range(stage.cells):
+                full[:, :, u : u + 3, v : v + 3] += torch.tensordot(kernel[:, :, u, v], weight, 1)
+        assert search.bias is not None
+        assert constant is not None
+        kernels.append(full)
+        biases.append(kernel.sum((2, 3)) @ search.bias.double() + constant.double())
+    return torch.cat(kernels)[None].float(), torch.cat(biases)[None].float()
+
+
+def check_tensors(
+    model: SPMTracker,
+    bundle: Bundle,
+    inputs: Iterable[tuple[str, Arrays]],
+    targets: int,
+    variants: Sequence[str] = (),
+    step: Callable[[], None] = lambda: None,
+) -> list[TensorCheck]:
+    """Every output of every graph of the given variants (by default all) against the reference.
+
+    ``step`` is called after each input.
+
+    Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
+    the inputs are repeated with a shift per target, so that a mix-up of targets shows.
+    """
+    sessions = runners(bundle, targets, variants or VARIANTS_OF[bundle.precision])
+    errors: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for label, given in inputs:
+        shifted = [_shifted(given, k) for k in range(targets)]
+        expected = [reference_outputs(model, one) for one in shifted]
+        for (variant, stage), session in sessions.items():
+            precision = precision_of(bundle, variant, stage)
+            if precision == "int8" and label.startswith("noise"):
+                continue  # nothing like it was met in calibration
+            names = list(expected[0][stage])
+            feeds = {name: _arranged(name, value, variant) for name, value in _feeds(stage, shifted, expected).items()}
+            for name, found in zip(names, session.run(names, feeds), strict=True):
+                wanted = _arranged(name, np.concatenate([one[stage][name] for one in expected]), variant)
+                kind, _ = tolerance(stage, name, precision)
+                errors.setdefault((variant, stage, name), []).append(_error(found, wanted, kind))
+        step()
+    checks = []
+    for (variant, stage, name), found_errors in errors.items():
+        label = variant if targets == 1 else f"{variant}, {targets} targets"
+        kind, allowed = tolerance(stage, name, precision_of(bundle, variant, stage))
+        checks.append(
+            TensorCheck(
+                label,
+                stage,
+                name,
+                kind,
+                max(worst for worst, _ in found_errors),
+                float(np.mean([mean for _, mean in found_errors])),
+                allowed,
+            )
+        )
+    return checks
+
+
+def _error(found: NDArray[np.float32], wanted: NDArray[np.float32], kind: str) -> tuple[float, float]:
+    """Worst and mean error of a tensor; infinite where it is not finite, so that a NaN does not vanish in a maximum."""
+    error = np.abs(found.astype(np.float64) - wanted)
+    if not np.isfinite(error).all():
+        return np.inf, np.inf
+    scale = max(float(np.abs(wanted).max()), 1e-12) if kind == "relative" else 1.0
+    return float(error.max()) / scale, float(error.mean()) / scale
+
+
+def check_tracks(
+    model: SPMTracker,
+    exported: Tracker,
+    clip: Sequence[NDArray[np.uint8]],
+    box: Box,
+    name: str,
+    precision: str = "float32",
+    step: Callable[[], None] = lambda: None,
+) -> TrackCheck:
+    """The exported tracker against the reference: from the same box in every frame, and each on its own way."""
+    tracks = follow_both(reference_tracker(model, exported.settings), exported, clip, box, step)
+    overlaps, apart = iou(tracks.first, tracks.forced), center_distances(tracks.first, tracks.forced)
+    return TrackCheck(
+        name,
+        len(clip),
+        float(overlaps.mean()),
+        float(overlaps.min()),
+        float((overlaps > TRACK_BOUNDS[precision][1]).mean()),
+        float(apart.mean()),
+        float(apart.max()),
+        float(iou(tracks.first, tracks.free).mean()),
+        precision,
+    )
+
+
+def precision_of(bundle: Bundle, variant: str, stage: str) -> str:
+    """What a graph computes in: the template of an int8 bundle, and search in its plain form, stay float32."""
+    if bundle.precision == "int8" and (stage == "template" or (stage, variant) == ("search", "plain")):
+        return "float32"
+    return bundle.precision
+
+
+def tolerance(stage: str, name: str, precision: str = "float32") -> tuple[str, float]:
+    """How an output's error is measured, and how large it may be."""
+    allowed = {"float32": TOLERANCES, "int8": INT8_TOLERANCES, **TYPED_TOLERANCES}[precision]
+    return allowed.get(f"{stage}.{name}") or allowed[name]
+
+
+def _shifted(given: Arrays, by: int) -> Arrays:
+    """The same input rolled by some pixels, as another target's."""
+    moved = {name: np.roll(array, 7 * by, axis=3) if array.ndim == 4 else array for name, array in given.items()}
+    return {**moved, "proposals": given["proposals"] + np.float32(3 * by)}
+
+
+def _feeds(stage: str, given: list[Arrays], expected: list[dict[str, Arrays]]) -> Arrays:
+    """A graph's inputs from the reference's values, one target after the other."""
+
+    def many(source: list[Arrays], name: str) -> NDArray[np.float32]:
+        return np.concatenate([one[name] for one in source])
+
+    template, search = ([one[s] for one in expected] for s in ("template", "search"))
+    if stage == "template":
+        return {"crop": many(given, "template"), "box": many(given, "box")}
+    if stage == "search":
+        return {"crop": many(given, "search"), **{n: many(template, n) for n in ("head_kernel", "head_bias")}}
+    return {
+        **{n: many(search, n) for n in ("shallow", "deep")},
+        "target_half": many(template, "target_half"),
+        "proposals": many(given, "proposals"),
+    }
+
+
+def _arranged(name: str, array: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
+    """An array in the layout of a variant: the fast graphs exchange feature maps channels last."""
+    if name in ("shallow", "deep") and (variant.startswith("fast") or variant == "plain"):
+        return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(0, 2, 1))
+    return array

@@ -1,0 +1,253 @@
+"""ONNX Runtime: the default on CPUs, and a road to CUDA, TensorRT and others through its execution providers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import STAGES, Bundle
+from ...cache.store import find_entry, make_entry
+from ...errors import BackendError
+from ...machine import processor, release_memory, usable_cores
+from ..protocol import Template, copy_template, paste_template
+from .gpu import DeviceContext, provider_options
+
+Floats = NDArray[np.float32]
+
+KIND = "onnxruntime"
+OPTIMIZED = "graph.onnx"
+"""In the cache (spm_rt.cache.store): a graph with its constants folded and laid out for this processor, mapped from
+disk."""
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+ON_GPU = (PROVIDERS["cuda"], PROVIDERS["tensorrt"])
+
+
+def load(
+    bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str = "float32"
+) -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend(bundle, device=device, threads=threads, targets=targets)
+
+
+class OnnxRuntimeBackend:
+    """One session per graph; sessions are shared by all contexts and safe to call from several threads.
+
+    ``device`` is ``cpu``, ``cuda``, ``cuda:INDEX``, ``tensorrt`` or any provider's full name. ONNX Runtime falls back
+    to the CPU without a word when a provider cannot be had; here that is an error.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None, targets: int = 1) -> None:
+        import onnxruntime
+
+        self._library: Any = onnxruntime
+        self.spec = bundle.spec
+        self.targets = targets
+        provider, index = _provider(device)
+        if provider not in onnxruntime.get_available_providers():
+            have = ", ".join(onnxruntime.get_available_providers())
+            raise BackendError(f"device {device!r}: this onnxruntime has no {provider} (it has {have})")
+        self._threads = threads or usable_cores()
+        # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
+        on_cpu = provider == PROVIDERS["cpu"]
+        variant = "fast_expanded" if on_cpu else "portable"
+        self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
+        self._device, self._provider, self._index = device, provider, index
+        options = provider_options(provider, index, int8=bundle.precision == "int8")
+        self._chosen = (provider, options) if provider in ON_GPU or index else provider
+        self._facts = {stage: self._made_of(bundle, path) for stage, path in self._files.items()} if on_cpu else {}
+        self._sessions: dict[str, Any] = {}
+        # With several targets, templates are made one by one, on a backend for one target: nobody may want this one.
+        stages = STAGES if targets == 1 else STAGES[1:]
+        self._entries = self._find_entries(stages)
+        for stage in stages:
+            self.session(stage)
+        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {self._threads} threads"
+
+    def context(self) -> OnnxRuntimeContext | DeviceContext:
+        if self._provider in ON_GPU:
+            sessions = {stage: self.session(stage) for stage in (STAGES if self.targets == 1 else STAGES[1:])}
+            return DeviceContext(sessions, self._library, self.spec, self.targets, "cuda", self._index)
+        return OnnxRuntimeContext(self)
+
+    def session(self, stage: str) -> Any:
+        """The session of a stage, made when it is first asked for."""
+        if stage not in self._sessions:
+            self._sessions[stage] = self._load(stage)
+        return self._sessions[stage]
+
+    def _load(self, stage: str) -> Any:
+        """A session on the graph as the library optimised it before, or else on the bundle's."""
+        path = self._files[stage]
+        entry = self._entries.pop(stage, None)
+        if entry is None and stage in self._facts:
+            entry = self._optimize(stage)
+        if entry is not None:
+            with contextlib.suppress(BackendError):  # removed since it was looked at: the bundle has all that is needed
+                return self._open(entry / OPTIMIZED, self._options(optimize=False))
+        session = self._open(path, self._options())
+        release_memory()
+        return session
+
+    def _optimize(self, stage: str) -> Path | None:
+        """Let the library write what it makes of a graph into the cache: its place, if that can be done."""
+
+        def write(folder: Path) -> None:
+            options = self._options()
+            options.optimized_model_filepath = str(folder / OPTIMIZED)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+            options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+            self._open(self._files[stage], options)
+
+        try:
+            return make_entry(KIND, self._facts[stage], write)
+        except BackendError:  # the graph, or only the writing: loading it plainly will tell
+            return None
+        finally:
+            release_memory()
+
+    def _find_entries(self, stages: Sequence[str]) -> dict[str, Path]:
+        """The stages' entries in the cache. Their digests take longest: two threads share them."""
+        wanted = [stage for stage in stages if stage in self._facts]
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(lambda stage: find_entry(KIND, self._facts[stage]), wanted)
+            return {stage: entry for stage, entry in zip(wanted, found, strict=True) if entry is not None}
+
+    def _made_of(self, bundle: Bundle, path: Path) -> dict[str, str]:
+        """What decides how the library optimises a graph."""
+        files = bundle.manifest["files"]
+        weights = [
+            str(facts["sha256"]) for name, facts in sorted(files.items()) if not name.endswith((".onnx", ".json"))
+        ]
+        return {
+            "graph": str(files[path.name]["sha256"]),
+            "weights": " ".join(weights),
+            "library": f"onnxruntime {self._library.__version__}",
+            "provider": self._provider,
+            "processor": processor(),
+        }
+
+    def _options(self, optimize: bool = True) -> Any:
+        library = self._library
+        options = library.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
+        levels = library.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        # Every session has threads of its own. Unless they stop spinning when a call ends, those of search are in the
+        # way of the host's code and of relation's threads (a third of relation's time on two cores).
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return options
+
+    def _open(self, path: Path, options: Any) -> Any:
+        library = self._library
+        try:
+            session = library.InferenceSession(str(path), options, providers=[self._chosen])
+        except Exception as error:  # the library has no common base class for its errors
+            raise BackendError(f"{path}: onnxruntime {library.__version__} cannot load it: {error}") from error
+        if session.get_providers()[0] != self._provider:
+            raise BackendError(
+                f"device {self._device!r}: onnxruntime silently fell back from {self._provider} to "
+                f"{session.get_providers()[0]} (missing driver or library?)"
+            )
+        return session
+
+
+class OnnxRuntimeContext:
+    """Buffers are allocated once, bound to the sessions, and handed from graph to graph without a copy."""
+
+    def __init__(self, backend: OnnxRuntimeBackend) -> None:
+        self._library = backend._library
+        self._backend = backend
+        spec, targets = backend.spec, backend.targets
+        self._values: dict[str, Any] = {}
+        self._arrays: dict[str, Floats] = {}
+        shapes = {
+            "crop": (targets, 3, spec.crop_size, spec.crop_size),
+            "box": (targets, 4),
+            "head_kernel": (targets, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
+            "head_bias": (targets, 6 * spec.anchors_per_cell),
+            "target_half": (targets, 256, spec.roi_cells, spec.roi_cells),
+            "scores": (targets, spec.anchor_count),
+            "boxes": (targets, spec.anchor_count, 4),
+            # The two feature maps' layout is the graphs' own affair.
+            **{
+                o.name: tuple(o.shape) for o in backend.session("search").get_outputs() if o.name in ("shallow", "deep")
+            },
+        }
+        for name, shape in shapes.items():
+            array = np.zeros(shape, np.float32)
+            self._arrays[name] = array
+            self._values[name] = self._library.OrtValue.ortvalue_from_numpy(array)
+        self.crop: Floats = self._arrays["crop"]
+        self._template: Any = None
+        self._search = self._bind(
+            "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
+        )
+        self._relations: dict[int, tuple[Any, Floats, Floats, Floats]] = {}
+
+    def set_template(self, box: Floats) -> None:
+        if self._template is None:
+            self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
+        self._arrays["box"][:] = box
+        self._backend.session("template").run_with_iobinding(self._template)
+
+    def search(self) -> tuple[Floats, Floats]:
+        self._backend.session("search").run_with_iobinding(self._search)
+        return self._arrays["scores"], self._arrays["boxes"]
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        count = proposals.shape[1]
+        if count not in self._relations:
+            self._relations[count] = self._bind_relation(count)
+        binding, given, scores, boxes = self._relations[count]
+        given[:] = proposals
+        self._backend.session("relation").run_with_iobinding(binding)
+        return scores, boxes
+
+    def template(self) -> Template:
+        return copy_template(self._arrays)
+
+    def put_template(self, slot: int, template: Template) -> None:
+        paste_template(self._arrays, slot, template)
+
+    def _bind(self, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
+        binding = self._backend.session(stage).io_binding()
+        for name in inputs:
+            binding.bind_ortvalue_input(name, self._values[name])
+        for name in outputs:
+            binding.bind_ortvalue_output(name, self._values[name])
+        return binding
+
+    def _bind_relation(self, count: int) -> tuple[Any, Floats, Floats, Floats]:
+        """Buffers for ``count`` proposals, made the first time that this many are judged."""
+        targets = len(self.crop)
+        arrays = {"proposals": (targets, count, 4), "scores": (targets, count), "boxes": (targets, count, 4)}
+        given, scores, boxes = (np.zeros(shape, np.float32) for shape in arrays.values())
+        value = self._library.OrtValue.ortvalue_from_numpy
+        binding = self._bind("relation", ("shallow", "deep", "target_half"), ())
+        binding.bind_ortvalue_input("proposals", value(given))
+        binding.bind_ortvalue_output("scores", value(scores))
+        binding.bind_ortvalue_output("boxes", value(boxes))
+        return binding, given, scores, boxes
+
+
+def _provider(device: str) -> tuple[str, int]:
+    """Provider name and device index of ``device``."""
+    kind, _, index = device.partition(":")
+    if index and not index.isdigit():
+        raise BackendError(f"device {device!r}: the part after the colon must be a number")
+    provider = PROVIDERS.get(kind.lower(), kind)
+    if not provider.endswith("ExecutionProvider"):
+        raise BackendError(f"device {device!r} is unknown to onnxruntime; try {', '.join(PROVIDERS)} or a provider")
+    return provider, int(index or 0)

@@ -1,0 +1,168 @@
+"""ONNX Runtime on a GPU: options of its providers, and a context whose features stay there as OrtValues.
+
+For cards that TensorRT has left behind. The context is tested with OrtValues on the CPU; neither it nor the options
+have been tried on a GPU (docs/gpu.md).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BackendError
+from ...settings import ModelSpec
+from ..protocol import TEMPLATE_NAMES, Template
+
+Floats = NDArray[np.float32]
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+GRAPH_VARIABLE = "SPM_ORT_CUDA_GRAPH"
+"""1 captures CUDA graphs in the CUDA provider (fixed shapes and addresses, which contexts have)."""
+
+
+def provider_options(
+    provider: str, index: int, *, graph: bool | None = None, cache: Path | None = None, int8: bool = False
+) -> dict[str, str]:
+    """Options for the CUDA or the TensorRT provider; only ``device_id`` for others.
+
+    Args:
+        provider: its full name.
+        index: of the GPU.
+        graph: capture CUDA graphs; by default what ``$SPM_ORT_CUDA_GRAPH`` says.
+        cache: where the TensorRT provider keeps its engines; by default beside this package's own.
+        int8: the graphs are int8: the TensorRT provider builds none of those unless it is told (its issue 13381).
+    """
+    options = {"device_id": str(index)}
+    capture = graph if graph is not None else os.environ.get(GRAPH_VARIABLE) == "1"
+    if provider == "CUDAExecutionProvider":
+        # TF32 would move scores by a thousandth; every convolution is measured once.
+        options |= {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "enable_cuda_graph": str(int(capture))}
+    if provider == "TensorrtExecutionProvider":
+        folder = str(cache or _cache() / "onnxruntime")
+        options |= {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": folder,
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": folder,
+            "trt_cuda_graph_enable": str(int(capture)),
+            "trt_int8_enable": str(int(int8)),
+        }
+    return options
+
+
+def _cache() -> Path:
+    from ...cache.engines import cache_folder
+
+    return cache_folder()
+
+
+class DeviceContext:
+    """One tracker's tensors on the device; crops and proposals go up, scores and boxes come back, nothing else moves.
+
+    A target's template is handed from context to context by way of the host, once, when it gets another slot.
+
+    Args:
+        sessions: by stage; none for templates where there are several targets.
+        library: the module ``onnxruntime``.
+        spec: of the bundle.
+        targets: leading axis.
+        device: ``cuda``, or ``cpu`` in tests.
+        index: of the GPU.
+    """
+
+    def __init__(
+        self, sessions: Any, library: Any, spec: ModelSpec, targets: int, device: str = "cuda", index: int = 0
+    ) -> None:
+        self._sessions, self._library, self._targets = sessions, library, targets
+        self._device, self._index = device, index
+        self._values: dict[str, Any] = {}
+        self.crop: Floats = np.zeros((targets, 3, spec.crop_size, spec.crop_size), np.float32)
+        self._make("crop", self.crop.shape)
+        self._make("box", (targets, 4))
+        given = [*sessions["search"].get_inputs(), *sessions["relation"].get_inputs()]
+        templates = [tensor for tensor in given if tensor.name in TEMPLATE_NAMES]
+        for tensor in (*templates, *sessions["search"].get_outputs()):
+            self._make(tensor.name, tuple(tensor.shape), tensor.type)
+        self._template = self._bind("template", ("crop", "box"), TEMPLATE_NAMES) if "template" in sessions else None
+        # Templates by slot as they were put, and those that the device does not have yet. Empty slots hold zeros.
+        self._put = {tensor.name: np.zeros(tuple(tensor.shape), TYPES[tensor.type]) for tensor in templates}
+        self._waiting = set(TEMPLATE_NAMES) if self._template is None else set()
+        self._search = self._bind(
+            "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
+        )
+        self._relations: dict[int, tuple[Any, Any, Any, Any]] = {}
+
+    def set_template(self, box: Floats) -> None:
+        if self._template is None:
+            raise BackendError("templates are made one by one: by a context of a backend for one target")
+        self._waiting.clear()
+        self._values["crop"].update_inplace(self.crop)
+        self._values["box"].update_inplace(np.ascontiguousarray(box, np.float32))
+        self._run("template", self._template)
+
+    def template(self) -> Template:
+        self._bring_templates()
+        return {name: self._values[name].numpy()[0].copy() for name in TEMPLATE_NAMES}
+
+    def put_template(self, slot: int, template: Template) -> None:
+        for name in TEMPLATE_NAMES:
+            self._put[name][slot] = template[name]
+            self._waiting.add(name)
+
+    def search(self) -> tuple[Floats, Floats]:
+        self._bring_templates()
+        self._values["crop"].update_inplace(self.crop)
+        self._run("search", self._search)
+        return self._values["scores"].numpy(), self._values["boxes"].numpy()
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        self._bring_templates()
+        count = proposals.shape[1]
+        if count not in self._relations:
+            self._relations[count] = self._bind_relation(count)
+        binding, given, scores, boxes = self._relations[count]
+        given.update_inplace(np.ascontiguousarray(proposals, np.float32))
+        self._run("relation", binding)
+        return scores.numpy(), boxes.numpy()
+
+    def _bring_templates(self) -> None:
+        """What was put since the last run to the device: tensors are written as a whole, so once for all slots."""
+        for name in self._waiting:
+            self._values[name].update_inplace(self._put[name])
+        self._waiting.clear()
+
+    def _run(self, stage: str, binding: Any) -> None:
+        try:
+            self._sessions[stage].run_with_iobinding(binding)
+        except Exception as error:  # the library has no common base class for its errors
+            raise BackendError(f"onnxruntime on {self._device}:{self._index}, {stage}: {error}") from error
+
+    def _value(self, shape: tuple[int, ...], kind: str = "tensor(float)") -> Any:
+        if kind not in TYPES:
+            raise BackendError(f"onnxruntime: this bundle hands {kind} from graph to graph; export float32 or float16")
+        make = self._library.OrtValue.ortvalue_from_shape_and_type
+        return make(list(shape), TYPES[kind], self._device, self._index)
+
+    def _make(self, name: str, shape: tuple[int, ...], kind: str = "tensor(float)") -> None:
+        self._values[name] = self._value(shape, kind)
+
+    def _bind(self, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
+        binding = self._sessions[stage].io_binding()
+        for name in inputs:
+            binding.bind_ortvalue_input(name, self._values[name])
+        for name in outputs:
+            binding.bind_ortvalue_output(name, self._values[name])
+        return binding
+
+    def _bind_relation(self, count: int) -> tuple[Any, Any, Any, Any]:
+        """Tensors for ``count`` proposals, made the first time that this many are judged."""
+        t = self._targets
+        given, scores, boxes = (self._value(shape) for shape in ((t, count, 4), (t, count), (t, count, 4)))
+        binding = self._bind("relation", ("shallow", "deep", "target_half"), ())
+        binding.bind_ortvalue_input("proposals", given)
+        binding.bind_ortvalue_output("scores", scores)
+        binding.bind_ortvalue_output("boxes", boxes)
+        return binding, given, scores, boxes

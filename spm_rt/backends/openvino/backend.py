@@ -1,0 +1,221 @@
+"""OpenVINO on x86-64 and Arm CPUs, latency mode: float32, bfloat16 where the CPU has it, and int8 bundles.
+
+bfloat16 is a way to compute the float32 graphs: everything else about them stays the same. What it has too few digits
+for stays float32: the template, which is made once and used in every frame, and the positions of the RoI samples, for
+which the relation graph is cut in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import Bundle
+from ...errors import BackendError
+from ...machine import instruction_sets, usable_cores
+from ..protocol import Template, copy_template, paste_template
+
+Floats = NDArray[np.float32]
+
+ROI_FEATURES = "roi_features"
+"""What the relation graph calls its RoI samples."""
+RELATION_SIZE = 9
+"""Proposals per relation call: OpenVINO is slow with open shapes, so fewer are filled up, and more compile anew."""
+
+
+def load(
+    bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str = "float32"
+) -> OpenVinoBackend:
+    return OpenVinoBackend(bundle, device=device, threads=threads, targets=targets, precision=precision)
+
+
+class OpenVinoBackend:
+    """One compiled model per graph, shared by all contexts; each context has its own inference requests."""
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        targets: int = 1,
+        precision: str = "float32",
+    ) -> None:
+        import openvino
+
+        self._library: Any = openvino
+        self._core = openvino.Core()
+        self.spec = bundle.spec
+        self.targets = targets
+        self._device = device.upper()
+        if self._device.split(".")[0] not in {name.split(".")[0] for name in self._core.available_devices}:
+            have = ", ".join(self._core.available_devices)
+            raise BackendError(f"device {device!r}: this openvino has {have}")
+        # The precision is said aloud: on CPUs with AMX the default would be bfloat16.
+        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        self._hint = "bf16" if precision == "bf16" else "f32"
+        if self._hint == "bf16" and "BF16" not in self._core.get_property(self._device, "OPTIMIZATION_CAPABILITIES"):
+            raise BackendError(f"precision 'bf16': this {self._device} has no bfloat16 (AVX512_BF16 or AMX)")
+        count = threads or usable_cores()
+        if self._device == "CPU":
+            self._options["INFERENCE_NUM_THREADS"] = count
+        # Matrix units want large products, not few; the Winograd form has not been tried on a CPU with AMX, though.
+        variant = "plain" if self._hint == "bf16" and "amx_bf16" in instruction_sets() else "fast"
+        self._relation_file = bundle.graph("relation", targets=targets, variant=variant)
+        self._template_file = bundle.graph("template", targets=targets, variant="fast")
+        self._template: Any = None
+        self._relations: dict[int, list[Any]] = {}
+        # Most of a compilation runs on one core, whatever the number of threads: the graphs share the cores.
+        with ThreadPoolExecutor(min(count, 3)) as pool:
+            # With several targets, templates are made one by one, on a backend for one target: none may be wanted here.
+            template = pool.submit(self.template) if targets == 1 else None
+            search = pool.submit(self._compile, bundle.graph("search", targets=targets, variant=variant), self._hint)
+            relation = pool.submit(self.relation, RELATION_SIZE)
+        self.search = search.result()
+        for other in (template, relation):
+            if other is not None:
+                other.result()
+        version = openvino.__version__.split("-")[0]
+        self.description = f"openvino {version}, {self._device}, {precision}, {count} threads"
+
+    def context(self) -> OpenVinoContext:
+        return OpenVinoContext(self)
+
+    def template(self) -> Any:
+        """The template graph, compiled when it is first asked for."""
+        if self._template is None:
+            self._template = self._compile(self._template_file, "f32")
+        return self._template
+
+    def relation(self, count: int) -> Sequence[Any]:
+        """The relation graph for exactly ``count`` proposals: one compiled model, or two that follow one another."""
+        if count not in self._relations:
+            shapes = {"proposals": [self.targets, count, 4]}
+            if self._hint == "f32":
+                self._relations[count] = [self._compile(self._relation_file, "f32", shapes)]
+            else:
+                sample, judge = self._cut_relation(shapes)
+                self._relations[count] = [self._compile(sample, "f32"), self._compile(judge, self._hint)]
+        return self._relations[count]
+
+    def _cut_relation(self, shapes: dict[str, list[int]]) -> tuple[Any, Any]:
+        """The relation graph up to the RoI samples, and from there on."""
+        operators = self._library.opset13
+        whole = [self._read(self._relation_file, shapes) for _ in range(2)]
+        samples = [
+            next(node.output(0) for node in model.get_ordered_ops() if ROI_FEATURES in _names(node)) for model in whole
+        ]
+        needed = [given for given in whole[0].get_parameters() if "target_half" not in _names(given)]
+        given = operators.parameter(samples[1].shape, np.float32, name=ROI_FEATURES)
+        given.output(0).set_names({ROI_FEATURES})
+        for reader in samples[1].get_target_inputs():
+            reader.replace_source_output(given.output(0))
+        others = [one for one in whole[1].get_parameters() if _names(one) & {"target_half", "proposals"}]
+        model = self._library.Model
+        return model([operators.result(samples[0])], needed), model(whole[1].get_results(), [given, *others])
+
+    def tensor(self, array: Floats) -> Any:
+        """An OpenVINO tensor on the same memory."""
+        return self._library.Tensor(array, shared_memory=True)
+
+    def _read(self, path: Path, shapes: dict[str, list[int]] | None = None) -> Any:
+        try:
+            model = self._core.read_model(str(path))
+            if shapes:
+                model.reshape(shapes)
+            return model
+        except RuntimeError as error:
+            raise BackendError(f"{path}: openvino {self._library.__version__} cannot read it: {error}") from error
+
+    def _compile(self, graph: Any, hint: str, shapes: dict[str, list[int]] | None = None) -> Any:
+        """A file, or a model in memory, compiled."""
+        model = self._read(graph, shapes) if isinstance(graph, Path) else graph
+        try:
+            return self._core.compile_model(model, self._device, {**self._options, "INFERENCE_PRECISION_HINT": hint})
+        except RuntimeError as error:
+            name = graph if isinstance(graph, Path) else self._relation_file
+            raise BackendError(f"{name}: openvino {self._library.__version__} cannot load it: {error}") from error
+
+
+def _names(node: Any) -> set[str]:
+    """The names of a node's first output."""
+    return set(node.output(0).get_names()) if node.get_output_size() else set()
+
+
+class OpenVinoContext:
+    """Inference requests on shared buffers: what search writes, relation reads in place."""
+
+    def __init__(self, backend: OpenVinoBackend) -> None:
+        self._backend = backend
+        spec, targets = backend.spec, backend.targets
+        self._arrays: dict[str, Floats] = {}
+        self.crop: Floats = self._array("crop", (targets, 3, spec.crop_size, spec.crop_size))
+        self._array("target_half", (targets, 256, spec.roi_cells, spec.roi_cells))
+        self._template: Any = None
+        self._search = self._request(backend.search)
+        self._relations: dict[int, tuple[list[Any], Floats]] = {}
+
+    def set_template(self, box: Floats) -> None:
+        if self._template is None:
+            self._template = self._request(self._backend.template())
+        self._arrays["box"][:] = box
+        self._template.infer()
+
+    def search(self) -> tuple[Floats, Floats]:
+        self._search.infer()
+        return self._arrays["scores"], self._arrays["boxes"]
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        count = proposals.shape[1]
+        size = max(RELATION_SIZE, count)
+        if size not in self._relations:
+            given = np.zeros((len(self.crop), size, 4), np.float32)
+            self._relations[size] = self._relation_requests(size, given), given
+        requests, given = self._relations[size]
+        given[:, :count] = proposals
+        given[:, count:] = proposals[:, -1:]
+        for request in requests:
+            request.infer()
+        scores, boxes = (np.asarray(requests[-1].get_tensor(name).data) for name in ("scores", "boxes"))
+        return scores[:, :count].copy(), boxes[:, :count].copy()
+
+    def template(self) -> Template:
+        return copy_template(self._arrays)
+
+    def put_template(self, slot: int, template: Template) -> None:
+        paste_template(self._arrays, slot, template)
+
+    def _relation_requests(self, size: int, given: Floats) -> list[Any]:
+        """Requests for ``size`` proposals, which lie in ``given``; one hands its samples to the next."""
+        requests: list[Any] = []
+        for compiled in self._backend.relation(size):
+            request = compiled.create_infer_request()
+            for port in compiled.inputs:
+                name = port.get_any_name()
+                if name == ROI_FEATURES:
+                    request.set_tensor(name, requests[-1].get_output_tensor(0))
+                else:
+                    request.set_tensor(name, self._backend.tensor(given if name == "proposals" else self._arrays[name]))
+            requests.append(request)
+        return requests
+
+    def _request(self, compiled: Any) -> Any:
+        """A request of a compiled graph on this context's buffers, made where there is none of that name yet."""
+        request = compiled.create_infer_request()
+        for port in (*compiled.inputs, *compiled.outputs):
+            name = port.get_any_name()
+            if name not in self._arrays:
+                self._array(name, tuple(port.shape))
+            request.set_tensor(name, self._backend.tensor(self._arrays[name]))
+        return request
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> Floats:
+        self._arrays[name] = np.zeros(shape, np.float32)
+        return self._arrays[name]

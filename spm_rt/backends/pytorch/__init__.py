@@ -1,0 +1,1 @@
+"""PyTorch, on NVIDIA GPUs and on CPUs."""

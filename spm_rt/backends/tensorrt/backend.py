@@ -1,0 +1,312 @@
+"""TensorRT: engines from the user's own cache (docs/engines.md), one stream and one set of buffers per context.
+
+Features, kernels and target features stay on the device; per call one copy goes up and one comes back. Search and
+relation are captured as CUDA graphs after a usual run, and the first captured result is compared with it. Tested over
+an emulated driver and a stand-in for TensorRT; not run on a GPU (docs/gpu.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import STAGES, Bundle
+from ...bundle.contract import contract, tensor_type
+from ...bundle.self_test import observe
+from ...cache.engines import EngineFacts, cache_folder, engine_facts, find_engine, read_engine, stored_engines
+from ...errors import BackendError, EngineError
+from ...frame.geometry import Region
+from ...gpu.capture import Captured
+from ...gpu.crop import DeviceCrop, crop_module
+from ...gpu.device_frames import DeviceFrame, device_frame
+from ...gpu.driver import Device, Memory, Module
+from ...gpu.kernels import source
+
+Floats = NDArray[np.float32]
+TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
+
+_loggers: dict[str, Any] = {}
+"""By module: the first logger of a process is TensorRT's for good."""
+
+
+def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> TensorRtBackend:
+    return TensorRtBackend(bundle, device=device, targets=targets)
+
+
+class TensorRtBackend:
+    """The three engines of a bundle on one GPU, shared by all contexts.
+
+    Args:
+        bundle: a verified bundle; its engines must have been built (``spm-export BUNDLE --engine tensorrt``).
+        device: ``cuda`` or ``cuda:INDEX``.
+        targets: leading axis of every tensor; engines are built for each number.
+        library: ``tensorrt`` or ``tensorrt_rtx``.
+
+    Raises:
+        EngineError: no engine that fits, or one that is damaged or somebody else's.
+        BackendError: no driver, no GPU, or an engine that does not do what it should.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "cuda", targets: int = 1, library: str = "tensorrt") -> None:
+        kind, _, index = device.partition(":")
+        if kind != "cuda" or (index and not index.isdigit()):
+            raise BackendError(f"device {device!r}: {library} runs on NVIDIA GPUs; give cuda or cuda:1")
+        self._trt: Any = importlib.import_module(library)
+        self.name = library.replace("_", "-")
+        self.device = Device(int(index or 0))
+        self.spec, self.targets, self.bundle = bundle.spec, targets, bundle
+        self.count = bundle.settings.num_candidates
+        self.precision = str(bundle.manifest["precision"])
+        if library not in _loggers:
+            _loggers[library] = self._trt.Logger(self._trt.Logger.WARNING)
+        self._runtime = self._trt.Runtime(_loggers[library])
+        self.graphs = True
+        stages = STAGES if targets == 1 else STAGES[1:]  # templates are made one by one
+        self.engines = {stage: self._load(stage, library) for stage in stages}
+        version = self._trt.__version__
+        self.description = f"{library} {version}, {self.device.name}, {self.precision}"
+        self._check_answers()
+
+    def context(self) -> TensorRtContext:
+        self.device.enter()
+        return TensorRtContext(self)
+
+    @functools.cached_property
+    def crop_module(self) -> Module:
+        """Our kernels, for frames that are on the GPU already."""
+        return crop_module(self.device)
+
+    def _load(self, stage: str, library: str) -> Any:
+        target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
+        wanted = engine_facts(
+            self.bundle,
+            stage,
+            targets=self.targets,
+            library=library,
+            version=version,
+            target=target,
+            gpu=self.device.name,
+        )
+        path, fitting = self._choose(wanted)
+        if fitting.plugin_sha256 == hashlib.sha256(source("roi").encode()).hexdigest():
+            from .python_plugin import register_python_plugin
+
+            register_python_plugin(self._trt, self.device.capability)
+        engine = self._runtime.deserialize_cuda_engine(read_engine(path, fitting))
+        if engine is None:
+            raise BackendError(f"{path}: {library} {self._trt.__version__} cannot load it on {self.device.name}")
+        names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
+        sides = contract(self.spec, self.targets)[stage]
+        if names != {*sides["inputs"], *sides["outputs"]}:
+            raise BackendError(f"{path}: its tensors are {', '.join(sorted(names))}: not those of {stage}")
+        return engine
+
+    def _choose(self, wanted: EngineFacts) -> tuple[Any, EngineFacts]:
+        """The engine's file: one with the RoI plugin before one without."""
+        folder = cache_folder()
+        stored = stored_engines(folder, wanted.stage, wanted.targets, wanted.precision)
+        digests = sorted({facts.plugin_sha256 for _, facts in stored} | {""}, reverse=True)
+        refused: EngineError | None = None
+        for digest in digests:
+            fitting = dataclasses.replace(wanted, plugin_sha256=digest)
+            try:
+                return find_engine(folder, fitting), fitting
+            except EngineError as error:
+                refused = error
+        assert refused is not None  # there is always the empty digest
+        raise refused
+
+    def _check_answers(self) -> None:
+        """Run what was loaded on known inputs: finite, in range, the same twice, and what the reference gave.
+
+        The last is for one target: for more there is no template here, since their engines are made one by one.
+        """
+        context = self.context()
+        context.crop[:] = np.random.default_rng(0).uniform(0, 255, context.crop.shape)
+        if self.targets == 1:
+            context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+        first = [array.copy() for array in context.search()]
+        again = context.search()
+        sound = all(np.isfinite(a).all() and np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+        if not sound or first[0].min() < 0 or first[0].max() > 1:
+            raise BackendError(f"{self.description}: search gives nonsense, or not the same twice; build it again")
+        canary = self.bundle.canary if self.targets == 1 else None
+        complaint = canary.complaint(observe(context, canary.positions, canary.proposals)) if canary else ""
+        if complaint:
+            raise BackendError(
+                f"{self.description}: the engines do not give what the reference gave when {self.bundle.path} was "
+                f"exported (canary): {complaint}. Build them again; if that does not help, with another version of "
+                "the library"
+            )
+
+
+class TensorRtContext:
+    """One tracker's stream, buffers and execution contexts."""
+
+    def __init__(self, backend: TensorRtBackend) -> None:
+        self._backend, self.stream = backend, backend.device.stream()
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._memory: dict[str, Memory] = {}
+        self.addresses: dict[str, int] = {}
+        device, t, n, k = backend.device, backend.targets, backend.spec.anchor_count, backend.count
+        for sides in contract(backend.spec, t).values():
+            for name, shape in {**sides["inputs"], **sides["outputs"]}.items():
+                if name not in self._memory and name not in ("scores", "boxes"):
+                    self._buffer(name, tuple(k if size == "K" else int(size) for size in shape))
+        for name in TEMPLATE_NAMES if t > 1 else ():  # places may stay empty, and search reads them all the same
+            nothing = np.zeros(self._memory[name].size, np.uint8)
+            self.stream.upload(nothing, self.addresses[name])
+            self.stream.wait()
+        # What comes back lies side by side, so that it is one copy: boxes, then scores, [T, n, 4] and [T, n].
+        self._answers: dict[str, tuple[Memory, Floats]] = {}
+        for stage, count in (("search", n), ("relation", k)):
+            self._answers[stage] = device.memory(20 * t * count), device.pinned((5 * t * count,), np.float32)
+        self.crop: Floats = device.pinned(self._sizes["crop"], np.float32)
+        self._box = device.pinned((t, 4), np.float32)
+        self._proposals = device.pinned((t, k, 4), np.float32)
+        self._runs = {stage: self._execution(stage) for stage in backend.engines}
+        for memory in self._memory.values():  # slots that nobody uses are computed too: they must hold numbers
+            self.stream.clear(memory)
+        self.on_device = False
+        self._cropper: DeviceCrop | None = None
+        answer = self._answers["search"][1]
+        # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
+        self._search = Captured(self.stream, self._search_work, answer, backend)
+        self._search_here = Captured(self.stream, self._search_here_work, answer, backend)
+        self._relate = Captured(self.stream, self._relation_work, self._answers["relation"][1], backend)
+
+    def set_template(self, box: Floats) -> None:
+        self.check_templates()
+        self._box[:] = box
+        if not self.on_device:
+            self.stream.upload(self.crop, self.addresses["crop"])
+        self.stream.upload(self._box, self.addresses["box"])
+        self.enqueue("template")
+        self.stream.wait()
+
+    def search(self) -> tuple[Floats, Floats]:
+        (self._search_here if self.on_device else self._search).run()
+        return self._read("search")
+
+    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
+        count, room = proposals.shape[1], self._backend.count
+        if count > room:
+            raise BackendError(f"{count} proposals; the relation engine is for {room}: build it for more")
+        self._proposals[:, :count] = proposals
+        self._proposals[:, count:] = proposals[:, -1:]
+        self._relate.run()
+        scores, boxes = self._read("relation")
+        return scores[:, :count], boxes[:, :count]
+
+    def device_frame(self, frame: Any) -> DeviceFrame:
+        return device_frame(frame, index=self._backend.device.index, stream=self.stream.handle)
+
+    def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
+        if self._cropper is None:
+            device, size = self._backend.device, self._backend.spec.crop_size
+            at = self.addresses["crop"]
+            self._cropper = DeviceCrop(device, self._backend.crop_module, at, self._backend.targets, size)
+        self._cropper(frame, region, slot, self.stream)
+        self.on_device = True
+
+    def template(self) -> Mapping[str, NDArray[np.uint8]]:
+        found = {name: np.empty(self._memory[name].size, np.uint8) for name in TEMPLATE_NAMES}
+        for name, array in found.items():
+            self.stream.download(self.addresses[name], array)
+        self.stream.wait()
+        return found
+
+    def put_template(self, slot: int, template: Mapping[str, NDArray[np.uint8]]) -> None:
+        for name in TEMPLATE_NAMES:
+            self.stream.upload(template[name], self.addresses[name] + slot * template[name].nbytes)
+        self.stream.wait()
+
+    def check_templates(self) -> None:
+        if "template" not in self._runs:
+            raise BackendError("templates are made one by one: by a context of a backend for one target")
+
+    def enqueue(self, stage: str) -> None:
+        """Put a stage on the stream."""
+        if not self._runs[stage].execute_async_v3(self.stream.handle):
+            raise BackendError(f"{self._backend.description}: {stage} could not be enqueued (TensorRT's log says why)")
+
+    def answers(self, stage: str) -> dict[str, int]:
+        """Addresses of a stage's ``boxes`` and ``scores``."""
+        memory, host = self._answers[stage]
+        return {"boxes": memory.address, "scores": memory.address + 4 * (host.size // 5 * 4)}
+
+    def _search_work(self) -> None:
+        self.stream.upload(self.crop, self.addresses["crop"])
+        self._search_here_work()
+
+    def _search_here_work(self) -> None:
+        self.enqueue("search")
+        self._bring_back("search")
+
+    def _relation_work(self) -> None:
+        self.stream.upload(self._proposals, self.addresses["proposals"])
+        self.enqueue("relation")
+        self._bring_back("relation")
+
+    def _bring_back(self, stage: str) -> None:
+        memory, host = self._answers[stage]
+        self.stream.download(memory.address, host)
+
+    def _read(self, stage: str) -> tuple[Floats, Floats]:
+        host, t = self._answers[stage][1], self._backend.targets
+        split = host.size // 5 * 4
+        return host[split:].reshape(t, -1), host[:split].reshape(t, -1, 4)
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> None:
+        width = 4 if tensor_type(name, self._backend.precision) == "float32" else 2
+        self._sizes[name] = shape
+        self._memory[name] = self._backend.device.memory(int(np.prod(shape)) * width)
+        self.addresses[name] = self._memory[name].address
+
+    def _execution(self, stage: str) -> Any:
+        made = self._backend.engines[stage].create_execution_context()
+        if made is None:
+            raise BackendError(f"{self._backend.description}: no execution context for {stage} (out of GPU memory?)")
+        sides = contract(self._backend.spec, self._backend.targets)[stage]
+        places = self.addresses if stage == "template" else {**self.addresses, **self.answers(stage)}
+        for name in (*sides["inputs"], *sides["outputs"]):
+            if not made.set_tensor_address(name, places[name]):
+                raise BackendError(f"{self._backend.description}: {stage} does not take an address for {name}")
+        return made
+
+
+class TensorRtNetworks:
+    """A context's engines for the resident trackers (:class:`spm_rt.resident.frame_graph.Networks`)."""
+
+    def __init__(self, backend: TensorRtBackend) -> None:
+        self._context = backend.context()
+        self.device, self.stream = backend.device, self._context.stream
+        self.targets, self.candidates = backend.targets, backend.count
+        self.template, self.put_template = self._context.template, self._context.put_template
+        fine = {f"fine_{name}": place for name, place in self._context.answers("relation").items()}
+        own = {name: self._context.addresses[name] for name in ("crop", "proposals")}
+        self.addresses: Mapping[str, int] = {**own, **self._context.answers("search"), **fine}
+
+    def set_template(self, box: Floats) -> None:
+        context = self._context
+        context.check_templates()
+        context._box[:] = box
+        self.stream.upload(context._box, context.addresses["box"])
+        context.enqueue("template")
+        self.stream.wait()
+
+    def search(self) -> None:
+        self._context.enqueue("search")
+
+    def relate(self) -> None:
+        self._context.enqueue("relation")
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        return self.stream.capture(work).launch

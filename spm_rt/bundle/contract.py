@@ -1,0 +1,40 @@
+"""What goes in and out of the three graphs: names, shapes and types (docs/architecture.md has the table)."""
+
+from __future__ import annotations
+
+from ..settings import ModelSpec
+
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+"""What a bundle's graphs may compute in."""
+
+HANDED_ON = ("head_kernel", "target_half", "shallow", "deep")
+"""What one graph hands to the next and the host never sees: of the bundle's precision, but float32
+in int8 bundles, whose layers round what they read themselves. All else is float32."""
+
+
+def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
+    """Names and shapes of every graph's inputs and outputs: ``{stage: {"inputs" | "outputs": {name: shape}}}``."""
+    t, size, n = targets, spec.crop_size, spec.anchor_count
+    cells = size // spec.stride + 1
+    crop = (t, 3, size, size)
+    head = {
+        "head_kernel": (t, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
+        "head_bias": (t, 6 * spec.anchors_per_cell),
+    }
+    features = {"shallow": (t, 256, cells, cells), "deep": (t, 384, cells, cells)}
+    target_half = {"target_half": (t, 256, spec.roi_cells, spec.roi_cells)}
+    return {
+        "template": {"inputs": {"crop": crop, "box": (t, 4)}, "outputs": {**head, **target_half}},
+        "search": {"inputs": {"crop": crop, **head}, "outputs": {"scores": (t, n), "boxes": (t, n, 4), **features}},
+        "relation": {
+            "inputs": {**features, **target_half, "proposals": (t, "K", 4)},
+            "outputs": {"scores": (t, "K"), "boxes": (t, "K", 4)},
+        },
+    }
+
+
+def tensor_type(name: str, precision: str) -> str:
+    """The type of an input or output, ``float32``, ``float16`` or ``bfloat16``, in a bundle of that precision."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: one of {', '.join(PRECISIONS)}")
+    return precision if name in HANDED_ON and precision != "int8" else "float32"

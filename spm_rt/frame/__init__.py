@@ -1,0 +1,1 @@
+"""One frame's arithmetic: geometry, crop, choice of proposals, fusion. Pure functions of arrays."""

@@ -1,0 +1,149 @@
+"""One target's share of a frame: what comes before and after each call of the network (paper, sections 3.2 to 3.4).
+
+:class:`~spm_rt.trackers.single.Tracker` takes these steps for one target, :class:`~spm_rt.trackers.multi.MultiTracker`
+for several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..results import Candidate, TrackResult
+from ..settings import ModelSpec, TrackerSettings
+from .fusion import Fused, cosine_window, fuse, next_box
+from .geometry import Region, to_frame, xyxy_to_xywh
+from .proposals import select_proposals
+
+choose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None
+judge: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
+try:
+    from ._choosing import choose, judge
+except ImportError:  # not built: no C compiler when the package was installed
+    choose = judge = None
+
+Floats = NDArray[np.float32]
+
+
+class Proposals(NamedTuple):
+    """What the fine stage is asked about: K boxes of the coarse stage, float32."""
+
+    crop_boxes: Floats
+    """[K, 4] in crop pixels"""
+    boxes: Floats
+    """[K, 4] in frame pixels"""
+    scores: Floats
+    """[K]"""
+
+
+def propose(
+    scores: Floats, boxes: Floats, region: Region, last: NDArray[np.float64], settings: TrackerSettings
+) -> Proposals:
+    """The boxes of the coarse stage that the fine stage shall judge.
+
+    Args:
+        scores: ``[N]`` foreground probabilities.
+        boxes: ``[N, 4]`` in crop pixels.
+        region: what the crop shows.
+        last: the last box ``[4]`` in frame pixels.
+        settings: how many, and the thresholds.
+    """
+    if choose is None:
+        # Coordinate by coordinate in memory: what follows works on one of them at a time.
+        frame_boxes = to_frame(np.asfortranarray(boxes), region)
+        rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
+        return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
+    crop_boxes, places, chosen_scores = choose(
+        scores,
+        boxes,
+        last.astype(np.float32),
+        (region.scale, region.x1, region.y1),
+        settings.near_iou,
+        settings.score_floor,
+        settings.nms_threshold,
+        settings.num_near_candidates,
+        settings.num_candidates,
+    )
+    return Proposals(
+        np.frombuffer(crop_boxes, np.float32).reshape(-1, 4),
+        np.frombuffer(places, np.float32).reshape(-1, 4),
+        np.frombuffer(chosen_scores, np.float32),
+    )
+
+
+def decide(
+    proposals: Proposals,
+    fine: tuple[Floats, Floats] | None,
+    region: Region,
+    last: NDArray[np.float64],
+    frame_size: tuple[int, int],
+    spec: ModelSpec,
+    settings: TrackerSettings,
+    candidates: bool = False,
+) -> tuple[NDArray[np.float64], TrackResult]:
+    """Both stages' judgements fused: the new box ``[4]`` in frame pixels, and what the caller gets to see.
+
+    Args:
+        proposals: of the coarse stage.
+        fine: the fine stage's scores ``[K]`` and boxes ``[K, 4]`` in crop pixels; None in ``coarse`` mode.
+        region: what the crop shows.
+        last: the last box ``[4]`` in frame pixels.
+        frame_size: height, width.
+        spec, settings: of the tracker.
+        candidates: list all proposals in the result.
+    """
+    if judge is not None and fine is not None and settings.mode != "coarse" and not candidates:
+        corners, score, coarse_score, fine_score = judge(
+            *proposals,
+            *(np.ascontiguousarray(array, np.float32) for array in fine),
+            last,
+            (region.scale, region.x1, region.y1),
+            frame_size,
+            spec.crop_size,
+            settings.mode == "series",
+            settings.fine_score_weight,
+            settings.fine_box_weight,
+            settings.window_influence,
+            settings.update_threshold,
+            settings.size_rate,
+            settings.min_side,
+        )
+        box = np.array(corners)
+        found = score >= settings.found_threshold
+        return box, TrackResult(xyxy_to_xywh(box), score, found, coarse_score, fine_score)
+    if fine is None:
+        fine_scores, fine_boxes = np.full_like(proposals.scores, np.nan), proposals.boxes
+    else:
+        fine_scores, fine_boxes = fine[0], to_frame(fine[1], region)
+    window = cosine_window(proposals.crop_boxes, spec.crop_size)
+    fused = fuse(proposals.scores, proposals.boxes, fine_scores, fine_boxes, window, settings)
+    best, score = fused.chosen, float(fused.scores[fused.chosen])
+    box = last
+    if score >= settings.update_threshold:
+        box = next_box(last, fused.boxes[best], score, frame_size, settings)
+    result = TrackResult(
+        xyxy_to_xywh(box),
+        score,
+        score >= settings.found_threshold,
+        float(proposals.scores[best]),
+        float(fine_scores[best]),
+        _list_candidates(fused, proposals.scores, fine_scores) if candidates else None,
+    )
+    return box, result
+
+
+def _list_candidates(fused: Fused, coarse_scores: Floats, fine_scores: Floats) -> tuple[Candidate, ...]:
+    """All proposals, best ranking first."""
+    return tuple(
+        Candidate(
+            xyxy_to_xywh(fused.boxes[k]),
+            float(fused.scores[k]),
+            float(coarse_scores[k]),
+            float(fine_scores[k]),
+            float(fused.ranking[k]),
+        )
+        for k in np.argsort(-fused.ranking, kind="stable")
+    )

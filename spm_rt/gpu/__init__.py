@@ -1,0 +1,1 @@
+"""CUDA: driver, kernels, frames that are on the GPU already."""

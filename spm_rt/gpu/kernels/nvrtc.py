@@ -1,0 +1,196 @@
+"""Compiles the kernels with NVRTC, which needs neither a GPU nor a driver, and keeps what it made.
+
+NVRTC comes in the packages ``nvidia-cuda-nvrtc-cu12`` (compute capability 5.0 to 12.1) and ``nvidia-cuda-nvrtc`` (CUDA
+13: 7.5 and later), with PyTorch, or with a CUDA toolkit. It is called through ctypes. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from ...cache.store import user_folder
+from ...errors import BackendError
+from ...files import written_whole
+from . import source
+
+# Contracting a * b + c to one rounding would move sample positions across the rim of a map (portable.h).
+OPTIONS = ("--std=c++17", "--fmad=false")
+CACHE_VARIABLE = "SPM_KERNEL_CACHE"
+_NO_LIBRARY = (
+    "no NVRTC was found to compile the kernels with: `pip install nvidia-cuda-nvrtc-cu12` (any card since Pascal) "
+    "or `pip install nvidia-cuda-nvrtc` (CUDA 13, compute capability 7.5 and later)"
+)
+
+
+class Nvrtc:
+    """One NVRTC library.
+
+    Raises:
+        BackendError: the file is no NVRTC, or cannot be loaded.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._library = ctypes.CDLL(path)
+            self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        except (OSError, AttributeError) as error:
+            raise BackendError(f"{path}: cannot be loaded as NVRTC ({error})") from error
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._check(self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)), "nvrtcVersion")
+        self.version = (major.value, minor.value)
+
+    @functools.cached_property
+    def architectures(self) -> tuple[int, ...]:
+        """Compute capabilities it compiles for, ascending: 75 for 7.5."""
+        count = ctypes.c_int()
+        self._check(self._library.nvrtcGetNumSupportedArchs(ctypes.byref(count)), "nvrtcGetNumSupportedArchs")
+        values = (ctypes.c_int * count.value)()
+        self._check(self._library.nvrtcGetSupportedArchs(values), "nvrtcGetSupportedArchs")
+        return tuple(sorted(values))
+
+    def compile(self, text: str, architecture: str, name: str = "source.cu") -> bytes:
+        """Machine code of a CUDA C++ text.
+
+        Args:
+            text: the source; includes are not followed.
+            architecture: ``compute_75`` gives PTX (text, for that and all later cards, if their driver is not older
+                than this NVRTC), ``sm_75`` a cubin (for cards of that generation, any driver of this major version).
+            name: for messages.
+
+        Raises:
+            BackendError: the compiler's own message.
+        """
+        library, program = self._library, ctypes.c_void_p()
+        made = library.nvrtcCreateProgram(
+            ctypes.byref(program), text.encode(), name.encode(), 0, ctypes.c_void_p(), ctypes.c_void_p()
+        )
+        self._check(made, "nvrtcCreateProgram")
+        try:
+            options = [f"--gpu-architecture={architecture}", *OPTIONS]
+            given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+            if library.nvrtcCompileProgram(program, len(options), given):
+                log = self._read(program, "ProgramLog").rstrip(b"\0").decode(errors="replace").strip()
+                raise BackendError(f"NVRTC {self._words} cannot compile {name} for {architecture}: {log}")
+            return self._read(program, "CUBIN" if architecture.startswith("sm_") else "PTX")
+        finally:
+            library.nvrtcDestroyProgram(ctypes.byref(program))
+
+    @property
+    def _words(self) -> str:
+        return ".".join(map(str, self.version))
+
+    def _read(self, program: ctypes.c_void_p, what: str) -> bytes:
+        """The program's ``PTX``, ``CUBIN`` or ``ProgramLog``."""
+        size = ctypes.c_size_t()
+        self._check(getattr(self._library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)), f"nvrtcGet{what}Size")
+        content = ctypes.create_string_buffer(size.value)
+        self._check(getattr(self._library, f"nvrtcGet{what}")(program, content), f"nvrtcGet{what}")
+        return content.raw
+
+    def _check(self, status: int, what: str) -> None:
+        if status:
+            words = self._library.nvrtcGetErrorString(status).decode()
+            raise BackendError(f"{what} failed ({self.path}): {words}")
+
+
+def candidates() -> list[str]:
+    """Files that may be an NVRTC, the oldest version first: its PTX is what most drivers read."""
+    found: list[Path] = []
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        found += Path(folder).glob("*/lib/libnvrtc.so.*")
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(variable):
+            found += (Path(os.environ[variable]) / "lib64").glob("libnvrtc.so.*")
+    found += Path("/usr/local/cuda/lib64").glob("libnvrtc.so.*")
+    named = [(int(match[1]), str(path)) for path in found if (match := re.search(r"libnvrtc\.so\.(\d+)$", path.name))]
+    return list(dict.fromkeys(path for _, path in sorted(named)))
+
+
+def find(capability: int | None = None) -> Nvrtc:
+    """An NVRTC that compiles for a compute capability (75 for 7.5), or the first one found.
+
+    Raises:
+        BackendError: there is none, or none for this card.
+    """
+    known = []
+    for path in candidates():
+        with contextlib.suppress(BackendError):
+            library = Nvrtc(path)
+            if capability is None or capability in library.architectures:
+                return library
+            known.append(f"{library._words} for {library.architectures[0]} to {library.architectures[-1]}")
+    if not known:
+        raise BackendError(_NO_LIBRARY)
+    raise BackendError(f"no NVRTC here compiles for compute capability {capability} (there are: {'; '.join(known)})")
+
+
+def capability_of(architecture: str) -> int:
+    """75 of ``sm_75`` or ``compute_75``."""
+    match = re.fullmatch(r"(?:sm|compute)_(\d+)", architecture)
+    if match is None:
+        raise BackendError(f"architecture {architecture!r} is not of the form sm_75 or compute_75")
+    return int(match[1])
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept (not made here): ``$SPM_KERNEL_CACHE``, or beside the engines' cache."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    return user_folder() / "kernels"
+
+
+def compiled(unit: str, architecture: str, *, library: Nvrtc | None = None, folder: Path | None = None) -> bytes:
+    """One unit of our kernels for ``sm_XY`` (a cubin) or ``compute_XY`` (PTX), from the cache or compiled and kept.
+
+    A file of the cache is used only if it is, byte for byte, what its digest says. Where the folder cannot be written
+    to, the kernels are compiled every time (about a second).
+
+    Args:
+        unit: ``roi`` or ``frame``.
+        architecture: see :meth:`Nvrtc.compile`.
+        library: which NVRTC; by default the oldest one here that knows the card.
+        folder: of the cache; by default :func:`cache_folder`.
+
+    Raises:
+        BackendError: no NVRTC, or it refuses.
+    """
+    compiler = library or find(capability_of(architecture))
+    text = source(unit)
+    wanted = "\0".join((text, architecture, *OPTIONS, compiler._words))
+    key = hashlib.sha256(wanted.encode()).hexdigest()
+    path = (folder or cache_folder()) / f"{unit}_{architecture}_{key[:32]}.bin"
+    kept = _read_kept(path)
+    if kept is not None:
+        return kept
+    code = compiler.compile(text, architecture, f"{unit}.cu")
+    with contextlib.suppress(OSError):
+        _keep(path, code)
+    return code
+
+
+def _read_kept(path: Path) -> bytes | None:
+    """The code in a file of the cache; None where there is no file, or it is damaged or another user's."""
+    try:
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Write a file of the cache under its final name complete, whoever else does so at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with written_whole(path, mode=0o600) as part:
+        part.write_bytes(hashlib.sha256(code).digest() + code)

@@ -1,0 +1,94 @@
+"""A tracker whose frame never leaves the GPU: crop, network, proposals, fusion and the next box are one graph launch.
+
+What comes back per frame is one record of 48 bytes. The kernels (:mod:`spm_rt.gpu.kernels`) compute what the steps of
+:class:`~spm_rt.trackers.single.Tracker` compute, which stays the readable reference that this one is tested against;
+there on a stand-in for the driver that runs the kernels on the host, since no GPU was at hand (docs/gpu.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NotInitializedError
+from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
+from ..results import Box, TrackResult
+from ..settings import ModelSpec, TrackerSettings
+from ..trackers.checks import check_box
+from .frame_buffer import Staging, check_shape, frame_facts, frame_shape
+from .frame_graph import Networks, Slots, track_result
+
+
+class ResidentTracker:
+    """Follows one object through frames on the GPU, or through host frames that it uploads whole.
+
+    ::
+
+        tracker = ResidentTracker(backend.networks(), bundle.spec, bundle.settings)
+        tracker.init(frame, (x, y, width, height))
+        result = tracker.update(next_frame)
+
+    Frames are uint8, BGR, BGRA or grey: numpy arrays, or anything with ``__cuda_array_interface__`` on the same GPU.
+    ``TrackResult.candidates`` is always None. One tracker belongs to one thread.
+
+    Args:
+        networks: for one target.
+        spec, settings: of the bundle.
+        graphs: record a frame's work as a CUDA graph.
+
+    Raises:
+        BackendError: see :class:`spm_rt.resident.frame_graph.Slots`.
+    """
+
+    def __init__(self, networks: Networks, spec: ModelSpec, settings: TrackerSettings, *, graphs: bool = True) -> None:
+        self.networks, self.spec, self.settings = networks, spec, settings
+        self._slots = Slots(networks, spec, settings, graphs=graphs)
+        self._staging: Staging | None = None
+        self._box: NDArray[np.float64] | None = None
+
+    @property
+    def graphs(self) -> bool:
+        """Whether graphs are used; False too where one could not be recorded."""
+        return self._slots.graphs
+
+    @property
+    def box(self) -> Box:
+        """The last box, ``x, y, width, height``."""
+        if self._box is None:
+            raise NotInitializedError("no box yet: call init(frame, box) first")
+        return xyxy_to_xywh(self._box)
+
+    def init(self, frame: Any, box: Sequence[float]) -> None:
+        """Start (again) on a frame; see :meth:`spm_rt.Tracker.init`."""
+        given = frame_facts(frame)
+        start = check_box(box, (given.height, given.width))
+        staging = self._staging
+        if staging is None or staging.shape != frame_shape(given):
+            staging = Staging(self.networks.device, frame_shape(given))
+            self._slots.prepare(staging)
+            self._staging = staging
+        staging.bring(given, self._slots.stream)
+        self._slots.crop(start[None])
+        self.networks.set_template(to_crop(start, search_region(start, self.spec))[None])
+        self._box = start
+
+    def update(self, frame: Any) -> TrackResult:
+        """Find the target in the next frame; see :meth:`spm_rt.Tracker.update`."""
+        if self._box is None or self._staging is None:
+            raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
+        given = frame_facts(frame)
+        check_shape(given, self._staging.shape, "call init again")
+        self._staging.bring(given, self._slots.stream)
+        self._slots.begin(self._box[None])
+        record = self._slots.end()[0]
+        self._box = record["box"].copy()
+        return track_result(record, self.settings)
+
+    def move_to(self, box: Sequence[float]) -> None:
+        """Put the box elsewhere; see :meth:`spm_rt.Tracker.move_to`."""
+        if self._box is None or self._staging is None:
+            raise NotInitializedError("move_to before init: call init(frame, box) with the target's first box")
+        self._box = check_box(box, self._staging.shape[:2])

@@ -1,0 +1,41 @@
+"""What a tracker returns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+Box = tuple[float, float, float, float]
+"""``x, y, width, height`` in pixels of a frame; x and y are the upper left corner, the first pixel is 0."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """One proposal of a frame, before the choice: box ``x, y, width, height`` after fusion, and all its scores."""
+
+    box: Box
+    score: float
+    coarse_score: float
+    fine_score: float
+    ranking: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrackResult:
+    """What one frame gave.
+
+    Attributes:
+        box: ``x, y, width, height`` in pixels of the frame. Where the score is below ``update_threshold`` this is the
+            last box, unchanged.
+        score: fused score of the chosen proposal, 0..1, without the window.
+        found: whether the target is thought to be in ``box`` (``score >= found_threshold``; docs/lost.md has figures).
+        coarse_score: the coarse stage's share of it.
+        fine_score: the fine stage's share of it; NaN in ``coarse`` mode.
+        candidates: all proposals of the frame, best ranking first, if they were asked for.
+    """
+
+    box: Box
+    score: float
+    found: bool
+    coarse_score: float
+    fine_score: float
+    candidates: tuple[Candidate, ...] | None = None

@@ -1,0 +1,79 @@
+"""What a caller gives to a tracker, checked before anything changes."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BoxError, FrameError, ThreadError
+from ..frame.geometry import xywh_to_xyxy
+from ..gpu.device_frames import DeviceFrame
+
+Floats = NDArray[np.float32]
+
+
+class Gate:
+    """One thread at a time: a tracker's buffers and state are its own, and are not locked any further."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise ThreadError("this tracker is in use by another thread; make one tracker per thread (sibling())")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def no_clock(stage: str) -> None:
+    """Stands in for a stage clock when nobody measures."""
+
+
+def check_size(frame: NDArray[np.generic] | DeviceFrame, size: tuple[int, int], advice: str) -> None:
+    """A FrameError with ``advice`` if a frame has not the ``size`` (height, width) that a tracker was started with."""
+    if frame.shape[:2] != size:
+        was, now = size[::-1], frame.shape[1::-1]
+        raise FrameError(
+            f"the frame's size changed from {was[0]} x {was[1]} to {now[0]} x {now[1]}: "
+            f"boxes would mean something else; {advice}"
+        )
+
+
+def check_levels(frame: NDArray[np.generic] | DeviceFrame, crop: Floats) -> None:
+    """A FrameError if a float frame's template crop has the values of a picture scaled to 0..1."""
+    if frame.dtype != np.uint8 and 0 < float(crop.max()) <= 1.0:
+        raise FrameError("the float frame's values are within 0..1; 0..255 is needed")
+
+
+def check_box(box: Sequence[float] | NDArray[np.floating], frame_size: tuple[int, ...]) -> NDArray[np.float64]:
+    """A box ``x, y, width, height`` as x1, y1, x2, y2 in float64, if a tracker can start on it.
+
+    Args:
+        box: as a caller gives it.
+        frame_size: height, width.
+
+    Raises:
+        BoxError: not four finite numbers, less than one pixel wide or high, or wholly outside the frame.
+    """
+    try:
+        x, y, width, height = (float(v) for v in box)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"a box is four numbers x, y, width, height, not {box!r}") from error
+    given = f"box x={x:g}, y={y:g}, width={width:g}, height={height:g}"
+    if not all(math.isfinite(v) for v in (x, y, width, height)):
+        raise BoxError(f"{given}: all four must be finite")
+    if width <= 0 or height <= 0:
+        raise BoxError(f"{given}: empty or inverted (x, y, width, height is expected, not two corners)")
+    if width < 1 or height < 1:
+        raise BoxError(f"{given}: less than one pixel wide or high")
+    rows, columns = frame_size
+    if x >= columns or y >= rows or x + width <= 0 or y + height <= 0:
+        raise BoxError(f"{given}: wholly outside the frame of {columns} x {rows} pixels")
+    if max(width, height) > 100 * max(rows, columns):
+        raise BoxError(f"{given}: over 100 times the frame's size, {columns} x {rows}")
+    return xywh_to_xyxy((x, y, width, height))

@@ -1,0 +1,199 @@
+"""Several targets on the same frames, in one call of each graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import load_backend
+from ..backends.protocol import Backend, SlotContext
+from ..bundle import Bundle
+from ..errors import BackendError
+from ..frame.crop import MeanColor, Scratch
+from ..frame.geometry import Region, search_region, to_crop
+from ..frame.steps import Proposals, decide, propose
+from ..results import TrackResult
+from ..settings import ModelSpec, TrackerSettings
+from .checks import check_box, check_levels, check_size, no_clock
+from .input import AnyFrame, show, take_frame
+from .slots import OTHER_SIZE, Seats, Target
+
+Floats = NDArray[np.float32]
+
+
+class MultiTracker(Seats[SlotContext]):
+    """Follows any number of objects through a video; each as a :class:`~spm_rt.trackers.single.Tracker` of its own
+    would.
+
+    ::
+
+        tracker = MultiTracker.load("spm_alexnet")
+        first = tracker.add(frames[0], (x, y, width, height))
+        second = tracker.add(frames[0], (x, y, width, height))
+        for frame in frames[1:]:
+            results = tracker.update(frame)
+            results[first].box, results[second].box
+
+    A bundle has graphs for certain numbers of targets (``spm-export --targets 1,2,4,8``). The smallest that hold all
+    targets are used; more targets than the largest holds take several calls. Results are those of single trackers, to
+    float32 rounding. As there, one tracker belongs to one thread at a time.
+
+    Args:
+        compiled: gives the backend for a number of targets; asked again for the same number, the same one.
+        sizes: the numbers of targets that it can be asked for, ascending, 1 among them.
+        spec, settings: of the bundle, for all targets.
+    """
+
+    def __init__(
+        self, compiled: Callable[[int], Backend], sizes: Sequence[int], spec: ModelSpec, settings: TrackerSettings
+    ) -> None:
+        super().__init__(lambda targets: _slot_context(compiled(targets)), sizes)
+        self.backend = compiled(1)
+        self.spec = spec
+        self.settings = settings
+        self._compiled = compiled
+        self._painter = _slot_context(self.backend)
+        self._scratch = Scratch(spec.crop_size)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        backend: str = "auto",
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        settings: TrackerSettings | None = None,
+        capacity: int | None = None,
+        precision: str | None = None,
+        per_call: int | None = None,
+    ) -> MultiTracker:
+        """A tracker on a bundle's graphs.
+
+        Args:
+            bundle, backend, device, threads, settings, precision: as for :meth:`spm_rt.Tracker.load`.
+            capacity: number of targets to be ready for: the graphs for up to so many are compiled now. Others are
+                compiled when a target is added or removed that needs them, which takes a good part of a second.
+            per_call: most targets in one call; by default as many as the bundle has graphs for. A CPU gains little from
+                large calls, and a small one nothing (docs/performance.md).
+
+        Raises:
+            BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        first = load_backend(opened, backend, device=device, threads=threads, precision=precision)
+        made = {1: first}
+
+        def compiled(targets: int) -> Backend:
+            if targets not in made:
+                made[targets] = load_backend(
+                    opened, first.name, device=device, threads=threads, targets=targets, precision=precision
+                )
+            return made[targets]
+
+        sizes = [size for size in opened.targets if size == 1 or size <= (per_call or size)]
+        tracker = cls(compiled, sizes, opened.spec, settings or opened.settings)
+        tracker._prepare_for(capacity or 0)
+        return tracker
+
+    def sibling(self) -> MultiTracker:
+        """Another, independent tracker without targets that shares this one's compiled graphs."""
+        return MultiTracker(self._compiled, self._sizes, self.spec, self.settings)
+
+    def add(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> int:
+        """Follow another target, seen on this frame; returns its number, which is never given again.
+
+        Args:
+            frame: as for :meth:`spm_rt.Tracker.init`; of the size of the others' frames, while there are others.
+            box: ``x, y, width, height`` in pixels; at least one pixel wide and high, and touching the frame.
+
+        Raises:
+            FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
+        """
+        with self._gate:
+            frame = take_frame(frame, self._painter, self.backend)
+            if self._targets:
+                check_size(frame, self._frame_size, OTHER_SIZE)
+            start = check_box(box, frame.shape[:2])
+            region = search_region(start, self.spec)
+            show(frame, region, self._painter, 0, self._scratch)
+            check_levels(frame, self._painter.crop)
+            self._painter.set_template(to_crop(start, region)[None])
+            return self._accept(Target(start, self._painter.template()), (frame.shape[0], frame.shape[1]))
+
+    def update(
+        self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
+    ) -> dict[int, TrackResult]:
+        """Find all targets in the next frame.
+
+        Args:
+            frame: as for :meth:`add`, of the same size.
+            candidates: return all proposals too.
+            clock: called with the name of each stage as it ends for all targets (for measurements).
+
+        Raises:
+            FrameError: the frame cannot be used, or not near one of the targets. All targets stay as they were.
+        """
+        with self._gate:
+            frame = take_frame(frame, self._painter, self.backend)
+            if not self._targets:
+                return {}
+            check_size(frame, self._frame_size, OTHER_SIZE)
+            regions = {id: search_region(target.box, self.spec) for id, target in self._targets.items()}
+            mean = MeanColor(frame) if isinstance(frame, np.ndarray) else None
+            for call in self._calls:
+                for slot, id in enumerate(call.ids):
+                    show(frame, regions[id], call.context, slot, self._scratch, mean)
+            clock("crop")
+            searched = [call.context.search() for call in self._calls]
+            clock("search")
+            proposals = {
+                id: propose(scores[slot], boxes[slot], regions[id], self._targets[id].box, self.settings)
+                for call, (scores, boxes) in zip(self._calls, searched, strict=True)
+                for slot, id in enumerate(call.ids)
+            }
+            clock("proposals")
+            fine = self._relate(proposals)
+            clock("relation")
+            results = self._decide(proposals, fine, regions, candidates)
+            clock("fusion")
+            return results
+
+    def _relate(self, proposals: dict[int, Proposals]) -> dict[int, tuple[Floats, Floats]]:
+        """The fine stage's scores ``[K]`` and boxes ``[K, 4]`` of each target; none in ``coarse`` mode."""
+        fine: dict[int, tuple[Floats, Floats]] = {}
+        for call in self._calls if self.settings.mode != "coarse" else ():
+            most = max(len(proposals[id].scores) for id in call.ids)
+            given = np.zeros((call.targets, most, 4), np.float32)
+            for slot, id in enumerate(call.ids):
+                boxes = proposals[id].crop_boxes
+                given[slot, : len(boxes)] = boxes
+                given[slot, len(boxes) :] = boxes[-1]
+            scores, moved = call.context.relate(given)
+            for slot, id in enumerate(call.ids):
+                count = len(proposals[id].scores)
+                fine[id] = scores[slot, :count], moved[slot, :count]
+        return fine
+
+    def _decide(
+        self,
+        proposals: dict[int, Proposals],
+        fine: dict[int, tuple[Floats, Floats]],
+        regions: dict[int, Region],
+        candidates: bool,
+    ) -> dict[int, TrackResult]:
+        results = {}
+        for id, target in self._targets.items():
+            given = proposals[id], fine.get(id), regions[id], target.box, self._frame_size
+            target.box, results[id] = decide(*given, self.spec, self.settings, candidates)
+        return results
+
+
+def _slot_context(backend: Backend) -> SlotContext:
+    context = backend.context()
+    if not isinstance(context, SlotContext):
+        raise BackendError(f"backend {backend.name!r} follows one target; use a Tracker for each (sibling())")
+    return context

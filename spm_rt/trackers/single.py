@@ -1,0 +1,159 @@
+"""The tracker: one target, one frame after the other. Read top to bottom beside the paper's section 3."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import load_backend
+from ..backends.protocol import Backend
+from ..bundle import Bundle
+from ..errors import NotInitializedError
+from ..frame.crop import Scratch
+from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
+from ..frame.steps import decide, propose
+from ..results import Box, Candidate, TrackResult
+from ..settings import ModelSpec, TrackerSettings
+from .checks import Gate, check_box, check_levels, check_size, no_clock
+from .input import AnyFrame, show, take_frame
+
+__all__ = ["Box", "Candidate", "TrackResult", "Tracker", "check_box"]
+
+
+class Tracker:
+    """Follows one object through a video.
+
+    ::
+
+        tracker = Tracker.load("spm_alexnet")
+        tracker.init(frames[0], (x, y, width, height))
+        for frame in frames[1:]:
+            result = tracker.update(frame)
+
+    Frames are numpy arrays: uint8 or float (0..255), BGR, BGRA or grey, any memory layout. Where the backend works on a
+    GPU (``tensorrt``, ``pytorch``), they may also be uint8 arrays on that GPU, of PyTorch, CuPy or any other library
+    with ``__cuda_array_interface__`` or DLPack: they are cropped there (docs/gpu.md). One tracker belongs to one thread
+    at a time; make one per thread (they may share a backend).
+    """
+
+    def __init__(self, backend: Backend, spec: ModelSpec, settings: TrackerSettings) -> None:
+        self.backend = backend
+        self.spec = spec
+        self.settings = settings
+        self._context = backend.context()
+        self._scratch = Scratch(spec.crop_size)
+        self._box: NDArray[np.float64] | None = None
+        self._frame_size = (0, 0)
+        self._gate = Gate()
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        backend: str = "auto",
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        settings: TrackerSettings | None = None,
+        precision: str | None = None,
+    ) -> Tracker:
+        """A tracker on a bundle's graphs.
+
+        Args:
+            bundle: the folder that ``spm-export`` wrote, or an opened :class:`~spm_rt.bundle.Bundle`.
+            backend: ``auto``, ``onnxruntime``, ...
+            device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
+            threads: threads per inference call; by default all cores the process may use.
+            settings: instead of those in the bundle.
+            precision: what the graphs are computed in, where the backend offers a choice: ``float32`` or, with OpenVINO
+                on CPUs that have it, ``bf16``. int8 is a bundle of its own.
+
+        Raises:
+            BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        compiled = load_backend(opened, backend, device=device, threads=threads, precision=precision)
+        return cls(compiled, opened.spec, settings or opened.settings)
+
+    def sibling(self) -> Tracker:
+        """Another, independent tracker that shares this one's compiled graphs."""
+        return Tracker(self.backend, self.spec, self.settings)
+
+    @property
+    def box(self) -> Box:
+        """The last box, ``x, y, width, height``."""
+        if self._box is None:
+            raise NotInitializedError("no box yet: call init(frame, box) first")
+        return xyxy_to_xywh(self._box)
+
+    def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
+        """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.
+
+        Raises:
+            NotInitializedError: before :meth:`init`.
+            BoxError: see :meth:`init`.
+        """
+        with self._gate:
+            if self._box is None:
+                raise NotInitializedError("move_to before init: there is no template yet")
+            self._box = check_box(box, self._frame_size)
+
+    def init(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> None:
+        """Start (again) on a frame.
+
+        Args:
+            frame: see the class.
+            box: ``x, y, width, height`` in pixels; at least one pixel wide and high, and touching the frame.
+
+        Raises:
+            FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
+        """
+        with self._gate:
+            frame = take_frame(frame, self._context, self.backend)
+            start = check_box(box, frame.shape[:2])
+            region = search_region(start, self.spec)
+            show(frame, region, self._context, 0, self._scratch)
+            check_levels(frame, self._context.crop)
+            self._context.set_template(to_crop(start, region)[None])
+            self._box = start
+            self._frame_size = (frame.shape[0], frame.shape[1])
+
+    def update(
+        self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
+    ) -> TrackResult:
+        """Find the target in the next frame.
+
+        Args:
+            frame: as for :meth:`init`, of the same size.
+            candidates: return all proposals too.
+            clock: called with the name of each stage as it ends (for measurements).
+
+        Raises:
+            NotInitializedError: before :meth:`init`.
+            FrameError: the frame cannot be used. The tracker stays as it was.
+        """
+        with self._gate:
+            if self._box is None:
+                raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
+            frame = take_frame(frame, self._context, self.backend)
+            check_size(frame, self._frame_size, "call init again")
+            region = search_region(self._box, self.spec)
+            show(frame, region, self._context, 0, self._scratch)
+            clock("crop")
+            scores, boxes = self._context.search()
+            clock("search")
+            proposals = propose(scores[0], boxes[0], region, self._box, self.settings)
+            clock("proposals")
+            fine = None
+            if self.settings.mode != "coarse":
+                scores, boxes = self._context.relate(proposals.crop_boxes[None])
+                fine = scores[0], boxes[0]
+            clock("relation")
+            self._box, result = decide(
+                proposals, fine, region, self._box, self._frame_size, self.spec, self.settings, candidates
+            )
+            clock("fusion")
+            return result

@@ -1,0 +1,217 @@
+"""``spm-bench accuracy``, ``lost`` and ``ablate`` on small clips, with trackers whose figures are known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spm_bench.cli import main
+from spm_bench.commands.lost import analyse
+from spm_bench.quality.placements import Placement
+from spm_rt.errors import SourceError
+
+from ..support.clips import box, write_got10k, write_otb, write_packed
+
+TRACKERS = """
+class Perfect:
+    def init(self, frame, box):
+        self.box = list(box)
+
+    def update(self, frame):
+        self.box[0] += 2
+        self.box[1] += 1
+        return self.box, 0.9
+
+
+class Still:
+    def __init__(self, score="0.5"):
+        self.score = float(score)
+
+    def init(self, frame, box):
+        self.box = box
+
+    def update(self, frame):
+        return self.box, self.score
+
+
+class Broken(Still):
+    def update(self, frame):
+        raise ValueError("out of luck")
+"""
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of trackers with known figures."""
+    (tmp_path / "known_trackers.py").write_text(TRACKERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("known_trackers", None)
+    return "known_trackers"
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, "--json", "--quiet"]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+def test_known_trackers(tmp_path: Path, known: str, capsys: pytest.CaptureFixture[str]) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_otb(clips / "a", 6)
+    write_got10k(clips / "b", 4, absent=(3,))
+    report = _run(
+        capsys, "accuracy", str(clips), "--out", str(out), "--tracker", f"best={known}:Perfect", f"{known}:Still:0.25"
+    )
+    assert list(report["trackers"]) == ["best", "Still:0.25"]
+    best, still = report["trackers"].values()
+    assert best["auc"] == pytest.approx(20 / 21)
+    assert (best["precision"], best["norm_precision"]) == (1, 1)
+    assert {"auc", "precision", "norm_precision", "fps", "frames"} <= set(best["clips"]["a"])
+    assert best["clips"]["b"]["frames"] == 3
+    # The target moves by (2, 1) a frame: 28 x 23 of 30 x 24 after one, and so on.
+    overlaps = [(30 - 2 * k) * (24 - k) / (2 * 720 - (30 - 2 * k) * (24 - k)) for k in range(6)]
+    wanted = [np.mean(np.array(overlaps[:n])[:, None] > np.linspace(0, 1, 21)) for n in (6, 3)]
+    assert [still["clips"][name]["auc"] for name in "ab"] == pytest.approx(wanted)
+    assert still["auc"] == pytest.approx(np.mean(wanted))
+    for name in ("success.png", "precision.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "results.json").read_text())["trackers"] == report["trackers"]
+    written = np.loadtxt(out / "boxes" / "Still_0.25" / "a.txt", delimiter=",")
+    assert written.tolist() == [list(box(0))] * 6
+
+
+def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_otb(tmp_path / "a", 4)
+    report = _run(
+        capsys,
+        "accuracy",
+        str(tmp_path),
+        "--bundle",
+        str(default_bundle),
+        "--modes",
+        "--threads",
+        "1",
+        "--backend",
+        "onnxruntime",
+        "torch",
+    )
+    names = list(report["trackers"])
+    assert names == [f"{b} {m}" for b in ("onnxruntime", "torch") for m in ("series-parallel", "series", "coarse")]
+    for mode in ("series-parallel", "series", "coarse"):
+        a, b = (report["trackers"][f"{backend} {mode}"]["auc"] for backend in ("onnxruntime", "torch"))
+        assert a == pytest.approx(b, abs=0.003)
+        assert a > 0.3
+
+
+def test_opencv_tracker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_otb(tmp_path / "a", 4)
+    report = _run(capsys, "accuracy", str(tmp_path), "--opencv", "mil")
+    assert report["trackers"]["mil"]["mean_iou"] > 0.3
+
+
+def test_bad_requests(tmp_path: Path, known: str, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = str(write_otb(tmp_path / "a", 3))
+    for arguments, message in [
+        (["--opencv", "best"], "OpenCV tracker 'best' is unknown"),
+        (["--tracker", "nonsense"], "give NAME=module:callable"),
+        (["--tracker", "no_such_module:X"], "no_such_module cannot be imported"),
+        (["--tracker", f"{known}:Missing"], "has no Missing"),
+        (["--tracker", f"{known}:Broken"], "Broken failed on a: ValueError: out of luck"),
+        (["--tracker", "x=collections:OrderedDict"], "has no init and update"),
+        (["--tracker", f"x={known}:Still", f"x={known}:Perfect"], "two trackers are named 'x'"),
+        (["--tracker", f"{known}:Still", "--only", "b"], "has no clip b"),
+        (["--bundle", str(tmp_path)], "manifest.json"),
+    ]:
+        assert main(["accuracy", clips, *arguments, "--quiet"]) == 1, arguments
+        assert message in capsys.readouterr().err
+
+
+def _placement(score: float, overlap: float, source: str = "free run") -> Placement:
+    return Placement("clip", 1, source, overlap, score, score, score, 0.0)
+
+
+def test_lost_figures_by_hand() -> None:
+    found = [_placement(score, 0.8) for score in (0.9, 0.8, 0.7, 0.5)]
+    lost = [
+        _placement(0.6, 0.1),
+        _placement(0.3, 0.0, "wrong place"),
+        _placement(0.2, 0.0, "other clip"),
+        _placement(0.1, 0.19, "other clip"),
+    ]
+    report = analyse(found + lost, 0.25)
+    assert (report["found"], report["lost"]) == (4, 4)
+    assert report["lost_by_source"] == {"free run": 1, "wrong place": 1, "other clip": 2}
+    score = report["measures"]["score"]
+    assert score["auc_roc"] == pytest.approx(15 / 16)
+    assert score["auc_roc_by_source"] == {"free run": 0.75, "wrong place": 1.0, "other clip": 1.0}
+    # Over 0.65: three of four kept, all caught. Over 0.4: all kept, three of four caught. The stricter one comes first.
+    assert score["threshold"] == pytest.approx(0.65)
+    # Both are as good: the lowest step over 0.3 is taken.
+    assert report["recommended_found_threshold"] == 0.31
+    assert report["current"] == {"found_threshold": 0.25, "found_kept": 1.0, "lost_caught": 0.5}
+
+
+def test_lost_needs_both_kinds() -> None:
+    with pytest.raises(SourceError, match="both kinds are needed"):
+        analyse([_placement(0.9, 0.8)], 0.2)
+
+
+def test_lost_on_clips(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    report = _run(
+        capsys,
+        "lost",
+        str(write_packed(tmp_path / "packed")),
+        "--bundle",
+        str(default_bundle),
+        "--forced",
+        "2",
+        "--threads",
+        "1",
+        "--out",
+        str(out),
+    )
+    # Two tracks of 6 and 5 frames, the second with a gap, and two frames of the other clip for each.
+    assert report["frames"] >= 5 + 3 + 4
+    assert report["lost_by_source"]["other clip"] == 4
+    assert 0 <= report["recommended_found_threshold"] <= 1
+    assert (out / "lost_roc.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "lost_scores.png").read_bytes().startswith(b"\x89PNG")
+    assert len((out / "lost.csv").read_text().splitlines()) == 1 + report["frames"]
+
+
+def test_ablation(
+    tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_otb(tmp_path / "clips" / "a", 3)
+    out = tmp_path / "out"
+    report = _run(
+        capsys,
+        "ablate",
+        str(tmp_path / "clips"),
+        "--bundle",
+        str(default_bundle),
+        "--proposals",
+        "1,3",
+        "--threads",
+        "1",
+        "--plain-checkpoint",
+        *map(str, synthetic_checkpoint),
+        "--out",
+        str(out),
+    )
+    assert list(report["modes"]) == ["series-parallel", "series", "coarse"] == list(report["plain_training"])
+    assert list(report["proposals"]) == ["1", "3"]
+    recall = report["recall"]["recall"]
+    assert list(recall) == ["1", "3", "5", "9", "15"]
+    for values in recall.values():
+        assert values == sorted(values, reverse=True)
+    means = list(report["recall"]["mean_best_overlap"].values())
+    assert means[-1] >= means[0]
+    for name in ("proposals.png", "recall.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,107 @@
+"""The command line as a whole: help, wrong usage, errors that people can act on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spm_bench.cli import COMMANDS, main
+from spm_bench.common import ask_for, parse_entry
+from spm_rt.backends import MODULES
+from spm_rt.bundle import Bundle
+from spm_rt.errors import BackendError, BundleError
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"spm-bench {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["speed"],
+        ["latency"],
+        ["count", "b", "-k", "0"],
+        ["latency", "b", "--box", "1,2"],
+        ["ablate", "c", "--proposals", "0,1"],
+        ["ablate", "c", "--proposals", "x"],
+        ["accuracy", "c", "--frames", "1"],
+        ["latency", "b", "--pause", "-1"],
+        ["sweep", "b"],
+        ["targets", "b", "--targets", "0"],
+        ["profile", "b", "--stage", "fusion"],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: spm-bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["latency", "BUNDLE"],
+        ["count", "BUNDLE"],
+        ["parity", "BUNDLE/", "torch"],
+        ["parity", "torch", "onnxruntime", "--bundle", "BUNDLE"],
+    ],
+)
+def test_a_missing_bundle_is_1(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([a.replace("BUNDLE", str(tmp_path / "none")) for a in arguments]) == 1
+    assert "no such bundle folder" in capsys.readouterr().err
+
+
+def test_unknown_backends_are_named(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", str(default_bundle), "--backend", "fastest"]) == 1
+    assert "'fastest' is unknown; there are: auto, torch, onnxruntime" in capsys.readouterr().err
+    assert main(["profile", str(default_bundle), "--backend", "onnxruntime", "fastest"]) == 1
+    assert "'fastest' is unknown" in capsys.readouterr().err
+    assert main(["parity", "torch", "nothing", "--bundle", str(default_bundle)]) == 1
+    assert "'nothing' is unknown" in capsys.readouterr().err
+
+
+def test_a_clip_needs_a_box(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", str(default_bundle), "--clip", str(tmp_path)]) == 1
+    assert "needs --box" in capsys.readouterr().err
+
+
+def test_commands_start_without_heavy_libraries() -> None:
+    """PyTorch, ONNX and matplotlib take seconds to import: not before a command needs them."""
+    names = ", ".join(["spm_bench.cli", *(f"spm_bench.commands.{name}" for name in COMMANDS)])
+    code = f"import sys, {names}; print(sorted({{'torch', 'onnx', 'onnxruntime', 'matplotlib'}} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_entries(default_bundle: Path) -> None:
+    bundle = Bundle.open(default_bundle)
+    plain = parse_entry("onnxruntime", bundle)
+    assert (plain.label, plain.backend, plain.asked, plain.precision) == ("onnxruntime", "onnxruntime", None, "float32")
+    other = parse_entry(f"openvino:bf16@{default_bundle}", bundle)
+    assert (other.label, other.asked, other.precision) == (f"openvino:bf16@{default_bundle.name}", "bf16", "bf16")
+    assert parse_entry("auto", bundle).label in MODULES
+    with pytest.raises(BackendError, match="'fastest' is unknown"):
+        parse_entry("fastest:bf16", bundle)
+    with pytest.raises(BundleError, match="no such bundle"):
+        parse_entry("openvino@nowhere", bundle)
+
+
+def test_a_precision_is_passed_only_if_asked_for() -> None:
+    def able(precision: str) -> None: ...
+
+    def unable() -> None: ...
+
+    assert ask_for(None, unable) == {}
+    assert ask_for("bf16", able) == {"precision": "bf16"}
+    with pytest.raises(BackendError, match="precision 'bf16'"):
+        ask_for("bf16", unable)

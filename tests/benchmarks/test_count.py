@@ -1,0 +1,105 @@
+"""Multiply-adds, on graphs small enough to count by hand and on a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from spm_bench.cli import main
+from spm_bench.profiling.multiply_adds import count_layers
+from spm_rt.errors import BundleError
+
+
+def _weight(name: str, *shape: int) -> TensorProto:
+    return onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
+
+
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[int | str]],
+    outputs: list[str],
+    weights: list[TensorProto],
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_empty_tensor_value_info(n) for n in outputs],
+        weights,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_counts_by_hand(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "grouped.weight"], ["a"], group=2, pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["a", "up.weight"], ["b"]),
+        helper.make_node("Relu", ["b"], ["b2"]),
+        helper.make_node("Flatten", ["b2"], ["c"]),
+        helper.make_node("Gemm", ["c", "linear.weight"], ["d"], transB=1),
+        helper.make_node("MatMul", ["p", "product"], ["e"]),
+    ]
+    weights = [
+        _weight("grouped.weight", 6, 2, 3, 3),
+        _weight("up.weight", 6, 5, 2, 2),
+        _weight("linear.weight", 7, 5 * 6 * 7),
+        _weight("product", 8, 3),
+    ]
+    path = _save(tmp_path / "m.onnx", nodes, {"x": [1, 4, 5, 6], "p": [2, "K", 8]}, ["d", "e"], weights)
+    layers = count_layers(path, proposals=9)
+    assert [(layer.name, layer.macs) for layer in layers] == [
+        ("grouped", 6 * 5 * 6 * (2 * 3 * 3)),
+        ("up", 6 * 5 * 6 * (5 * 2 * 2)),
+        ("linear", 7 * 210),
+        ("product", 2 * 9 * 8 * 3),
+    ]
+    assert layers[0].shape == (1, 6, 5, 6)
+
+
+def test_a_shape_that_stays_unknown_is_an_error(tmp_path: Path) -> None:
+    path = _save(
+        tmp_path / "m.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": ["rows", 4]},
+        ["y"],
+        [_weight("w", 4, 2)],
+    )
+    with pytest.raises(BundleError, match="MatMul"):
+        count_layers(path, 9)
+
+
+def test_a_frame_costs_less_than_allowed(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", str(default_bundle), "--json", "--limit", "4.8"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    layers = {layer["name"]: layer["macs"] for layer in report["graphs"]["search"]["layers"]}
+    assert layers["conv1"] == 96 * 136 * 136 * 3 * 11 * 11
+    assert layers["conv4"] == 384 * 34 * 34 * 192 * 3 * 3
+    assert layers["head_kernel"] == 30 * 19 * 19 * 256 * 6 * 6
+    relation = {layer["name"]: layer["macs"] for layer in report["graphs"]["relation"]["layers"]}
+    assert relation["relate_proposal"] == 9 * 256 * 6 * 6 * 640 * 3 * 3
+    assert report["frame_macs"] == sum(layers.values()) + sum(relation.values())
+    assert report["frame_gmac"] <= 4.8
+    assert report["released_gmac"] == pytest.approx(5.959, abs=1e-3)
+
+
+def test_work_grows_with_the_proposals(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def relation(k: int) -> int:
+        assert main(["count", str(default_bundle), "-k", str(k), "--json"]) == 0
+        return int(json.loads(capsys.readouterr().out)["graphs"]["relation"]["macs"])
+
+    assert relation(6) == 6 * relation(1)
+
+
+def test_over_the_limit(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", str(default_bundle), "--limit", "1"]) == 1
+    printed = capsys.readouterr()
+    assert "over the limit of 1" in printed.err
+    assert "conv3" in printed.out
+    assert "5.96" in printed.out

@@ -1,0 +1,186 @@
+"""gpu_check on a machine without a GPU, and its kernel part over an emulated driver."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_bench.gpu import check as gpu_check
+from spm_bench.gpu import parts as gpu_parts
+from spm_bench.gpu import several as gpu_several
+from spm_rt import Bundle
+from spm_rt.gpu import driver as cuda_driver
+from spm_rt.gpu.kernels import nvrtc
+
+from ..gpu.test_driver import driver_on
+from ..support.emulator import CUresult, Emulator
+from ..support.fake_backend import bright_multi_tracker, bright_tracker
+from ..support.host_build import build
+
+SCRIPT = Path(gpu_check.__file__).parents[2] / "gpu_check.py"
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return build(tmp_path_factory.mktemp("gpu_check"))
+
+
+def test_without_a_gpu_it_says_so_and_fails(tmp_path: Path, synthetic_bundle: Path) -> None:
+    """As a script from a checkout, in a process that can import neither a driver nor bindings for it."""
+    (tmp_path / "cuda").mkdir()
+    (tmp_path / "cuda" / "__init__.py").write_text("raise ImportError('not here')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    out = tmp_path / "report.json"
+    command = [sys.executable, str(SCRIPT.resolve()), str(synthetic_bundle), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report == json.loads(out.read_text())
+    assert report["gpu"] is None
+    assert "pip install cuda-bindings" in report["missing"][0]
+    assert set(report["packages"]) == {"torch", "cuda.bindings", "onnxruntime", "tensorrt", "cupy"}
+    assert report["wrong"] == []
+    assert "nothing was checked" in done.stderr
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--help"])
+    assert "Exit status: 0 all there was to check is right" in capsys.readouterr().out
+
+
+@pytest.fixture
+def machine(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    emulator = Emulator(emulated)
+    driver = driver_on(emulator, monkeypatch)
+    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
+    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+    return emulator
+
+
+def test_the_kernels_pass_on_an_emulated_gpu(machine: Emulator, synthetic_bundle: Path) -> None:
+    found = gpu_parts.check_kernels(Bundle.open(synthetic_bundle), 12)
+    assert found["checks"] == dict.fromkeys(
+        ["roi float32", "roi float16", "roi bfloat16", "crop", "proposals", "fusion"], True
+    ), found["largest_error"]
+
+
+def test_a_wrong_kernel_is_found(machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = gpu_parts.Gpu.run
+
+    def spoilt(self: Any, unit: str, launch: Any, *arguments: Any) -> None:
+        real(self, unit, launch, *arguments)
+        for array in arguments:
+            if isinstance(array, np.ndarray) and launch.name in ("spm_crop_f32", "spm_fuse", "spm_roi_f32"):
+                spoil(array)
+
+    monkeypatch.setattr(gpu_parts.Gpu, "run", spoilt)
+    checks = gpu_parts.check_kernels(Bundle.open(synthetic_bundle), 3)["checks"]
+    assert {name for name, right in checks.items() if not right} >= {"crop", "fusion", "roi float32"}
+
+
+def spoil(array: NDArray[Any]) -> None:
+    """Something else in every result: another box, another level, another feature."""
+    if array.dtype.names:
+        for name in ("box",):
+            if name in array.dtype.names:
+                array[name] += 1
+    elif array.dtype == np.float32 and array.ndim == 3:
+        array += 1
+    elif array.dtype == np.uint32:
+        array[:] = np.float32(9).view(np.uint32)
+
+
+class Shifted:
+    """A tracker for several targets with another ``update``."""
+
+    def __init__(self, multi: Any, change: Any) -> None:
+        self._multi, self._change = multi, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._multi, name)
+
+    def __len__(self) -> int:
+        return len(self._multi)
+
+    def update(self, frame: Any) -> Any:
+        results = self._multi.update(frame)
+        if results:
+            last = max(results)
+            results[last] = dataclasses.replace(results[last], box=self._change(results[last].box))
+        return results
+
+
+def test_several_targets_are_compared_and_timed() -> None:
+    found = gpu_several.measure(bright_multi_tracker(), bright_tracker, 24, (1, 2, 4), exact=True)
+    assert found["checks"] == {"parity with single trackers": True}
+    assert found["largest_difference_to_single_trackers_px"] == 0
+    assert set(found["host_frames"]) == {"1", "2", "4"}
+    for number, row in found["host_frames"].items():
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        # Of the whole run, so it cannot be far above what the median says.
+        assert 0 < row["target_frames_per_second"] < 3 * int(number) * 1e3 / row["p50_ms"]
+    assert found["goal"] == {"16 targets": 10_000, "reached": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "exact", "right"),
+    [
+        (lambda box: (box[0] + 0.2, *box[1:]), True, False),
+        (lambda box: (box[0] + 0.2, *box[1:]), False, True),
+        (lambda box: (np.nan, *box[1:]), False, False),
+    ],
+    ids=["apart", "apart in half precision", "no number"],
+)
+def test_other_boxes_than_single_trackers_are_found(change: Any, exact: bool, right: bool) -> None:
+    multi = Shifted(bright_multi_tracker(), change)
+    found = gpu_several.measure(multi, bright_tracker, 20, (1, 2), exact=exact)
+    assert found["checks"] == {"parity with single trackers": right}
+    assert len(multi) == 0
+
+
+def test_targets_lie_in_the_frame_and_are_many() -> None:
+    boxes = gpu_several.target_boxes(16)
+    assert len(set(boxes)) == 16
+    assert all(x >= 0 and y >= 0 and x + w <= 1280 and y + h <= 720 for x, y, w, h in boxes)
+
+
+def test_parts_that_cannot_run_are_named_and_others_do(
+    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On an emulated GPU there is no PyTorch for it, no TensorRT, no CUDA provider: only the kernels are checked."""
+    assert gpu_check.main([str(synthetic_bundle), "--maps", "3", "--frames", "20"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gpu"] == {"name": "Emulated GPU", "compute_capability": 90, "driver": 13000}
+    assert report["kernels"]["checks"]["proposals"] is True
+    named = {line.split(":")[0] for line in report["missing"]}
+    assert {"pytorch float32", "onnxruntime cuda", "tensorrt", "resident float32", "throughput float16"} <= named
+    assert {
+        "several resident float16",
+        "several resident tensorrt",
+        "several pytorch float32",
+        "several onnxruntime",
+        "several tensorrt-rtx",
+    } <= named
+
+
+def test_an_error_of_the_driver_is_something_wrong_not_missing(
+    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(bundle: Bundle, maps: int) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(gpu_parts, "check_kernels", broken)
+    assert gpu_check.main([str(synthetic_bundle), "--maps", "3"]) == 1
+    assert json.loads(capsys.readouterr().out)["wrong"] == ["kernels: no such thing"]
+    machine.fail("cuDeviceGetCount", CUresult.CUDA_ERROR_NO_DEVICE)

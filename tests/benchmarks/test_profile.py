@@ -1,0 +1,212 @@
+"""``spm-bench profile``: operators found in the graph, their work, and the library's own times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import helper
+
+from spm_bench.cli import main
+from spm_bench.profiling.hooks import Event, read_profile, watching
+from spm_bench.profiling.operators import name_operators, unmatched_work, work_from_shapes
+from spm_rt.backends import load_backend
+from spm_rt.bundle import Bundle
+
+from .test_count import _save, _weight
+
+Shapes = tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """Conv, Relu, MatMul; and a product of constants, which a library computes at loading."""
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight"], ["a"], name="node_Conv_0"),
+        helper.make_node("Relu", ["a"], ["b"], name="node_Relu_1"),
+        helper.make_node("MatMul", ["transform", "second.weight"], ["w"], name="node_MatMul_2"),
+        helper.make_node("MatMul", ["b", "w"], ["c"], name="node_MatMul_3"),
+    ]
+    weights = [_weight("first.weight", 6, 3, 3, 3), _weight("transform", 8, 5), _weight("second.weight", 5, 7)]
+    return _save(tmp_path / "m.onnx", nodes, {"x": [1, 3, 10, 10]}, ["c"], weights)
+
+
+CONV, PRODUCT = 6 * 8 * 8 * 27, 6 * 8 * 8 * 7
+
+
+def _event(name: str, operator: str, ms: float = 1.0, shapes: Shapes | None = None) -> Event:
+    return Event(name, operator, "", ms, shapes)
+
+
+@pytest.mark.parametrize(
+    "name", ["node_Conv_0", "b_nchwc", "a_nchwc", "node_Conv_0/WithoutBiases", "fused node_Conv_0"]
+)
+def test_a_node_is_found_by_what_libraries_call_it(name: str, graph: Path) -> None:
+    (operator,) = name_operators([[_event(name, "FusedConv")]], graph, 9)
+    assert operator.layer == "first"
+    assert operator.macs == CONV
+
+
+def test_work_is_counted_once_and_not_for_constants(graph: Path) -> None:
+    call = [
+        _event("node_Conv_0", "Convolution"),
+        _event("node_Conv_0", "Add"),
+        _event("node_MatMul_3", "MatMul"),
+        _event("reorder", "Reorder"),
+    ]
+    operators = name_operators([call], graph, 9)
+    assert sum(operator.macs or 0 for operator in operators) == CONV + PRODUCT
+    assert {operator.layer for operator in operators} == {"first", "second", ""}
+    assert unmatched_work(operators, graph, 9) == 0
+    assert unmatched_work(operators[:1], graph, 9) == PRODUCT
+
+
+def test_times_are_medians_of_calls_and_sums_within_one(graph: Path) -> None:
+    calls = [
+        [_event("node_Conv_0", "Conv", 1.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
+        [_event("node_Conv_0", "Conv", 3.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
+        [_event("node_Conv_0", "Conv", 90.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
+    ]
+    operators = name_operators(calls, graph, 9)
+    assert [(operator.name, operator.ms) for operator in operators] == [("r", 4.5), ("node_Conv_0", 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("operator", "shapes", "macs"),
+    [
+        ("FusedConv", (((1, 3, 10, 10), (6, 3, 3, 3), (6,)), (1, 6, 8, 8)), CONV),
+        ("QLinearConv", (((1, 3, 10, 10), (), (), (6, 3, 3, 3), (6,), ()), (1, 6, 8, 8)), CONV),
+        ("FusedMatMul", (((4, 5), (5, 7)), (4, 7)), 4 * 5 * 7),
+        ("FusedMatMul", (((5, 4), (5, 7)), (4, 7)), 4 * 5 * 7),
+        ("MatMul", (((2, 4, 5), (2, 5, 7)), (2, 4, 7)), 2 * 4 * 5 * 7),
+        ("FusedGemm", (((9, 256), (16,)), (9, 16)), 9 * 256 * 16),
+        ("Add", (((4, 5), (4, 5)), (4, 5)), None),
+        ("Conv", None, None),
+    ],
+)
+def test_work_from_shapes(operator: str, shapes: Shapes | None, macs: int | None) -> None:
+    assert work_from_shapes(_event("x", operator, 1.0, shapes)) == macs
+    (found,) = name_operators([[_event("x", operator, 1.0, shapes)]], None, 9)
+    assert found.macs == macs
+
+
+def test_events_belong_to_the_run_in_which_they_fall(tmp_path: Path) -> None:
+    def node(ts: int, name: str) -> dict[str, Any]:
+        return {
+            "cat": "Node",
+            "name": f"{name}_kernel_time",
+            "ts": ts,
+            "dur": 2000,
+            "args": {
+                "op_name": "Add",
+                "input_type_shape": [{"float": [2, 3]}, {"float": []}],
+                "output_type_shape": [{"float": [2, 3]}],
+            },
+        }
+
+    runs = [{"cat": "Session", "name": "model_run", "ts": start, "dur": 90} for start in (100, 200)]
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps([node(50, "early"), runs[1], node(110, "a"), node(210, "b"), runs[0], node(195, "gap")]))
+    calls = read_profile(path)
+    assert [[event.name for event in call] for call in calls] == [["a"], ["b"]]
+    assert calls[0][0] == Event("a", "Add", "", 2.0, (((2, 3), ()), (2, 3)))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_watching_leaves_no_trace(backend: str, default_bundle: Path) -> None:
+    library = pytest.importorskip(backend)
+    name = {"onnxruntime": "InferenceSession", "openvino": "Core"}[backend]
+    before = getattr(library, name), Bundle.graph
+    bundle = Bundle.open(default_bundle)
+    with watching() as watch:
+        assert getattr(library, name) is before[0]
+        load_backend(bundle, backend, threads=1)
+    assert Bundle.graph is before[1]
+    with watching(profile=True):
+        assert getattr(library, name) is not before[0]
+    assert (getattr(library, name), Bundle.graph) == before
+    assert set(watch.graphs) == {"template", "search", "relation"}
+    assert all(path.parent == default_bundle for path in watch.graphs.values())
+    assert not watch.sessions
+    assert not watch.requests
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_profile_of_a_bundle(backend: str, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip(backend)
+    assert (
+        main(
+            [
+                "profile",
+                str(default_bundle),
+                "--backend",
+                backend,
+                "--frames",
+                "3",
+                "--threads",
+                "1",
+                "--json",
+                "--quiet",
+                "--stage",
+                "template",
+                "search",
+                "relation",
+            ]
+        )
+        == 0
+    )
+    report = json.loads(capsys.readouterr().out)
+    stages = report["backends"][backend]["stages"]
+    assert list(stages) == ["template", "search", "relation"]
+    for stage, figures in stages.items():
+        assert figures["calls"] == 3
+        assert figures["graph"].startswith(stage)
+        assert sum(o["share"] for o in figures["operators"]) == pytest.approx(1)
+        assert sum(kind["share"] for kind in figures["by_type"].values()) == pytest.approx(1)
+        times = [o["ms"] for o in figures["operators"]]
+        assert times == sorted(times, reverse=True)
+        matched = sum(o["mmac"] or 0 for o in figures["operators"])
+        assert figures["unmatched_mmac"] == pytest.approx(0, abs=0.02 * matched)
+        if stage != "template":
+            assert report["backends"][backend]["roofline"][stage]["mmac"] == pytest.approx(matched, rel=0.02)
+    assert {"conv1_trimmed", "conv2", "conv3", "conv4", "conv5"} <= {o["layer"] for o in stages["search"]["operators"]}
+
+
+def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(
+            [
+                "profile",
+                str(default_bundle),
+                "--backend",
+                "onnxruntime",
+                "--frames",
+                "2",
+                "--threads",
+                "1",
+                "--quiet",
+                "--top",
+                "4",
+                "--stage",
+                "search",
+            ]
+        )
+        == 0
+    )
+    printed = capsys.readouterr().out
+    for word in ("onnxruntime search (search_", "others", "by type: ", "million MAC", "roofline", "of peak", "conv2"):
+        assert word in printed
+    assert "onnxruntime relation (" not in printed
+
+
+def test_the_reference_has_no_graph(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", str(default_bundle), "--backend", "torch"]) == 1
+    assert "torch runs no graph" in capsys.readouterr().err
+
+
+def test_constant_products_are_not_counted(graph: Path) -> None:
+    from spm_bench.profiling.multiply_adds import count_layers
+
+    assert [(layer.name, layer.macs) for layer in count_layers(graph, 9)] == [("first", CONV), ("second", PRODUCT)]

@@ -1,0 +1,293 @@
+"""What TensorRT is asked for, over a stand-in of its builder; and everything that can be wrong before it is asked.
+
+tests/engines/test_rtx.py compiles for real.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from spm_engines import Gpu
+from spm_engines import toolchain as tensorrt
+from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
+from spm_rt import Bundle, EngineError
+from spm_rt.bundle.contract import contract, tensor_type
+
+from ..support import fake_builder
+from ..support.hollow_bundle import hollow_bundle
+
+A10 = Gpu("NVIDIA A10", (8, 6), "580.1")
+V100 = Gpu("Tesla V100", (7, 0), "580.1")
+T4 = Gpu("Tesla T4", (7, 5), "580.1")
+P100 = Gpu("Tesla P100", (6, 0), "580.1")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Say which TensorRT there is, and which GPU."""
+
+    def put(gpu: Gpu | None, version: str = "10.16.1.11") -> None:
+        monkeypatch.setattr(tensorrt, "gpus", lambda: [gpu] if gpu else [])
+        monkeypatch.setattr(tensorrt, "load_library", lambda library: (fake_builder, version))
+
+    return put
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Write a package called tensorrt that is found before any other."""
+
+    def write(code: str) -> None:
+        (tmp_path / "tensorrt.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        tensorrt.load_library.cache_clear()
+        tensorrt.probe.cache_clear()
+
+    yield write
+    sys.modules.pop("tensorrt", None)
+    tensorrt.load_library.cache_clear()
+    tensorrt.probe.cache_clear()
+
+
+def network(bundle: Bundle, stage: str, targets: int) -> tuple[list[fake_builder.Tensor], list[fake_builder.Tensor]]:
+    """The tensors that a parser finds in a graph: an open number is -1."""
+    types = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16"}
+    agreed = contract(bundle.spec, targets)[stage]
+    given, made = (
+        [
+            fake_builder.Tensor(
+                name,
+                fake_builder.DataType[types[tensor_type(name, bundle.precision)]],
+                tuple((unknown if n == "K" else int(n)) for n in shape),
+            )
+            for name, shape in agreed[side].items()
+        ]
+        for side, unknown in (("inputs", -1), ("outputs", bundle.settings.num_candidates))
+    )
+    return given, made
+
+
+def ask(
+    bundle: Bundle, options: BuildOptions, monkeypatch: pytest.MonkeyPatch, tools: Toolchain | None = None, **more: Any
+) -> dict[str, Any]:
+    """What the stand-in was asked for."""
+    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", network(bundle, "relation", 4))
+    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: fake_builder)
+    tensorrt._log.cache_clear()
+    plan, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, bundle.precision), **more)
+    tensorrt._log.cache_clear()
+    found: dict[str, Any] = json.loads(plan)
+    return found
+
+
+@pytest.mark.parametrize("version", ["10.0.1", "10.16.1.11", "11.4.0.106"])
+def test_networks_are_strongly_typed_without_tf32(
+    version: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(A10, version)
+    found = ask(hollow_bundle(tmp_path), BuildOptions("tensorrt"), monkeypatch)
+    assert found["network"] == 1 << 1
+    assert found["flags"] == []
+    assert found["hardware"] == "NONE"
+    assert found["workspace"] == 0
+    assert found["shapes"]["proposals"] == [4, 9, 4]
+
+
+def test_everything_else_is_on_request(machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(A10)
+    options = BuildOptions(
+        "tensorrt", hardware_compatible=True, version_compatible=True, tf32=True, workspace=1 << 28, proposals=9
+    )
+    found = ask(hollow_bundle(tmp_path, "float16"), options, monkeypatch)
+    assert found["flags"] == ["TF32", "VERSION_COMPATIBLE"]
+    assert found["hardware"] == "AMPERE_PLUS"
+    assert found["workspace"] == 1 << 28
+    tools = open_toolchain(options, "float16")
+    assert (tools.target, tools.gpu) == ("ampere_plus", "")
+
+
+def test_a_plan_is_for_the_card_at_hand(machine: Any) -> None:
+    machine(A10)
+    tools = open_toolchain(BuildOptions("tensorrt"), "bfloat16")
+    assert (tools.target, tools.gpu, tools.variant) == ("sm_86", "NVIDIA A10", "portable")
+    machine(T4, "10.3.0.26")
+    assert open_toolchain(BuildOptions("tensorrt"), "float16").variant == "flat"
+
+
+def test_timing_is_kept_and_a_foreign_one_is_not_used(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(A10)
+    tmp_path.chmod(0o700)
+    timing = tmp_path / "timing.cache"
+    bundle = hollow_bundle(tmp_path)
+    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == ""
+    assert timing.read_bytes() == b"+measured"
+    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == "+measured"
+    timing.write_bytes(b"foreign")
+    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == ""
+    timing.chmod(0o666)  # others might have written it
+    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == ""
+
+
+def test_the_plugin_is_registered_and_known_by_its_code(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(A10)
+    asked: list[int] = []
+    plugin = ModuleType("plugin")
+    plugin.register_plugin = lambda library, capability: asked.append(capability) or _Plugin()  # type: ignore[attr-defined]
+    monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: plugin)
+    tools = open_toolchain(BuildOptions("tensorrt", plugin=True), "float16")
+    assert asked == [86]
+    assert tools.plugin_sha256 == "e" * 64
+    assert ask(hollow_bundle(tmp_path), BuildOptions("tensorrt"), monkeypatch, tools)["network"] == (1 << 1) | (1 << 3)
+
+
+class _Plugin:
+    kind = "aot"
+    sha256 = "e" * 64
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "precision", "options", "message"),
+    [
+        (None, "10.16.1", "float32", {}, "no NVIDIA driver answers here.*tensorrt-rtx, which needs none"),
+        (V100, "11.4.0.106", "float16", {}, "Tesla V100: TensorRT 11.4.0.106 has no kernels for it"),
+        (P100, "10.0.1", "float32", {}, "Tesla P100: TensorRT 10.0.1 has no kernels for it"),
+        (T4, "11.4.0", "bfloat16", {}, "compute capability 7.5 has no bfloat16: export with --precision fp16"),
+        (T4, "11.4.0", "float16", {"hardware_compatible": True}, "hardware-compatible plans need compute capability 8"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said(
+    gpu: Gpu | None, version: str, precision: str, options: dict[str, Any], message: str, machine: Any
+) -> None:
+    machine(gpu, version)
+    with pytest.raises(EngineError, match=message):
+        open_toolchain(BuildOptions("tensorrt", **options), precision)
+
+
+def test_a_v100_is_served_by_10_4(machine: Any) -> None:
+    machine(V100, "10.4.0.26")
+    assert open_toolchain(BuildOptions("tensorrt"), "float16").target == "sm_70"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"library": "tensorflow"}, "'tensorflow': one of tensorrt, tensorrt_rtx"),
+        ({"library": "tensorrt", "compute_capabilities": ((8, 6),)}, "goes with tensorrt-rtx only"),
+        ({"library": "tensorrt_rtx", "plugin": True}, "knows no plugins"),
+        ({"library": "tensorrt_rtx", "version_compatible": True}, "no version-compatible plans"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        BuildOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "message"),
+    [
+        (((9, 0),), "float16", r"9\.0: TensorRT for RTX compiles for 7\.5, 8\.0, 8\.6.*one portable plan"),
+        (((8, 6), (7, 5)), "bfloat16", r"7\.5 has no bfloat16"),
+    ],
+)
+def test_cards_that_rtx_does_not_know(
+    capabilities: tuple[tuple[int, int], ...], precision: str, message: str, machine: Any
+) -> None:
+    machine(None)
+    with pytest.raises(EngineError, match=message):
+        open_toolchain(BuildOptions("tensorrt_rtx", capabilities), precision)
+
+
+def test_targets_of_rtx_are_named_in_order(machine: Any) -> None:
+    machine(None, "1.7.1.116")
+    tools = open_toolchain(BuildOptions("tensorrt_rtx", ((12, 0), (8, 6), (8, 6))), "float16")
+    assert (tools.target, tools.variant, tools.gpu) == ("sm_86+sm_120", "portable", "")
+    assert open_toolchain(BuildOptions("tensorrt_rtx"), "float16").target == "portable"
+
+
+def test_a_parser_or_builder_that_fails_says_why_on_one_line(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(A10)
+    bundle = hollow_bundle(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_builder.OnnxParser, "fails", True)
+        with pytest.raises(EngineError, match=r"relation_4_portable\.onnx: .* cannot read it: Unsupported node"):
+            ask(bundle, BuildOptions("tensorrt"), monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_builder.Builder, "missing", True)
+        with pytest.raises(EngineError, match="gives no builder here: CUDA initialization failure with error: 35"):
+            ask(bundle, BuildOptions("tensorrt"), monkeypatch)
+    monkeypatch.setattr(fake_builder.Builder, "fails", True)
+    with pytest.raises(EngineError, match=r"cannot build it: no tactic for anything$"):
+        ask(bundle, BuildOptions("tensorrt"), monkeypatch)
+
+
+def test_a_network_that_is_not_the_contracts_is_refused(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(A10)
+    bundle = hollow_bundle(tmp_path, "float16")
+    given, made = network(bundle, "relation", 4)
+    given[0].dtype = fake_builder.DataType.FLOAT
+    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: fake_builder)
+    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", (given, made))
+    tensorrt._log.cache_clear()
+    tools = open_toolchain(BuildOptions("tensorrt"), "float16")
+    with pytest.raises(EngineError, match=r"not the contract's: input shallow float16 .*; input shallow float32"):
+        build_plan(bundle, "relation", 4, BuildOptions("tensorrt"), tools)
+    tensorrt._log.cache_clear()
+
+
+LOADS = (
+    "__version__ = '{}'\nclass ILogger:\n    def __init__(self): pass\n"
+    "class Builder:\n    def __init__(self, log): pass\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os; os.abort()", "tensorrt is installed but cannot be loaded: it ended by signal 6"),
+        ("raise ImportError('libnvinfer.so.10: cannot open')", "cannot be loaded: ImportError: libnvinfer.so.10"),
+        (LOADS.format("8.6.1"), r"tensorrt 8\.6\.1 is too old: 10\.0 is the first"),
+    ],
+)
+def test_a_library_that_does_not_load_is_an_error_and_no_crash(code: str, message: str, package: Any) -> None:
+    package(code)
+    with pytest.raises(EngineError, match=message):
+        tensorrt.load_library("tensorrt")
+
+
+def test_a_library_that_loads_is_given_with_its_version(package: Any) -> None:
+    package(LOADS.format("10.16.1.11"))
+    module, version = tensorrt.load_library("tensorrt")
+    assert version == module.__version__ == "10.16.1.11"
+
+
+def test_a_builder_that_crashes_is_no_crash_here(package: Any) -> None:
+    package(LOADS.format("10.16.1.11").replace("(self, log): pass", "(self, log): __import__('os').abort()"))
+    found = tensorrt.probe("tensorrt")
+    assert found.version == "10.16.1.11"
+    assert found.problem == "it ended by signal 6"
+    assert not found.builder
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: None)
+    tensorrt.load_library.cache_clear()
+    with pytest.raises(EngineError, match="tensorrt-rtx is not installed: pip install tensorrt-rtx"):
+        tensorrt.load_library("tensorrt_rtx")
+    with pytest.raises(EngineError, match="no RoI plugin"):
+        tensorrt._with_plugin(Toolchain(None, "tensorrt", "10.9", "sm_86", ""), (8, 6))

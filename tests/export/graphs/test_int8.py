@@ -1,0 +1,297 @@
+"""int8: grids, weights, graphs against the rounded reference, the choice of layers, and the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+import spm_export.bundle as exporter
+import spm_export.calibration as calibrate_module
+import spm_export.proof.compare as verify
+from spm_export.bundle import ExportOptions, export_bundle
+from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, rounded, sampled
+from spm_export.cli import main
+from spm_export.graphs.fast import fast_weights
+from spm_export.graphs.int8 import (
+    INPUT_LEVELS,
+    LAYERS,
+    QUANTIZED_BUILDERS,
+    WEIGHT_LIMIT,
+    Grid,
+    Quantization,
+    QuantizedBuilder,
+    best_grid,
+    quantize_weight,
+    quantized_weights,
+)
+from spm_export.graphs.portable import convolution
+from spm_export.model.network import SPMTracker
+from spm_export.model.weights import graph_weights
+from spm_export.proof.compare import sample_inputs
+from spm_rt import Bundle, ExportError, SourceError, Tracker, TrackerSettings
+from spm_rt.frame.geometry import iou
+from spm_rt.results import Box
+from spm_rt.trackers.compare import follow_both
+
+from ...support.networks import run, session_of
+
+Frames = list[NDArray[np.uint8]]
+Floats = NDArray[np.float32]
+
+
+def draw(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def int8_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
+) -> Path:
+    folder = tmp_path_factory.mktemp("int8") / "bundle"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "sample_inputs", few_inputs)
+        # Where another proposal wins, a frame's overlap is 0.9: the mean of a handful of frames may miss the bound.
+        export_bundle(default_model, folder, int8_options(calibration), clip[:16], clip_box, "clip")
+    return folder
+
+
+def int8_options(calibration: Calibration) -> ExportOptions:
+    return ExportOptions(precision="int8", calibration=calibration)
+
+
+def few_inputs(model: SPMTracker, clip: Frames, box: Box) -> Iterator[tuple[str, dict[str, Floats]]]:
+    """One input of noise and one of the clip."""
+    return itertools.islice(sample_inputs(model, clip, box), 1, 3)
+
+
+def test_pairs_of_products_fit_into_sixteen_bits() -> None:
+    assert np.iinfo(np.int16).max >= 2 * INPUT_LEVELS * WEIGHT_LIMIT
+
+
+@pytest.mark.parametrize(("shift", "zero_at_edge"), [(0.0, False), (-10.0, True), (10.0, True)])
+def test_a_grid_holds_zero_and_rounds_to_half_a_step(shift: float, zero_at_edge: bool) -> None:
+    values = draw(5000) + np.float32(shift)
+    grid = best_grid(values)
+    assert grid.rounded(np.zeros(1, np.float32))[0] == 0
+    assert (grid.zero in (0, INPUT_LEVELS)) == zero_at_edge
+    codes = grid.codes(values)
+    assert codes.min() >= 0
+    assert codes.max() <= INPUT_LEVELS
+    inside = (codes > 0) & (codes < INPUT_LEVELS)
+    assert inside.mean() > 0.9
+    assert np.abs(grid.rounded(values) - values)[inside].max() <= grid.scale * 0.5001
+
+
+def test_a_grid_of_nothing_but_zeros() -> None:
+    assert best_grid(np.zeros(9, np.float32)) == Grid(1.0, 0)
+
+
+def test_one_far_value_does_not_cost_all_the_others_their_digits() -> None:
+    values = np.append(np.abs(draw(500_000)), np.float32(12)).astype(np.float32)
+    assert best_grid(values).scale < 0.75 * 12 / INPUT_LEVELS
+
+
+def test_weights_are_rounded_channel_by_channel() -> None:
+    weight = draw(4, 3, 5, 5) * np.array([1, 100, 1e-3, 0], np.float32).reshape(4, 1, 1, 1)
+    codes, scales = quantize_weight(weight)
+    assert codes.dtype == np.int8
+    assert np.abs(codes).max() <= WEIGHT_LIMIT
+    error = np.abs(codes * scales.reshape(4, 1, 1, 1) - weight).reshape(4, -1)
+    share = np.square(error).mean(axis=1) / np.maximum(np.square(weight).reshape(4, -1).mean(axis=1), 1e-12)
+    assert share.max() < 1e-4
+    assert (codes[3] == 0).all()
+
+
+@pytest.mark.parametrize(("outputs", "integers"), [((), False), (("layer",), False), (("layer",), True)])
+def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[str, ...], integers: bool) -> None:
+    x, weight, bias = draw(1, 4, 9, 9), draw(6, 4, 3, 3, seed=1), draw(6, seed=2)
+    entry, out = best_grid(x.ravel()), Grid(0.11, 0)
+    plan = Quantization(frozenset({"layer"}), {"layer.input": entry, "layer.output": out})
+    weights = quantized_weights({"layer.weight": weight, "layer.bias": bias}, plan)
+    g = QuantizedBuilder("part", 17, weights, plan, outputs, integers)
+    value = convolution(g, g.input("x", x.shape), "layer", 1)
+    model = g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {})
+    found = run(session_of(exporter.ir.serde.to_proto(model)), {"x": x})["y"]
+    codes, scales = quantize_weight(weight)
+    exact = (
+        F.conv2d(
+            torch.from_numpy(entry.rounded(x)),
+            torch.from_numpy(codes * scales.reshape(-1, 1, 1, 1)),
+            torch.from_numpy(bias),
+            padding=1,
+        )
+        .relu()
+        .numpy()
+    )
+    wanted = out.rounded(exact) if outputs else exact
+    # With outputs on a grid, a value halfway between two codes may go to either, and the bias has a step of its own.
+    np.testing.assert_allclose(found, wanted, atol=0.111 if outputs else 1e-4)
+    if outputs:
+        assert np.abs(found - wanted).mean() < 0.01
+
+
+def test_layers_that_were_not_chosen_stay_as_they_are() -> None:
+    plan = Quantization(frozenset(), {})
+    weights = quantized_weights({"layer.weight": draw(6, 4, 3, 3)}, plan)
+    assert set(weights) == {"layer.weight"}
+    g = QuantizedBuilder("part", 17, weights, plan, ("layer",), True)
+    convolution(g, g.input("x", (1, 4, 9, 9)), "layer", 1)
+    assert [node.op_type for node in g._tape.nodes if node.op_type != "Constant"] == ["Conv", "Relu"]
+
+
+def test_sampling_sees_every_layer_and_leaves_the_model_alone(
+    default_model: SPMTracker, calibration: Calibration
+) -> None:
+    names = {f"{layer}.{side}" for layers in LAYERS.values() for layer in layers for side in ("input", "output")}
+    assert set(calibration.plan.grids) == names
+    assert not default_model.backbone.conv2._forward_hooks
+    samples: dict[str, list[Floats]] = {}
+    with pytest.raises(RuntimeError, match="stop"), sampled(default_model, samples, np.random.default_rng(0)):
+        raise RuntimeError("stop")
+    assert not default_model.backbone.conv2._forward_hooks
+
+
+def test_rounding_the_reference_is_undone(default_model: SPMTracker, calibration: Calibration) -> None:
+    before = {name: value.clone() for name, value in default_model.state_dict().items()}
+    with rounded(default_model, calibration.plan):
+        assert not torch.equal(default_model.backbone.conv3.weight, before["backbone.conv3.weight"])
+    after = default_model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@torch.inference_mode()
+def test_the_search_graph_computes_what_the_rounded_reference_computes(
+    default_model: SPMTracker, calibration: Calibration, clip: Frames, clip_box: Box
+) -> None:
+    from spm_export.graphs.portable import GraphOptions
+    from spm_export.proof.compare import reference_outputs
+
+    _, given = next(itertools.islice(sample_inputs(default_model, clip, clip_box), 2, 3))
+    exact = reference_outputs(default_model, given)
+    weights = quantized_weights(fast_weights(graph_weights(default_model)), calibration.plan)
+    spec = default_model.spec
+    graph = QUANTIZED_BUILDERS["search"](spec, weights, GraphOptions(), calibration.plan, "plain")
+    feeds = {"crop": given["search"], **{name: exact["template"][name] for name in ("head_kernel", "head_bias")}}
+    found = run(session_of(exporter.ir.serde.to_proto(graph)), feeds)
+    with rounded(default_model, calibration.plan):
+        features = default_model.features(torch.from_numpy(given["search"]))
+    deep = features.deep.numpy().reshape(1, 384, -1).transpose(0, 2, 1)
+    assert np.abs(found["deep"] - deep).mean() < 2e-3 * np.abs(deep).mean()
+    assert np.abs(found["scores"] - exact["search"]["scores"]).max() < 0.1
+
+
+def test_layers_that_lose_accuracy_stay_float32(
+    default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [("clip", lambda: clip[:3], clip_box)]
+    everything = calibrate(default_model, TrackerSettings(), clips)
+    assert {drift.layer for drift in everything.drifts} == {layer for layers in LAYERS.values() for layer in layers}
+    worst = min(everything.drifts, key=lambda drift: drift.overlap)
+    monkeypatch.setattr(calibrate_module, "LAYER_IOU", worst.overlap + 1e-6)
+    steps: list[int] = []
+    chosen = calibrate(default_model, TrackerSettings(), clips, lambda: steps.append(1))
+    assert worst.layer not in chosen.plan.layers
+    assert chosen.plan.layers < everything.plan.layers
+    assert len(steps) == calibration_steps(1)
+
+
+def test_a_clip_of_one_frame_is_refused(default_model: SPMTracker, clip: Frames, clip_box: Box) -> None:
+    with pytest.raises(ExportError, match="second frame"):
+        calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:1], clip_box)])
+
+
+def test_an_int8_bundle_says_so_and_tracks_alike(
+    int8_bundle: Path, default_bundle: Path, clip: Frames, clip_box: Box
+) -> None:
+    bundle = Bundle.open(int8_bundle)
+    assert bundle.manifest["precision"] == "int8"
+    assert {d["layer"] for d in bundle.manifest["quantization"]["layers"]} >= {"conv1", "linear1"}
+    for backend in ("onnxruntime", "openvino"):
+        if backend == "openvino":
+            pytest.importorskip("openvino")
+        float32, int8 = (Tracker.load(path, backend, threads=1) for path in (default_bundle, int8_bundle))
+        tracks = follow_both(float32, int8, clip[:8], clip_box)
+        overlaps = iou(tracks.first, tracks.forced)
+        assert overlaps.mean() > 0.95
+        assert overlaps.min() < 1  # it did compute something else
+
+
+def test_the_gate_judges_both_ways_of_saying_int8(int8_bundle: Path) -> None:
+    found = json.loads((int8_bundle / "verification.json").read_text())
+    assert found["portable_track"]["passed"]
+    assert found["portable_track"]["precision"] == "int8"
+    assert 0.97 <= found["portable_track"]["mean_iou"] < 1
+    assert found["portable_track"] != found["track"]
+    judged = {(c["variant"], c["stage"], c["tolerance"]) for c in found["tensors"] if c["tensor"] == "boxes"}
+    for variant in ("portable", "flat", "expanded", "fast", "fast_expanded"):
+        assert {(variant, "search", 20.0), (variant, "relation", 8.0)} <= judged
+    assert ("plain", "search", 0.02) in judged
+
+
+def test_what_drifts_too_far_is_refused_with_its_figures(
+    tmp_path: Path,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
+    monkeypatch.setitem(verify.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
+    with pytest.raises(ExportError, match=r"mean IoU 0\.9.*allowed") as refused:
+        export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
+    assert "boxes on clip, portable graphs: mean IoU 0.9" in str(refused.value)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_broken_int8_graph_is_refused(
+    tmp_path: Path,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
+    grids = {**calibration.plan.grids, "conv4.input": Grid(1e-3, 0)}
+    broken = dataclasses.replace(calibration, plan=Quantization(calibration.plan.layers, grids))
+    with pytest.raises(ExportError, match=r"fast search\.deep"):
+        export_bundle(default_model, tmp_path / "b", int8_options(broken), clip[:3], clip_box, "clip")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_broken_graph_for_tensorrt_is_refused(
+    tmp_path: Path,
+    default_model: SPMTracker,
+    calibration: Calibration,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
+    monkeypatch.setattr(Grid, "signed_scale", 1e-3)
+    with pytest.raises(ExportError, match="boxes on clip, portable graphs: mean IoU 0") as refused:
+        export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
+    named = [line.split()[0] for line in str(refused.value).splitlines() if "worst" in line]
+    assert set(named) == {"portable", "flat", "expanded"}
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--calibration", str(tmp_path), "--out", str(tmp_path / "b")]) == 1
+    assert "--precision int8" in capsys.readouterr().err
+    with pytest.raises(SourceError, match="no clips"):
+        calibration_clips(tmp_path)

@@ -1,0 +1,402 @@
+"""Weights in both formats: what is read, what is refused, and that every wrong thing is named."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spm_export.model.checkpoint import (
+    DEFAULT_WEIGHTS,
+    FORMAT,
+    checkpoint_digest,
+    expected_weights,
+    load_model,
+    load_weights,
+    save_checkpoint,
+    to_official,
+    write_atomically,
+)
+from spm_export.model.network import SPMTracker
+from spm_rt import CheckpointError
+
+from ...support.disk import full_disk
+from ...support.synthetic import coarse_state, fine_state
+
+State = dict[str, Any]
+Pair = tuple[Path, Path]
+EMPTY = SPMTracker()
+
+
+@pytest.fixture(scope="module")
+def states() -> tuple[State, State]:
+    return coarse_state(), fine_state()
+
+
+@pytest.fixture(scope="module")
+def empty_model() -> SPMTracker:
+    return EMPTY
+
+
+@pytest.fixture
+def write(tmp_path: Path, synthetic_checkpoint: Pair) -> Callable[..., Pair]:
+    """Write changed states; an unchanged stage is the session's file."""
+
+    def writer(coarse: State | None = None, fine: State | None = None) -> Pair:
+        files = list(synthetic_checkpoint)
+        for i, state in enumerate((coarse, fine)):
+            if state is not None:
+                files[i] = tmp_path / f"stage{i}.pt"
+                torch.save(state, files[i])
+        return files[0], files[1]
+
+    return writer
+
+
+# Reading what is right.
+
+
+def test_every_tensor_arrives_under_our_name(states: tuple[State, State], synthetic_model: SPMTracker) -> None:
+    coarse, fine = states
+    found = synthetic_model.state_dict()
+    assert torch.equal(found["backbone.conv4.weight"], coarse["z_net.conv4.conv.weight"])
+    assert torch.equal(found["coarse.template_classify.weight"], coarse["rpn_head.z_cls_conv.weight"])
+    assert torch.equal(found["coarse.search_regress.bias"], coarse["rpn_head.x_bbox_conv.0.bias"])
+    assert torch.equal(found["coarse.classify_bias"], coarse["rpn_head.cls_bias"].reshape(10))
+    assert torch.equal(found["fine.norm_deep.running_var"], fine["feat_extractor.bn_list.0.running_var"])
+    assert torch.equal(found["fine.norm_shallow.weight"], fine["feat_extractor.bn_list.1.weight"])
+    assert torch.equal(found["fine.linear1.weight"], fine["siam_fusion.linear_layers.linear0.weight"])
+    assert torch.equal(found["fine.regress.bias"], fine["rcnn_bbox.bias"])
+    assert not synthetic_model.training
+
+
+def test_files_may_be_given_in_either_order(synthetic_checkpoint: Pair, synthetic_model: SPMTracker) -> None:
+    found = load_model(synthetic_checkpoint[::-1])
+    assert digest(found) == digest(synthetic_model)
+
+
+def test_shipped_weights_are_the_default() -> None:
+    assert digest(load_model()) == digest(load_model([DEFAULT_WEIGHTS]))
+
+
+def test_meaningless_keys_may_be_absent(
+    states: tuple[State, State], write: Callable[..., Pair], synthetic_model: SPMTracker
+) -> None:
+    coarse = without(states[0], "rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
+    fine = without(states[1], *(f"feat_extractor.bn_list.{i}.num_batches_tracked" for i in range(2)))
+    assert digest(load_model(write(coarse, fine))) == digest(synthetic_model)
+
+
+def test_meaningless_keys_do_not_reach_the_model(
+    states: tuple[State, State], write: Callable[..., Pair], synthetic_model: SPMTracker
+) -> None:
+    coarse = states[0] | {"rpn_head.z_cls_weights": torch.full((10, 256, 4, 4), torch.nan)}
+    assert digest(load_model(write(coarse))) == digest(synthetic_model)
+
+
+def test_half_precision_official_files_are_widened(states: tuple[State, State], write: Callable[..., Pair]) -> None:
+    fine = {name: value.half() if value.is_floating_point() else value for name, value in states[1].items()}
+    model = load_model(write(fine=fine))
+    assert {value.dtype for value in expected_weights(model).values()} == {torch.float32}
+
+
+# Round trips.
+
+
+def digest(model: SPMTracker) -> str:
+    return checkpoint_digest(expected_weights(model))
+
+
+def test_official_to_safetensors_and_back(synthetic_model: SPMTracker, tmp_path: Path) -> None:
+    (single,) = save_checkpoint(synthetic_model, tmp_path / "w.safetensors")
+    again = load_model([single])
+    assert digest(again) == digest(synthetic_model)
+    pair = save_checkpoint(again, tmp_path / "official")
+    assert [path.name for path in pair] == ["cm_stage.pt", "fm_stage.pt"]
+    assert digest(load_model(pair)) == digest(synthetic_model)
+
+
+def test_written_official_files_have_every_key_and_shape_of_the_release(
+    synthetic_model: SPMTracker, tmp_path: Path, states: tuple[State, State]
+) -> None:
+    for path, wanted in zip(save_checkpoint(synthetic_model, tmp_path), states, strict=True):
+        found = torch.load(path, weights_only=True)
+        assert isinstance(found, OrderedDict)
+        assert {n: (v.shape, v.dtype) for n, v in found.items()} == {n: (v.shape, v.dtype) for n, v in wanted.items()}
+
+
+def test_written_official_files_are_in_the_old_container(synthetic_model: SPMTracker, tmp_path: Path) -> None:
+    assert not any(zipfile.is_zipfile(path) for path in save_checkpoint(synthetic_model, tmp_path))
+
+
+def test_half_precision_is_within_its_rounding(synthetic_model: SPMTracker, tmp_path: Path) -> None:
+    (path,) = save_checkpoint(synthetic_model, tmp_path / "h.safetensors", half=True)
+    again, wanted = load_weights([path], synthetic_model), expected_weights(synthetic_model)
+    for name, value in again.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, wanted[name], rtol=2**-10, atol=2**-24)
+    assert checkpoint_digest(again) != digest(synthetic_model)
+
+
+def test_values_too_large_for_half_precision_are_named(tmp_path: Path) -> None:
+    model = SPMTracker()
+    with torch.no_grad():
+        model.fine.norm_deep.running_var[3] = 1e6
+    with pytest.raises(CheckpointError, match=r"too large for float16: fine\.norm_deep\.running_var"):
+        save_checkpoint(model, tmp_path / "h.safetensors", half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_is_kept_beside_the_format(empty_model: SPMTracker, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    (path,) = save_checkpoint(empty_model, tmp_path / "w.safetensors", metadata={"note": "mine", "format": "other"})
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"note": "mine", "format": FORMAT}
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.onnx", "w.pth"])
+def test_other_names_are_refused_for_writing(name: str, empty_model: SPMTracker, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"\.safetensors, or a folder"):
+        save_checkpoint(empty_model, tmp_path / name)
+
+
+def test_digest_depends_on_names_shapes_and_values() -> None:
+    base = {"a": torch.zeros(2, 3)}
+    others = [{"b": torch.zeros(2, 3)}, {"a": torch.zeros(3, 2)}, {"a": torch.ones(2, 3)}, {}]
+    assert checkpoint_digest(base) == checkpoint_digest({"a": torch.zeros(2, 3, dtype=torch.float16)})
+    assert len({checkpoint_digest(w) for w in (base, *others)}) == 5
+
+
+def test_official_names_are_a_bijection(empty_model: SPMTracker) -> None:
+    coarse, fine = to_official(expected_weights(empty_model))
+    kept = [
+        n
+        for n in (*coarse, *fine)
+        if "num_batches" not in n and n not in ("rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
+    ]
+    assert len(kept) == len(set(kept)) == len(expected_weights(empty_model))
+
+
+# Keys.
+
+
+def without(state: State, *names: str) -> State:
+    return {name: value for name, value in state.items() if name not in names}
+
+
+def error_of(paths: Any) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(paths, EMPTY)
+    return str(caught.value)
+
+
+def test_everything_wrong_is_named_in_one_error(states: tuple[State, State], write: Callable[..., Pair]) -> None:
+    coarse = without(states[0], "z_net.conv3.conv.bias") | {
+        "z_net.conv9.conv.bias": torch.zeros(3),
+        "rpn_head.bbox_refine.weight": torch.zeros(20, 20),
+    }
+    fine = states[1] | {
+        "rcnn_cls.bias": torch.tensor([torch.nan, 1.0]),
+        "rcnn_bbox.bias": torch.zeros(4, dtype=torch.int32),
+        "siam_fusion.linear_layers.linear1.bias": torch.full((256,), torch.inf),
+    }
+    message = error_of(write(coarse, fine))
+    for part in (
+        "missing backbone.conv3.bias [384]",
+        "unexpected z_net.conv9.conv.bias",
+        "coarse.refine.weight has shape [20, 20] instead of [20, 20, 1, 1]",
+        "fine.classify.bias has values that are not finite",
+        "fine.regress.bias has type torch.int32",
+        "fine.linear2.bias has values that are not finite",
+        "stage0.pt",
+        "stage1.pt",
+    ):
+        assert part in message
+
+
+def test_keys_with_another_prefix_are_all_named(states: tuple[State, State], write: Callable[..., Pair]) -> None:
+    fine = {f"module.{name}": value for name, value in states[1].items()}
+    message = error_of(write(fine=fine))
+    assert message.count("unexpected module.") == 18
+    assert message.count("missing fine.") == 18
+
+
+@pytest.mark.parametrize("shape", [(10,), (1, 10, 1), (5,), (1, 10, 1, 2)])
+def test_class_bias_has_its_shape(
+    shape: tuple[int, ...], states: tuple[State, State], write: Callable[..., Pair]
+) -> None:
+    paths = write(states[0] | {"rpn_head.cls_bias": torch.zeros(shape)})
+    if shape == (10,):
+        assert load_model(paths).coarse.classify_bias.shape == (10,)
+    else:
+        assert "coarse.classify_bias has shape" in error_of(paths)
+
+
+def test_two_coarse_files_are_named(synthetic_checkpoint: Pair) -> None:
+    assert "both are coarse-stage files" in error_of([synthetic_checkpoint[0]] * 2)
+
+
+def test_two_fine_files_are_named(synthetic_checkpoint: Pair) -> None:
+    assert "neither is a coarse-stage file" in error_of([synthetic_checkpoint[1]] * 2)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [[1, 2], {"a": 1}, {1: torch.zeros(1)}, torch.zeros(3), "text", {"a": {}}],
+    ids=["list", "number", "int key", "tensor", "text", "nested"],
+)
+def test_something_else_than_a_state_dictionary_is_refused(state: Any, write: Callable[..., Pair]) -> None:
+    assert "not a state dictionary" in error_of(write(fine=state))
+
+
+# Numbers of files, and places.
+
+
+def test_a_missing_file_is_named(synthetic_checkpoint: Pair, tmp_path: Path) -> None:
+    assert "nothing.pt: no such file" in error_of([synthetic_checkpoint[0], tmp_path / "nothing.pt"])
+    assert "no such file" in error_of([tmp_path])
+
+
+def test_one_official_file_alone_is_not_enough(synthetic_checkpoint: Pair) -> None:
+    assert "the official layout needs two" in error_of([synthetic_checkpoint[0]])
+
+
+def test_three_files_are_too_many(synthetic_checkpoint: Pair) -> None:
+    assert "3 files given" in error_of([*synthetic_checkpoint, DEFAULT_WEIGHTS])
+
+
+# Damaged and foreign files.
+
+
+@pytest.mark.parametrize("container", ["zip", "old"])
+def test_an_official_file_cut_short_is_refused(
+    container: str, states: tuple[State, State], tmp_path: Path, synthetic_checkpoint: Pair
+) -> None:
+    path = tmp_path / "fm_stage.pt"
+    torch.save(states[1], path, _use_new_zipfile_serialization=container == "zip")
+    size = path.stat().st_size
+    for length in sorted({0, 1, 10, 100, 1000, *(int(v) for v in np.linspace(0, size - 1, 25))}, reverse=True):
+        os.truncate(path, length)
+        assert "fm_stage.pt" in error_of([synthetic_checkpoint[0], path]), length
+
+
+def test_safetensors_cut_short_are_refused(synthetic_model: SPMTracker, tmp_path: Path) -> None:
+    (path,) = save_checkpoint(synthetic_model, tmp_path / "w.safetensors", half=True)
+    size = path.stat().st_size
+    for length in sorted({0, 1, 7, 8, 9, 100, *(int(v) for v in np.linspace(0, size - 1, 25))}, reverse=True):
+        os.truncate(path, length)
+        assert "w.safetensors: not a readable safetensors file" in error_of([path]), length
+
+
+def zip_file(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("weights? what weights?\n"),
+    "zip": zip_file,
+    "zeros": lambda path: path.write_bytes(bytes(1000)),
+    "noise": lambda path: path.write_bytes(np.random.default_rng(1).bytes(5000)),
+    "pickle of a list": lambda path: path.write_bytes(pickle.dumps([1, 2, 3], 2)),
+    "pickle of a state": lambda path: path.write_bytes(pickle.dumps({"a": np.zeros(3)}, 2)),
+    "html": lambda path: path.write_text("<!DOCTYPE html><html>quota exceeded</html>"),
+    "safetensors": lambda path: save_file({"a": torch.zeros(3)}, path),
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_files_in_place_of_official_ones_are_refused(
+    make: Callable[[Path], object], tmp_path: Path, synthetic_checkpoint: Pair
+) -> None:
+    make(tmp_path / "strange.pt")
+    assert "strange.pt" in error_of([synthetic_checkpoint[0], tmp_path / "strange.pt"])
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_files_in_place_of_safetensors_are_refused(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "strange.safetensors")
+    assert "strange.safetensors" in error_of([tmp_path / "strange.safetensors"])
+
+
+class Trap:
+    """Pickles as a call that creates a file when it is loaded carelessly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("container", ["zip", "old", "plain pickle"])
+def test_a_malicious_pickle_is_refused_and_not_run(
+    container: str, states: tuple[State, State], tmp_path: Path, synthetic_checkpoint: Pair
+) -> None:
+    mark, path = tmp_path / "was here", tmp_path / "fm_stage.pt"
+    state = states[1] | {"rcnn_bbox.bias": Trap(mark)}
+    if container == "plain pickle":
+        path.write_bytes(pickle.dumps({"a": Trap(mark)}, 2))
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=container == "zip")
+    assert "refused" in error_of([synthetic_checkpoint[0], path])
+    assert not mark.exists()
+    pickle._loads(pickle.dumps(Trap(mark)))
+    assert mark.exists()  # the trap does work where nobody looks
+
+
+def test_a_whole_model_is_refused(synthetic_checkpoint: Pair, tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+    message = error_of([synthetic_checkpoint[0], tmp_path / "model.pt"])
+    assert "model.pt: refused, the file holds more than plain tensors" in message
+
+
+# Writing.
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"old")
+
+    def fail(stream: Any) -> None:
+        stream.write(b"half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_folders_are_made_as_needed(tmp_path: Path, empty_model: SPMTracker) -> None:
+    assert all(path.is_file() for path in save_checkpoint(empty_model, tmp_path / "a" / "b"))
+
+
+def test_weights_are_written_without_gradients_or_sharing(tmp_path: Path, empty_model: SPMTracker) -> None:
+    for path in save_checkpoint(empty_model, tmp_path / "pair"):
+        assert not any(isinstance(v, Tensor) and v.requires_grad for v in torch.load(path, weights_only=True).values())
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "official"])
+def test_a_full_disk_is_an_error_with_a_name_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    with full_disk(1_000_000), pytest.raises(CheckpointError, match=f"{name}: cannot be written"):
+        save_checkpoint(EMPTY, tmp_path / name)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_place_that_is_taken_is_an_error_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "official").write_text("a file")
+    with pytest.raises(CheckpointError, match="official: cannot be written"):
+        save_checkpoint(EMPTY, tmp_path / "official")

@@ -1,0 +1,340 @@
+"""Writing bundles: nothing but verified ones, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_export.bundle as exporter
+from spm_export.bundle import VERIFICATION, ExportOptions, Verification, export_bundle, export_steps
+from spm_export.graphs.portable import BUILDERS
+from spm_export.model.network import SPMTracker
+from spm_export.proof.compare import SAMPLES, TOLERANCES, TensorCheck, TrackCheck, check_tensors, sample_inputs
+from spm_rt import Bundle, ExportError, TrackerSettings
+from spm_rt.bundle import MANIFEST, STAGES, VARIANTS
+from spm_rt.bundle.self_test import OUTPUTS
+from spm_rt.results import Box
+
+from ..support.disk import full_disk
+
+Frames = list[NDArray[np.uint8]]
+Export = Callable[..., Verification]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify on one input only, and only the graphs that matter most."""
+    monkeypatch.setattr(exporter, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
+    variants = ("portable", "fast_expanded")
+    monkeypatch.setattr(exporter, "check_tensors", functools.partial(check_tensors, variants=variants))
+
+
+@pytest.fixture
+def export(quick: None, synthetic_model: SPMTracker, clip: Frames, clip_box: Box) -> Export:
+    def run(
+        out: Path, options: ExportOptions | None = None, step: Callable[[str], None] = lambda _: None
+    ) -> Verification:
+        return export_bundle(synthetic_model, out, options or ExportOptions(), clip[:2], clip_box, "clip", step)
+
+    return run
+
+
+@pytest.fixture
+def older(tmp_path: Path, default_bundle: Path) -> Iterator[Path]:
+    """A place with a bundle of other weights; at the end, it must be as it was, and nothing beside it."""
+    place = tmp_path / "place"
+    place.mkdir()
+    shutil.copytree(default_bundle, place / "bundle")
+    before = contents(place)
+    yield place / "bundle"
+    assert contents(place) == before
+    Bundle.open(place / "bundle")
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# What is written.
+
+
+def test_a_bundle_replaces_an_older_one_and_is_the_same_every_time(
+    export: Export, tmp_path: Path, default_bundle: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(default_bundle, second)
+    for out in (first, second):
+        assert export(out).passed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    assert [path.name for path in sorted(first.iterdir())] == [path.name for path in sorted(second.iterdir())]
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+
+
+def test_steps_are_as_many_as_foretold(
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    synthetic_model: SPMTracker,
+    clip: Frames,
+    clip_box: Box,
+    tmp_path: Path,
+) -> None:
+    steps: list[str] = []
+    # As many inputs as there are, but always the same small one.
+    monkeypatch.setattr(exporter, "check_tensors", lambda *_, step: [step() for _ in range(SAMPLES)] and [])
+    options = ExportOptions(targets=(1, 3), settings=TrackerSettings(mode="coarse"), source="somewhere")
+    export_bundle(synthetic_model, tmp_path / "b", options, clip[:3], clip_box, "clip", steps.append)
+    assert len(steps) == export_steps(options, 3)
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.targets == (1, 3)
+    assert bundle.settings == options.settings
+    assert bundle.manifest["checkpoint"]["source"] == "somewhere"
+
+
+def test_the_manifest_says_what_it_was_made_of(synthetic_bundle: Path) -> None:
+    manifest = Bundle.open(synthetic_bundle).manifest
+    assert manifest["opset"] == 17
+    assert manifest["precision"] == "float32"
+    assert len(manifest["checkpoint"]["sha256"]) == 64
+    assert {"spm_rt", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "safetensors"} <= manifest["tools"].keys()
+
+
+def test_the_verification_is_in_the_bundle(synthetic_bundle: Path) -> None:
+    found = json.loads((synthetic_bundle / VERIFICATION).read_text())
+    assert found["passed"] is True
+    seen = {(check["variant"], check["stage"], check["tensor"]) for check in found["tensors"]}
+    assert {variant for variant, _, _ in seen} == {*VARIANTS, *(f"{v}, 2 targets" for v in VARIANTS), "canary"}
+    assert {stage for _, stage, _ in seen} == set(STAGES)
+    assert len(seen) == 2 * len(VARIANTS) * len(TOLERANCES) + len(OUTPUTS)
+    assert all(0 <= check["mean"] <= check["worst"] <= check["tolerance"] for check in found["tensors"])
+    assert found["track"]["mean_iou"] > 0.999
+
+
+def test_files_are_readable_by_everybody(synthetic_bundle: Path) -> None:
+    assert synthetic_bundle.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in synthetic_bundle.iterdir()} == {0o644}
+
+
+# The gate.
+
+
+def test_altered_weights_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def altered(model: SPMTracker) -> dict[str, Any]:
+        weights = exporter_weights(model)
+        return weights | {"conv4.bias": weights["conv4.bias"] + np.float32(0.01)}
+
+    exporter_weights = exporter.graph_weights
+    monkeypatch.setattr(exporter, "graph_weights", altered)
+    with pytest.raises(ExportError, match=r"nothing was written:(.|\n)*portable search\.deep: worst relative error"):
+        export(older)
+
+
+def test_one_altered_graph_of_one_variant_is_refused(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = BUILDERS["relation"]
+    monkeypatch.setitem(
+        BUILDERS,
+        "relation",
+        lambda spec, *rest: build(dataclasses.replace(spec, fine_weights=(5.0, 5.0, 10.0, 9.0)), *rest),
+    )
+    with pytest.raises(ExportError) as caught:
+        export(tmp_path / "bundle")
+    assert "portable relation.boxes: worst absolute error" in str(caught.value)
+    assert "search." not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_refused(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = exporter.graph_weights
+    monkeypatch.setattr(
+        exporter, "graph_weights", lambda model: weights(model) | {"linear2.bias": np.full(256, np.nan, np.float32)}
+    )
+    with pytest.raises(ExportError, match=r"relation\.scores: worst absolute error inf"):
+        export(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+FAR = TrackCheck("clip", 2, 0.9, 0.5, 0.5, 3.0, 9.0, 0.8)
+
+
+def test_boxes_that_differ_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "check_tensors", lambda *_, **__: [])
+    monkeypatch.setattr(exporter, "check_tracks", lambda *_: FAR)
+    with pytest.raises(ExportError, match=r"mean IoU 0\.90000 \(0\.999 allowed\), lowest 0\.50000, 50\.0% of frames"):
+        export(older)
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        ({}, True),
+        ({"mean_iou": 0.9989}, False),
+        ({"close_share": 0.98}, False),
+        ({"min_iou": 0.1}, True),
+        ({"free_iou": 0.0}, True),
+        ({"mean_iou": float("nan")}, False),
+    ],
+)
+def test_what_a_track_must_reach(change: dict[str, float], passed: bool) -> None:
+    good = TrackCheck("clip", 100, 0.99999, 0.995, 1.0, 0.001, 0.01, 0.99)
+    assert dataclasses.replace(good, **change).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("worst", "passed"), [(0.0, True), (1e-4, True), (1.1e-4, False), (float("inf"), False), (float("nan"), False)]
+)
+def test_what_a_tensor_must_reach(worst: float, passed: bool) -> None:
+    assert TensorCheck("flat", "search", "scores", "absolute", worst, 0.0, 1e-4).passed is passed
+
+
+def test_verification_names_only_what_it_was_asked_for(
+    synthetic_model: SPMTracker, synthetic_bundle: Path, clip: Frames, clip_box: Box
+) -> None:
+    inputs = list(itertools.islice(sample_inputs(synthetic_model, clip[:2], clip_box), 1))
+    steps: list[int] = []
+    checks = check_tensors(synthetic_model, Bundle.open(synthetic_bundle), inputs, 1, ["flat"], lambda: steps.append(1))
+    assert {check.variant for check in checks} == {"flat"}
+    assert all(check.passed for check in checks)
+    assert len(steps) == 1
+
+
+def test_inputs_are_as_many_as_foretold_and_include_the_rim(
+    synthetic_model: SPMTracker, clip: Frames, clip_box: Box
+) -> None:
+    inputs = dict(sample_inputs(synthetic_model, clip[:6], clip_box))
+    assert len(inputs) == SAMPLES
+    proposals = np.concatenate([given["proposals"] for given in inputs.values()], axis=1)
+    assert (proposals[..., :2] < 0).any()
+    assert (proposals[..., 2:] > 271).any()
+
+
+# The place.
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(export: Export, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
+    with pytest.raises(ExportError, match="photos exists and is no bundle; it is left alone"):
+        export(tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_a_file_is_left_alone(export: Export, tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    with pytest.raises(ExportError, match="exists and is no bundle"):
+        export(tmp_path / "thesis")
+    assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+def test_a_missing_parent_is_named(export: Export, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="nowhere: no such folder"):
+        export(tmp_path / "nowhere" / "bundle")
+
+
+# Failures on the way.
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_older_bundle(export: Export, older: Path) -> None:
+    with full_disk(20_000_000), pytest.raises(ExportError, match=r"cannot be written .*; nothing was changed"):
+        export(older)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "_write_graphs",
+        "_write_manifest",
+        "_verify",
+        "_put_in_place",
+        "tempfile.mkdtemp",
+        "Path.chmod",
+        "ir.save",
+        "save_file",
+    ],
+)
+def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
+    what: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
+    monkeypatch.setattr(exporter, "_verify", lambda *_: passed)
+    monkeypatch.setattr(f"spm_export.bundle.{what}", no_space)
+    with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
+        export(older)
+
+
+def test_a_rename_that_fails_half_way_brings_the_older_bundle_back(
+    export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
+    monkeypatch.setattr(exporter, "_verify", lambda *_: passed)
+    rename = Path.rename
+
+    def fails_for_the_new_one(path: Path, target: Path) -> Path:
+        if path.name.startswith(".bundle.") and target == older:
+            no_space()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
+    with pytest.raises(ExportError, match="No space left"):
+        export(older)
+
+
+def test_an_interrupted_export_leaves_the_older_bundle(
+    export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "_verify", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(older)
+
+
+def test_a_bundle_damaged_while_it_was_written_is_not_put_in_place(
+    export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
+
+    def damage(model: SPMTracker, folder: Path, *_: object) -> Verification:
+        manifest = exporter._write_manifest
+
+        def then_damage(*given: Any) -> None:
+            manifest(*given)
+            (folder / "search.onnx").write_bytes(b"")
+
+        monkeypatch.setattr(exporter, "_write_manifest", then_damage)
+        return passed
+
+    monkeypatch.setattr(exporter, "_verify", damage)
+    with pytest.raises(Exception, match=r"search\.onnx"):
+        export(older)
+
+
+def test_the_manifest_is_written_last(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
+    monkeypatch.setattr(exporter, "_verify", lambda *_: passed)
+    export(tmp_path / "bundle")
+    assert VERIFICATION in json.loads((tmp_path / "bundle" / MANIFEST).read_text())["files"]

@@ -1,0 +1,427 @@
+"""Region, crop, proposals and fusion kernels against the runtime's Python."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_export.model.network import make_anchors
+from spm_rt.errors import BackendError
+from spm_rt.frame.crop import crop_exact, mean_color
+from spm_rt.frame.fusion import cosine_window, fuse, next_box
+from spm_rt.frame.geometry import Region, search_region, to_frame
+from spm_rt.frame.proposals import select_proposals
+from spm_rt.gpu import kernels
+from spm_rt.settings import ModelSpec, TrackerSettings
+
+from ..support.host_build import SPEC, call, settings_of, state_of
+
+Floats = NDArray[np.float32]
+ANCHORS = make_anchors(SPEC).astype(np.float32)
+SIZE = SPEC.crop_size
+LongLong = ctypes.c_longlong
+
+# Region.
+
+
+def random_box(rng: np.random.Generator) -> NDArray[np.float64]:
+    x, y = rng.uniform(-50, 700, 2)
+    width, height = np.exp(rng.uniform(0, 6.5, 2))
+    return np.array([x, y, x + width, y + height])
+
+
+def region_of(state: NDArray[Any]) -> Region:
+    return Region(*(float(v) for v in state["region"][0]), float(state["scale"][0]))
+
+
+def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(1)
+    _, record = settings_of()
+    for _ in range(2000):
+        box = random_box(rng)
+        state = state_of(box)
+        state["sum"] = 7
+        call(built, "spm_begin", state, record, 1)
+        assert region_of(state) == search_region(box, SPEC)
+        assert (state["sum"] == 0).all()
+        np.testing.assert_array_equal(state["box"][0], box)
+
+
+# Crop.
+
+
+def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any], blocks: int = 5) -> Floats:
+    height, width = frame.shape[:2]
+    channels = 1 if frame.ndim == 2 else frame.shape[2]
+    pixel_step = frame.strides[1]
+    start = ctypes.c_void_p(frame.ctypes.data)
+    shape = (LongLong(frame.strides[0]), LongLong(pixel_step), height, width, channels, SIZE)
+    out = np.full((len(state), 3, SIZE, SIZE), -1, np.float32)
+    call(library, "spm_frame_sum", start, *shape, state, blocks, len(state))
+    call(library, "spm_crop_f32", start, *shape, state, out, *kernels.crop_launch(SIZE, targets=len(state)).blocks[:2])
+    return out if len(state) > 1 else out[0]
+
+
+def pictures() -> dict[str, NDArray[np.uint8]]:
+    rng = np.random.default_rng(2)
+    picture = rng.integers(0, 256, (213, 320, 3), dtype=np.uint8)
+    wide = rng.integers(0, 256, (213, 400, 3), dtype=np.uint8)
+    return {
+        "color": picture,
+        "grey": np.ascontiguousarray(picture[:, :, 0]),
+        "alpha": rng.integers(0, 256, (213, 320, 4), dtype=np.uint8),
+        "padded rows": wide[:, :320],
+        "turned over": picture[::-1, ::-1],
+        "every second pixel": rng.integers(0, 256, (213, 640, 3), dtype=np.uint8)[:, ::2],
+        "tiny": picture[:2, :2],
+    }
+
+
+BOXES = {
+    "inside": [140, 90, 170, 118],
+    "left": [-10, 60, 50, 110],
+    "right and below": [290, 180, 340, 240],
+    "larger than the frame": [-100, -80, 500, 300],
+    "outside": [900, 900, 960, 950],
+    "a pixel": [100, 100, 101, 101],
+}
+
+
+@pytest.mark.parametrize("name", pictures())
+@pytest.mark.parametrize("place", BOXES)
+def test_crops_are_the_exact_form_bit_by_bit(name: str, place: str, library: ctypes.CDLL) -> None:
+    frame = pictures()[name]
+    state = state_of(BOXES[place])
+    call(library, "spm_begin", state, settings_of()[1], 1)
+    shaped = frame[:, :, None] if frame.ndim == 2 else frame
+    wanted = crop_exact(shaped, search_region(np.array(BOXES[place], float), SPEC), SIZE)
+    got = crop(library, frame, state)
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:
+    frame = pictures()["color"]
+    inside, outside = (state_of(BOXES[place]) for place in ("inside", "outside"))
+    for state in (inside, outside):
+        call(built, "spm_begin", state, settings_of()[1], 1)
+        crop(built, frame, state)
+    assert (inside["sum"] == 0).all()
+    np.testing.assert_array_equal(outside["sum"][0], frame.reshape(-1, 3).sum(0))
+    mean = mean_color(frame)
+    np.testing.assert_array_equal((outside["sum"][0] / (213 * 320)).astype(np.float32), mean)
+
+
+EMPTY = [0, 0, 0, 0]
+
+
+def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None:
+    frame, boxes = pictures()["color"], [*BOXES.values(), EMPTY]
+    states = np.concatenate([state_of(box) for box in boxes])
+    call(library, "spm_begin", states, settings_of()[1], len(states))
+    assert (states["scale"] > 0).tolist() == [True] * len(BOXES) + [False]
+    together = crop(library, frame, states)
+    np.testing.assert_array_equal(states["sum"][0], frame.reshape(-1, 3).sum(0))
+    assert (states["sum"][1:] == 0).all()
+    for t, box in enumerate(boxes[:-1]):
+        state = state_of(box)
+        call(library, "spm_begin", state, settings_of()[1], 1)
+        np.testing.assert_array_equal(states["region"][t], state["region"][0])
+        np.testing.assert_array_equal(together[t], crop(library, frame, state))
+    assert (together[-1] == -1).all()  # an empty place is left as it is
+
+
+@pytest.mark.parametrize("places", [["inside", "a pixel"], ["inside", None], [None, None]], ids=str)
+def test_a_frame_that_nobody_leaves_is_not_summed(places: list[str | None], built: ctypes.CDLL) -> None:
+    states = np.concatenate([state_of(BOXES[place] if place else EMPTY) for place in places])
+    call(built, "spm_begin", states, settings_of()[1], len(states))
+    crop(built, pictures()["color"], states)
+    assert (states["sum"] == 0).all()
+
+
+# Proposals.
+
+
+class Selected:
+    """What spm_select wrote for one target."""
+
+    def __init__(
+        self, library: ctypes.CDLL, scores: Floats, boxes: Floats, state: NDArray[Any], record: NDArray[Any]
+    ) -> None:
+        targets, k = len(state), int(record["candidates"][0])
+        self.indices, self.counts = np.full((targets, k), -7, np.int32), np.zeros(targets, np.int32)
+        self.crop_boxes, self.frame_boxes = (np.full((targets, k, 4), np.nan, np.float32) for _ in range(2))
+        self.scores = np.full((targets, k), np.nan, np.float32)
+        call(
+            library,
+            "spm_select",
+            scores,
+            boxes,
+            state,
+            record,
+            self.indices,
+            self.counts,
+            self.crop_boxes,
+            self.frame_boxes,
+            self.scores,
+            targets,
+        )
+
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        return self.indices[0, : self.counts[0]]
+
+
+def score_map(kind: int, rng: np.random.Generator) -> Floats:
+    """Random and tied maps of scores, and the odd ones."""
+    n = SPEC.anchor_count
+    if kind == 0:
+        return rng.uniform(0, 1, n).astype(np.float32)
+    if kind == 1:  # few levels: nearly all tie
+        return (rng.integers(0, 4, n) / 4).astype(np.float32)
+    if kind == 2:  # peaks, as a network gives them
+        return (rng.uniform(0, 1, n) ** 40).astype(np.float32)
+    if kind == 3:
+        return np.full(n, rng.choice([0.0, 0.5, 1.0]), np.float32)
+    if kind == 4:  # two levels, one of them under the floor
+        return np.where(rng.uniform(size=n) < 0.01, 0.9, 0.05).astype(np.float32)
+    scores = rng.uniform(0, 1, n).astype(np.float32)
+    scores[rng.integers(0, n, 3)] = rng.choice([np.nan, -1.0, 2.0, -0.0])
+    return scores
+
+
+def decoded(rng: np.random.Generator) -> Floats:
+    """Boxes as the coarse stage gives them: anchors, moved and scaled; now and then all the same or turned over."""
+    center, size = (ANCHORS[:, :2] + ANCHORS[:, 2:]) / 2, ANCHORS[:, 2:] - ANCHORS[:, :2]
+    kind = rng.integers(0, 12)
+    if kind == 0:
+        return np.repeat(ANCHORS[:1], len(ANCHORS), axis=0)
+    spread = 0.3 if kind == 1 else 0.05
+    moved = center + size * rng.normal(0, spread, center.shape)
+    half = size / 2 * np.exp(rng.normal(0, spread, size.shape)) * (rng.choice([1, -1], size.shape) if kind == 2 else 1)
+    return np.concatenate([moved - half, moved + half], axis=1).astype(np.float32)
+
+
+def compare_selection(library: ctypes.CDLL, rng: np.random.Generator, kind: int, boxes: Floats, **changed: Any) -> None:
+    settings, record = settings_of(**changed)
+    last = np.array([300, 200, 300 + rng.uniform(20, 90), 200 + rng.uniform(20, 90)])
+    region = search_region(last, SPEC)
+    scores = score_map(kind, rng)
+    frame_boxes = to_frame(boxes, region)
+    wanted = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
+    got = Selected(library, scores, boxes, state_of(last, region), record)
+    assert got.rows.tolist() == wanted.tolist()
+    np.testing.assert_array_equal(got.crop_boxes[0, : len(wanted)], boxes[wanted])
+    np.testing.assert_array_equal(got.frame_boxes[0, : len(wanted)], frame_boxes[wanted])
+    np.testing.assert_array_equal(got.scores[0, : len(wanted)], scores[wanted])
+    if len(wanted):
+        np.testing.assert_array_equal(
+            got.crop_boxes[0, len(wanted) :],
+            np.repeat(boxes[wanted[-1:]], settings.num_candidates - len(wanted), axis=0),
+        )
+
+
+def test_the_same_proposals_on_ten_thousand_score_maps(built: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(3)
+    for i in range(10_000):
+        if i % 4 == 0:
+            boxes = decoded(rng)
+            built.spm_set_order(i // 4 % 2)
+        compare_selection(built, rng, i % 6, boxes)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_candidates": 1},
+        {"num_candidates": 64},
+        {"num_near_candidates": 0},
+        {"nms_threshold": 0.0},
+        {"nms_threshold": 1.0},
+        {"score_floor": 0.0},
+        {"score_floor": 1.0},
+        {"near_iou": 0.0},
+        {"near_iou": 1.0},
+    ],
+    ids=str,
+)
+def test_other_settings_choose_the_same_too(changed: dict[str, Any], library: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(4)
+    for i in range(120):
+        compare_selection(library, rng, i % 6, decoded(rng), **changed)
+
+
+def test_several_targets_are_chosen_for_one_by_one(library: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(5)
+    lasts = [np.array([100.0, 90, 150, 170]), np.array([300.0, 200, 380, 240])]
+    states = np.concatenate([state_of(last, search_region(last, SPEC)) for last in lasts])
+    scores, boxes = np.stack([score_map(2, rng) for _ in lasts]), np.stack([decoded(rng) for _ in lasts])
+    both = Selected(library, scores, boxes, states, settings_of()[1])
+    for t in range(2):
+        alone = Selected(library, scores[t], boxes[t], states[t : t + 1], settings_of()[1])
+        assert both.indices[t].tolist() == alone.indices[0].tolist()
+        assert both.counts[t] == alone.counts[0]
+
+
+def test_an_empty_place_has_no_proposals_and_no_result(library: ctypes.CDLL) -> None:
+    rng, (_, record) = np.random.default_rng(8), settings_of()
+    last = np.array([100.0, 90, 150, 170])
+    states = np.concatenate([state_of(EMPTY), state_of(last, search_region(last, SPEC))])
+    scores, boxes = (
+        np.stack([np.full(SPEC.anchor_count, np.nan, np.float32), score_map(2, rng)]),
+        np.stack([np.full_like(ANCHORS, np.nan), decoded(rng)]),
+    )
+    chosen = Selected(library, scores, boxes, states, record)
+    assert chosen.counts[0] == 0
+    assert (chosen.crop_boxes[0] == 0).all()
+    assert chosen.counts[1] > 0
+    results = np.zeros(2, kernels.RESULT)
+    call(
+        library,
+        "spm_fuse",
+        chosen.counts,
+        chosen.scores,
+        chosen.crop_boxes,
+        chosen.frame_boxes,
+        chosen.scores,
+        chosen.crop_boxes,
+        480,
+        640,
+        record,
+        states,
+        results,
+        2,
+    )
+    assert (states["box"][0] == 0).all()
+    assert (results["box"][0] == 0).all()
+    assert (results["chosen"][0], results["chosen"][1] >= 0) == (-1, True)
+    assert np.isnan(results["score"][0])
+    assert np.isfinite(results["score"][1])
+
+
+def test_more_anchors_than_there_is_room_for_are_refused() -> None:
+    with pytest.raises(BackendError, match="2166 anchors; the proposal kernel has room for 1805"):
+        kernels.settings_record(ModelSpec(anchor_ratios=(0.2, 0.33, 0.5, 1, 2, 3)), TrackerSettings())
+
+
+# Fusion.
+
+
+def random_proposals(rng: np.random.Generator, count: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Coarse scores, boxes in crop pixels, fine scores, fine boxes in crop pixels."""
+    center, size = rng.uniform(0, SIZE, (count, 2)), rng.uniform(5, 120, (count, 2))
+    boxes = np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
+    coarse, fine = rng.uniform(0, 1, (2, count)).astype(np.float32)
+    return coarse, boxes, fine, (boxes + rng.normal(0, 4, boxes.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, library: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(6)
+    settings, record = settings_of(mode=mode)
+    frame_size = (480, 640)
+    for _ in range(300):
+        last = np.array([rng.uniform(-20, 600), rng.uniform(-20, 450), 0, 0])
+        last[2:] = last[:2] + rng.uniform(5, 150, 2)
+        region = search_region(last, SPEC)
+        coarse_scores, crop_boxes, fine_scores, in_crop = random_proposals(rng, count)
+        if rng.uniform() < 0.2:
+            coarse_scores *= np.float32(0.1)
+            fine_scores *= np.float32(0.1)
+        coarse_boxes = to_frame(crop_boxes, region)
+        given = (
+            (np.full(count, np.nan, np.float32), coarse_boxes)
+            if mode == "coarse"
+            else (fine_scores, to_frame(in_crop, region))
+        )
+        window = cosine_window(crop_boxes, SIZE)
+        fused = fuse(coarse_scores, coarse_boxes, *given, window, settings)
+        score = float(fused.scores[fused.chosen])
+        moves = score >= settings.update_threshold
+        wanted = next_box(last, fused.boxes[fused.chosen], score, frame_size, settings) if moves else last
+
+        state, result = state_of(last, region), np.zeros(1, kernels.RESULT)
+        call(
+            library,
+            "spm_fuse",
+            np.array([count], np.int32),
+            coarse_scores,
+            crop_boxes,
+            coarse_boxes,
+            fine_scores,
+            in_crop,
+            *frame_size,
+            record,
+            state,
+            result,
+            1,
+        )
+        margin = np.sort(fused.ranking)[::-1]
+        if count > 1 and margin[0] - margin[1] < 1e-6:
+            continue  # the window's cosine may differ in its last digit
+        assert result["chosen"][0] == fused.chosen
+        assert result["score"][0] == fused.scores[fused.chosen]
+        np.testing.assert_array_equal(state["box"][0], wanted)
+        np.testing.assert_array_equal(result["box"][0], wanted)
+        assert result["coarse_score"][0] == coarse_scores[fused.chosen]
+        np.testing.assert_array_equal(result["fine_score"][0], given[0][fused.chosen])
+
+
+def test_a_score_that_is_no_number_is_chosen_as_numpy_chooses_it(built: ctypes.CDLL) -> None:
+    settings, record = settings_of()
+    last = np.array([100.0, 100, 160, 150])
+    region = search_region(last, SPEC)
+    coarse_scores, crop_boxes, fine_scores, in_crop = random_proposals(np.random.default_rng(7), 5)
+    fine_scores[[2, 4]] = np.nan
+    boxes = to_frame(crop_boxes, region)
+    window = cosine_window(crop_boxes, SIZE)
+    fused = fuse(coarse_scores, boxes, fine_scores, to_frame(in_crop, region), window, settings)
+    state, result = state_of(last, region), np.zeros(1, kernels.RESULT)
+    call(
+        built,
+        "spm_fuse",
+        np.array([5], np.int32),
+        coarse_scores,
+        crop_boxes,
+        boxes,
+        fine_scores,
+        in_crop,
+        480,
+        640,
+        record,
+        state,
+        result,
+        1,
+    )
+    assert result["chosen"][0] == fused.chosen == 2
+    np.testing.assert_array_equal(state["box"][0], last)
+
+
+def test_no_proposal_at_all_changes_nothing(built: ctypes.CDLL) -> None:
+    last = np.array([100.0, 100, 160, 150])
+    state, result = state_of(last), np.zeros(1, kernels.RESULT)
+    empty = np.zeros((9, 4), np.float32)
+    call(
+        built,
+        "spm_fuse",
+        np.array([0], np.int32),
+        empty,
+        empty,
+        empty,
+        empty,
+        empty,
+        480,
+        640,
+        settings_of()[1],
+        state,
+        result,
+        1,
+    )
+    np.testing.assert_array_equal(state["box"][0], last)
+    np.testing.assert_array_equal(result["box"][0], last)
+    assert result["chosen"][0] == -1
+    assert np.isnan(result["score"][0])

@@ -1,0 +1,268 @@
+"""Several targets on an emulated GPU against trackers of one target each, there and on the host."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt import BackendError, BoxError, Bundle, FrameError, MultiTracker, TargetError, TrackResult
+from spm_rt.backends import load_backend
+from spm_rt.gpu.driver import CudaError, Device
+from spm_rt.gpu.kernels import nvrtc
+from spm_rt.resident import ResidentMultiTracker, ResidentTracker
+from spm_rt.resident.frame_graph import Slots
+from spm_rt.resident.multi import networks_of
+from spm_rt.results import Box
+
+from ..support.emulator import CUresult, Emulator
+from ..support.resident_networks import EmulatedNetworks
+from .test_driver import driver_on
+from .test_resident_single import OnDevice
+
+Frames = list[NDArray[np.uint8]]
+RIM = (0.0, 0.0, 50.0, 60.0)
+"""In a corner: most of the search region lies outside the frame."""
+
+
+class Machine:
+    """An emulated GPU; ``made`` has all networks by the order in which they were made."""
+
+    def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+        self.bundle, self.emulator = bundle, Emulator(built)
+        self.device = Device(0, driver_on(self.emulator, monkeypatch))
+        self.backend = load_backend(bundle, "onnxruntime", threads=1)
+        self.made: list[EmulatedNetworks] = []
+
+    def networks(self, targets: int) -> EmulatedNetworks:
+        self.made.append(EmulatedNetworks(self.bundle, self.device, self.emulator, targets, self.backend))
+        return self.made[-1]
+
+    def several(self, sizes: tuple[int, ...] = (1, 2, 4), **options: Any) -> ResidentMultiTracker:
+        return ResidentMultiTracker(self.networks, sizes, self.bundle.spec, self.bundle.settings, **options)
+
+    def alone(self, frame: Any, box: Box) -> ResidentTracker:
+        tracker = ResidentTracker(self.networks(1), self.bundle.spec, self.bundle.settings)
+        tracker.init(frame, box)
+        return tracker
+
+
+@pytest.fixture(scope="module")
+def bundle(default_bundle: Path) -> Bundle:
+    return Bundle.open(default_bundle)
+
+
+@pytest.fixture
+def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(built, bundle, monkeypatch)
+
+
+def moved(box: Box, x: float, y: float) -> Box:
+    return (box[0] + x, box[1] + y, box[2], box[3])
+
+
+def check(results: dict[int, TrackResult], singles: dict[int, ResidentTracker], frame: Any) -> None:
+    assert results == {id: single.update(frame) for id, single in singles.items()}
+
+
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "step by step"])
+def test_three_targets_in_a_bucket_of_four_are_three_trackers(
+    graphs: bool, machine: Machine, clip: Frames, clip_box: Box
+) -> None:
+    """Bit for bit, while one comes, one goes, one is moved, and one lies at the frame's rim."""
+    multi = machine.several(graphs=graphs)
+    singles: dict[int, ResidentTracker] = {}
+
+    def add(frame: Any, box: Box) -> int:
+        id = multi.add(frame, box)
+        singles[id] = machine.alone(frame, box)
+        return id
+
+    first, _, rim = (add(clip[0], box) for box in (clip_box, moved(clip_box, 15, 8), RIM))
+    for frame in clip[1:4]:
+        check(multi.update(frame), singles, frame)
+    assert [call.targets for call in multi._calls] == [4]
+    multi.remove(first)  # the others move up, into a bucket of two
+    del singles[first]
+    for frame in clip[4:6]:
+        check(multi.update(frame), singles, frame)
+    assert [call.targets for call in multi._calls] == [2]
+    add(clip[6], moved(clip_box, -10, 5))
+    multi.move_to(rim, moved(RIM, 4, 3))
+    singles[rim]._box = np.array([4.0, 3, 54, 63])
+    for frame in clip[7:10]:
+        check(multi.update(frame), singles, frame)
+    assert multi.ids == tuple(singles)
+    assert all(multi.box(id) == single.box for id, single in singles.items())
+    assert multi.graphs == graphs
+
+
+def test_more_targets_than_the_largest_bucket_take_several(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several((1, 2))
+    boxes = [moved(clip_box, 4 * k, -3 * k) for k in range(3)]
+    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in boxes}
+    for frame in clip[1:4]:
+        check(multi.update(frame), singles, frame)
+    assert [call.targets for call in multi._calls] == [2, 1]
+
+
+def test_it_tracks_as_the_multi_tracker_on_the_host_does(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    both = machine.several(), MultiTracker.load(machine.bundle, "onnxruntime")
+    for tracker in both:
+        for box in (clip_box, RIM, moved(clip_box, 12, -6)):
+            tracker.add(clip[0], box)  # type: ignore[attr-defined]
+    for frame in clip[1:5]:
+        found, wanted = (tracker.update(frame) for tracker in both)  # type: ignore[attr-defined]
+        assert found.keys() == wanted.keys()
+        for id, result in found.items():
+            np.testing.assert_allclose(result.box, wanted[id].box, atol=0.01)
+            np.testing.assert_allclose(result.score, wanted[id].score, atol=1e-4)
+            assert result.found == wanted[id].found
+
+
+def test_a_frame_is_one_launch_and_one_copy_for_all(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several()
+    for k in range(3):
+        multi.add(clip[0], moved(clip_box, k, 0))
+    machine.emulator.calls.clear()
+    multi.update(clip[1])
+    assert machine.emulator.calls.count("cuMemcpyDtoHAsync") == 2  # one of the usual frame, one recorded
+    machine.emulator.calls.clear()
+    multi.update(OnDevice(clip[2]))
+    assert machine.emulator.calls == [
+        "cuEventCreate",
+        "cuEventRecord",
+        "cuStreamWaitEvent",
+        "cuEventDestroy",
+        "cuMemcpyDtoDAsync",
+        "cuGraphLaunch",
+        "cuStreamSynchronize",
+    ]
+
+
+def test_what_lies_in_empty_places_disturbs_nobody(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several((1, 4))
+    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in (clip_box, RIM)}
+    (bucket,) = (networks for networks in machine.made if networks.targets == 4)
+    for frame in clip[1:4]:
+        bucket.arrays["crop"][2:] = np.nan
+        bucket.arrays["proposals"][2:] = np.inf
+        check(multi.update(frame), singles, frame)
+    assert (bucket.arrays["proposals"][2:] == 0).all()
+    assert np.isnan(bucket.arrays["crop"][2:]).all()  # not even written to
+
+
+def test_all_gone_and_another_size(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several()
+    assert multi.update(clip[0]) == {}
+    ids = [multi.add(clip[0], clip_box), multi.add(clip[0], RIM)]
+    multi.update(clip[1])
+    smaller = [np.ascontiguousarray(frame[:-20]) for frame in clip[:4]]
+    with pytest.raises(FrameError, match=r"shape changed from .*; remove all targets before"):
+        multi.update(smaller[1])
+    with pytest.raises(FrameError, match="remove all targets before"):
+        multi.add(smaller[0], clip_box)
+    for id in ids:
+        multi.remove(id)
+    assert multi.update(smaller[1]) == {}
+    singles = {multi.add(smaller[0], box): machine.alone(smaller[0], box) for box in (clip_box, RIM)}
+    for frame in smaller[1:]:
+        check(multi.update(frame), singles, frame)
+    assert set(singles) == {2, 3}
+
+
+def test_a_sibling_is_another_tracker(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several()
+    multi.add(clip[0], RIM)
+    other = multi.sibling()
+    assert len(other) == 0
+    singles = {other.add(clip[0], clip_box): machine.alone(clip[0], clip_box)}
+    for frame in clip[1:3]:
+        check(other.update(frame), singles, frame)
+        multi.update(frame)
+
+
+# Failures.
+
+
+def test_who_is_refused_leaves_the_others_alone(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several()
+    singles = {multi.add(clip[0], clip_box): machine.alone(clip[0], clip_box)}
+    check(multi.update(clip[1]), singles, clip[1])
+    with pytest.raises(BoxError):
+        multi.add(clip[1], (5, 5, 0, 9))
+    with pytest.raises(FrameError, match="uint8"):
+        multi.add(clip[1].astype(np.float32), clip_box)
+    with pytest.raises(TargetError, match="there is no target 7"):
+        multi.remove(7)
+    machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY, after=3)  # while the bucket of two is made
+    with pytest.raises(CudaError, match="memory is full: fewer targets"):
+        multi.add(clip[1], RIM)
+    assert multi.ids == (0,)
+    check(multi.update(clip[2]), singles, clip[2])
+    singles[multi.add(clip[2], RIM)] = machine.alone(clip[2], RIM)  # there is room again
+    check(multi.update(clip[3]), singles, clip[3])
+
+
+def test_a_frame_that_fails_changes_nothing(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several((1, 2))
+    boxes = [moved(clip_box, 4 * k, -3 * k) for k in range(3)]
+    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in boxes}
+    check(multi.update(clip[1]), singles, clip[1])
+    before = [multi.box(id) for id in multi.ids]
+    machine.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, after=1)  # the second bucket's
+    with pytest.raises(BackendError, match="illegal address"):
+        multi.update(clip[2])
+    assert [multi.box(id) for id in multi.ids] == before
+    check(multi.update(clip[2]), singles, clip[2])
+
+
+@pytest.mark.parametrize("name", ["cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"])
+def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Frames, clip_box: Box) -> None:
+    multi = machine.several()
+    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in (clip_box, RIM)}
+    machine.emulator.fail(name, CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
+    with pytest.warns(RuntimeWarning, match=f"CUDA graphs are not used: {name} failed"):
+        first = multi.update(clip[1])
+    check(first, singles, clip[1])
+    check(multi.update(clip[2]), singles, clip[2])
+    assert not multi.graphs
+
+
+def test_other_numbers_of_proposals_are_refused(machine: Machine) -> None:
+    other = dataclasses.replace(machine.bundle.settings, num_candidates=12)
+    with pytest.raises(BackendError, match="ask for 12 proposals; these networks are for 9"):
+        Slots(machine.networks(1), machine.bundle.spec, other)
+
+
+def test_memory_is_given_back(machine: Machine, clip: Frames, clip_box: Box) -> None:
+    gc.collect()
+    before = len(machine.emulator.blocks)
+    multi = machine.several()
+    for k in range(3):
+        multi.add(clip[0], moved(clip_box, k, 0))
+    multi.update(clip[1])
+    assert len(machine.emulator.blocks) > before
+    machine.made.clear()
+    del multi
+    gc.collect()
+    assert len(machine.emulator.blocks) == before
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "message"),
+    [
+        ("onnxruntime", {}, "'onnxruntime' cannot keep frames on the GPU; tensorrt, tensorrt-rtx and pytorch can"),
+        ("tensorrt", {"precision": "float16"}, "an engine's precision is its bundle's"),
+    ],
+)
+def test_backends_that_cannot_are_named(backend: str, options: dict[str, str], message: str, bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=message):
+        networks_of(bundle, backend, "cuda", **options)

@@ -1,0 +1,235 @@
+"""PyTorch's networks for the resident trackers: PyTorch's CPU operators and our kernels' host build on an emulated GPU.
+
+Its memory is the host's, so tensors and kernels meet there as they would on a card. What a graph records is what
+PyTorch's dispatcher saw while it was captured, in order with our kernels; a replay does it again on the same memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from spm_bench.gpu import several as gpu_several
+from spm_rt import BackendError, Bundle, Tracker
+from spm_rt.backends.pytorch.backend import RoiKernel, TorchBackend
+from spm_rt.backends.pytorch.resident import TorchNetworks
+from spm_rt.gpu import driver as cuda_driver
+from spm_rt.gpu.kernels import nvrtc
+from spm_rt.resident import ResidentMultiTracker, ResidentTracker
+from spm_rt.results import Box
+
+from ..support.emulator import Emulator
+from .test_driver import driver_on
+from .test_resident_single import OnDevice
+
+Frames = list[NDArray[np.uint8]]
+
+
+class Recorder(TorchDispatchMode):
+    """Puts every operator on the emulated stream as well, to be done again."""
+
+    def __init__(self, emulator: Emulator, stream: int) -> None:
+        super().__init__()
+        self._emulator, self._stream = emulator, stream
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        found = func(*args, **given)
+        if "empty" not in func.__name__:  # which computes nothing
+
+            def again() -> None:
+                for old, new in zip(tree_leaves(found), tree_leaves(func(*args, **given)), strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+            self._emulator.outside(self._stream, again)
+        return found
+
+
+class FakeCuda:
+    """``torch.cuda`` on an emulated GPU."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.streams: list[Any] = []
+        self.modes: list[str] = []
+
+        class CUDAGraph:
+            work: Any = ()
+
+            def replay(self) -> None:
+                emulator.calls.append("replay")
+                with torch.inference_mode():
+                    for work in self.work:
+                        work()
+
+        self.CUDAGraph = CUDAGraph
+
+    def Stream(self, device: Any) -> Any:
+        return SimpleNamespace(cuda_stream=self.emulator.cuStreamCreate(1)[1])
+
+    @contextlib.contextmanager
+    def stream(self, stream: Any) -> Iterator[None]:
+        self.streams.append(stream)
+        yield
+        self.streams.pop()
+
+    def current_stream(self, device: Any) -> Any:
+        return self.streams[-1] if self.streams else SimpleNamespace(cuda_stream=0)
+
+    def device(self, device: Any) -> Any:
+        return contextlib.nullcontext()
+
+    def synchronize(self, device: Any) -> None:
+        pass
+
+    @contextlib.contextmanager
+    def graph(self, graph: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        self.modes.append(capture_error_mode)
+        self.emulator.cuStreamBeginCapture(stream.cuda_stream, 1)
+        try:
+            with self.stream(stream), Recorder(self.emulator, stream.cuda_stream):
+                yield
+        finally:
+            _, recorded = self.emulator.cuStreamEndCapture(stream.cuda_stream)
+        graph.work = self.emulator._objects[recorded]
+
+
+class FakeTorch:
+    def __init__(self, emulator: Emulator) -> None:
+        self.cuda = FakeCuda(emulator)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+class Machine:
+    def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+        self.bundle, self.emulator = bundle, Emulator(built)
+        driver = driver_on(self.emulator, monkeypatch)
+        monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
+        monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+        self.backend = backend = TorchBackend(bundle, precision=precision, channels_last=precision != "float32")
+        self.torch = FakeTorch(self.emulator)
+        backend.torch = backend.network._torch = self.torch
+        backend.on_gpu, backend.graphs, backend.device = True, True, torch.device("cpu", 0)
+        backend.network.roi = RoiKernel(backend.network, 0, precision)
+
+    def networks(self, targets: int) -> TorchNetworks:
+        return TorchNetworks(self.backend.sized(targets), self.bundle)
+
+
+@pytest.fixture(scope="module")
+def bundle(default_bundle: Path) -> Bundle:
+    return Bundle.open(default_bundle)
+
+
+@pytest.fixture
+def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(built, bundle, monkeypatch, "float32")
+
+
+def singles(bundle: Bundle, frame: Any, boxes: list[Box]) -> list[Tracker]:
+    made = [Tracker(TorchBackend(bundle), bundle.spec, bundle.settings) for _ in boxes]
+    for tracker, box in zip(made, boxes, strict=True):
+        tracker.init(frame, box)
+    return made
+
+
+def test_one_target_is_tracked_as_on_the_cpu(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
+    tracker.init(clip[0], clip_box)
+    (single,) = singles(bundle, clip[0], [clip_box])
+    for frame in clip[1:5]:
+        found, wanted = tracker.update(frame), single.update(frame)
+        np.testing.assert_allclose(found.box, wanted.box, atol=0.01)
+        np.testing.assert_allclose(found.score, wanted.score, atol=1e-4)
+    assert tracker.graphs
+    assert machine.emulator.calls.count("replay") == 4  # once to compare
+    assert machine.torch.cuda.modes == ["thread_local"]
+    assert b"spm_roi_f32" in machine.emulator._objects.values()
+
+
+def test_three_targets_in_a_bucket_of_four(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    """With one that leaves, so that the others get other places, and a bucket with no empty one."""
+    multi = ResidentMultiTracker(machine.networks, (1, 2, 4), bundle.spec, bundle.settings)
+    boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (clip_box[0] + 12, clip_box[1] - 6, *clip_box[2:])]
+    alone = dict(zip((multi.add(clip[0], box) for box in boxes), singles(bundle, clip[0], boxes), strict=True))
+    for number, frame in enumerate(clip[1:6]):
+        if number == 3:
+            multi.remove(0)
+            del alone[0]
+        results = multi.update(frame)
+        assert results.keys() == alone.keys()
+        for id, result in results.items():
+            np.testing.assert_allclose(result.box, alone[id].update(frame).box, atol=0.01)
+    assert multi.graphs
+
+
+def test_another_frame_size_is_another_graph(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
+    for pictures in (clip[:4], [np.ascontiguousarray(frame[:-20]) for frame in clip[:4]]):
+        tracker.init(pictures[0], clip_box)
+        (single,) = singles(bundle, pictures[0], [clip_box])
+        for frame in pictures[1:]:
+            np.testing.assert_allclose(tracker.update(frame).box, single.update(frame).box, atol=0.01)
+    assert len(machine.torch.cuda.modes) == 2
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_runs_and_stays_near(
+    precision: str, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, clip: Frames, clip_box: Box
+) -> None:
+    machine = Machine(built, bundle, monkeypatch, precision)
+    multi = ResidentMultiTracker(machine.networks, (1, 2), bundle.spec, bundle.settings)
+    for _ in range(2):
+        multi.add(clip[0], clip_box)
+    (single,) = singles(bundle, clip[0], [clip_box])
+    for frame in clip[1:4]:
+        first, second = multi.update(frame).values()
+        np.testing.assert_allclose(first.box, second.box, atol=0.5)
+        np.testing.assert_allclose(first.box, single.update(frame).box, atol=3)
+
+
+def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    def graph(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    machine.torch.cuda.graph = graph  # type: ignore[method-assign]
+    tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
+    tracker.init(clip[0], clip_box)
+    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: PyTorch cannot capture the frame: operation"):
+        tracker.update(clip[1])
+    assert not tracker.graphs
+    assert tracker.update(clip[2]).found
+
+
+def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of gpu_check's part about several targets that a machine with PyTorch runs, with fewer targets and frames."""
+    made = {"networks_of": lambda *given: machine.networks, "BUCKETS": (1, 2, 4), "WARM": 2}
+    made |= {"on_the_gpu": lambda pictures: [OnDevice(picture) for picture in pictures]}
+    for name, value in made.items():
+        monkeypatch.setattr(gpu_several, name, value)
+    found = gpu_several.resident(bundle, 2, "pytorch", "float32")
+    assert found["checks"] == {"parity with single trackers": True, "captured": True}, found
+    assert set(found["gpu_frames"]) == {"1", "2", "4"}
+
+
+def test_what_is_refused(machine: Machine, bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match="needs a backend on a GPU"):
+        TorchNetworks(TorchBackend(bundle), bundle)
+    with pytest.raises(BackendError, match="templates are made one by one"):
+        machine.networks(2).set_template(np.zeros((1, 4), np.float32))
+    with pytest.raises(BackendError, match="relate before search"):
+        machine.networks(1).relate()

@@ -1,0 +1,152 @@
+"""The RoI kernel's arithmetic against the reference model's crop_and_resize and batch norm."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from spm_export.model.network import Features, FineStage, crop_and_resize
+from spm_export.model.weights import _fine
+from spm_rt.gpu.kernels import roi_launch
+from spm_rt.settings import ModelSpec
+
+from ..support.host_build import call
+
+Floats = NDArray[np.float32]
+CELLS, LAST = 34, 33
+RNG = np.random.default_rng(20)
+
+BORDER = [
+    [0, 0, 264, 264],  # exactly the map's rim
+    [0, 0, 264.0001, 264],
+    [-1e-5, 10, 100, 90],
+    [-40, -60, 120, 150],
+    [200, 180, 330, 400],
+    [-100, -100, 400, 400],
+    [300, 300, 400, 400],  # wholly outside
+    [-90, 20, -10, 100],
+]
+DEGENERATE = [
+    [50, 60, 50, 60],  # a point
+    [50, 60, 50, 120],  # a line
+    [120, 100, 60, 40],  # inverted
+    [264, 264, 264, 264],
+    [8, 8, 8.0001, 8.0001],
+    [-1e30, -1e30, 1e30, 1e30],
+]
+NO_NUMBERS = [[np.nan, 10, 100, 90], [10, 10, np.inf, 90]]  # the reference cannot index with these
+
+
+def maps(targets: int) -> tuple[Floats, Floats]:
+    deep, shallow = (RNG.uniform(-1, 1, (targets, c, CELLS, CELLS)).astype(np.float32) for c in (384, 256))
+    return deep, shallow
+
+
+def random_boxes(targets: int, count: int) -> Floats:
+    center, size = RNG.uniform(20, 250, (targets, count, 2)), RNG.uniform(4, 160, (targets, count, 2))
+    return np.concatenate([center - size / 2, center + size / 2], axis=-1).astype(np.float32)
+
+
+def sampled(deep: Floats, shallow: Floats, boxes: Floats) -> Floats:
+    """The reference without batch norm, ``[T * K, 640, 6, 6]``."""
+    given = torch.from_numpy(boxes) / 8
+    both = [crop_and_resize(torch.from_numpy(m), given, 6) for m in (deep, shallow)]
+    return torch.cat(both, dim=2).flatten(0, 1).numpy()
+
+
+def ours(
+    library: ctypes.CDLL,
+    deep: NDArray[np.generic],
+    shallow: NDArray[np.generic],
+    boxes: Floats,
+    scale: NDArray[np.generic],
+    shift: NDArray[np.generic],
+    *,
+    name: str = "spm_roi_f32",
+    last: bool = False,
+) -> NDArray[np.generic]:
+    """The kernel on maps ``[T, C, H, W]``; with ``last`` it is given them channels last."""
+    if last:
+        deep, shallow = (np.ascontiguousarray(m.transpose(0, 2, 3, 1)) for m in (deep, shallow))
+    targets, count = boxes.shape[:2]
+    out = np.full((targets * count, 640, 6, 6), 77, deep.dtype)
+    boxes = np.ascontiguousarray(boxes)
+    call(library, name, deep, shallow, boxes, scale, shift, count, CELLS, CELLS, int(last), out, targets * count)
+    return out
+
+
+ONE, ZERO = np.ones(640, np.float32), np.zeros(640, np.float32)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("kind", ["random", "border", "degenerate"])
+def test_samples_are_the_references_bit_by_bit(kind: str, last: bool, library: ctypes.CDLL) -> None:
+    given = {"random": random_boxes(2, 60), "border": np.array([BORDER] * 2), "degenerate": np.array([DEGENERATE] * 2)}
+    boxes = given[kind].astype(np.float32)
+    deep, shallow = maps(2)
+    got = ours(library, deep, shallow, boxes, ONE, ZERO, last=last)
+    np.testing.assert_array_equal(got, sampled(deep, shallow, boxes))
+
+
+def test_batch_norm_is_the_references_within_a_millionth(library: ctypes.CDLL) -> None:
+    torch.manual_seed(3)
+    stage = FineStage(ModelSpec()).eval()
+    for norm in (stage.norm_deep, stage.norm_shallow):
+        for tensor, low, high in (
+            (norm.weight, 0.3, 1.0),
+            (norm.bias, -0.5, 0.5),
+            (norm.running_mean, -0.3, 0.3),
+            (norm.running_var, 0.5, 2.0),
+        ):
+            assert tensor is not None
+            tensor.data.uniform_(low, high)
+    folded = _fine_weights(stage)
+    boxes = np.concatenate([random_boxes(1, 100), np.array([BORDER + DEGENERATE], np.float32)], axis=1)
+    deep, shallow = maps(1)
+    features = Features(torch.from_numpy(shallow), torch.from_numpy(deep), torch.empty(0))
+    with torch.inference_mode():
+        wanted = stage.roi_features(features, torch.from_numpy(boxes))[0].numpy()
+    got = ours(library, deep, shallow, boxes, *folded)
+    assert np.abs(got - wanted).max() < 1e-6
+    np.testing.assert_array_equal(got == 0, wanted == 0)  # zeros outside are exact, whatever the shift
+
+
+def _fine_weights(stage: FineStage) -> tuple[Floats, Floats]:
+    class Model:
+        fine = stage
+
+    weights = _fine(Model())  # type: ignore[arg-type]
+    return weights["roi_scale"].reshape(-1), weights["roi_shift"].reshape(-1)
+
+
+def test_what_lies_outside_is_zero_and_reads_nothing(library: ctypes.CDLL) -> None:
+    deep, shallow = (np.full((1, c, CELLS, CELLS), np.nan, np.float32) for c in (384, 256))
+    boxes = np.array([[BORDER[6], BORDER[7], *NO_NUMBERS]], np.float32)
+    got = ours(library, deep, shallow, boxes, ONE, np.full(640, 5, np.float32))
+    assert (got == 0).all()
+
+
+def test_half_precision_data_is_computed_in_float32(library: ctypes.CDLL) -> None:
+    deep, shallow = (m.astype(np.float16) for m in maps(1))
+    scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
+    boxes = random_boxes(1, 40)
+    got = ours(library, deep, shallow, boxes, scale, shift, name=roi_launch(40, "float16").name)
+    in_float = ours(library, deep.astype(np.float32), shallow.astype(np.float32), boxes, scale, shift)
+    np.testing.assert_array_equal(got, in_float.astype(np.float16))
+
+
+def to_bfloat(array: Floats) -> NDArray[np.uint16]:
+    return torch.from_numpy(array).bfloat16().view(torch.uint16).numpy()
+
+
+def test_bfloat_data_is_computed_in_float32(library: ctypes.CDLL) -> None:
+    deep, shallow = (torch.from_numpy(m).bfloat16().float().numpy() for m in maps(1))
+    scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
+    boxes = random_boxes(1, 40)
+    name = roi_launch(40, "bfloat16").name
+    got = ours(library, to_bfloat(deep), to_bfloat(shallow), boxes, scale, shift, name=name)
+    np.testing.assert_array_equal(got, to_bfloat(np.asarray(ours(library, deep, shallow, boxes, scale, shift))))

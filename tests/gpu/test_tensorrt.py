@@ -1,0 +1,351 @@
+"""The TensorRT backend over an emulated driver and a stand-in for TensorRT whose engines are ONNX Runtime's."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt import BackendError, Bundle, MultiTracker, Tracker
+from spm_rt.backends import load_backend
+from spm_rt.backends.tensorrt.backend import TensorRtBackend, TensorRtNetworks
+from spm_rt.bundle import STAGES
+from spm_rt.bundle.self_test import canary_box, canary_crop
+from spm_rt.cache.engines import CACHE_VARIABLE, engine_facts
+from spm_rt.errors import EngineError
+from spm_rt.resident import ResidentMultiTracker, ResidentTracker
+from spm_rt.results import Box
+
+from ..support.emulator import CUresult
+from ..support.engines import VERSION, Engines, machine_with, write_engine
+from ..support.resident_networks import view
+
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def bundle(default_bundle: Path) -> Bundle:
+    return Bundle.open(default_bundle)
+
+
+@pytest.fixture
+def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
+    """A GPU with engines in the cache."""
+    return machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+
+
+def test_it_tracks_as_onnx_runtime_does(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    found = []
+    for backend in (load_backend(bundle, "onnxruntime"), TensorRtBackend(bundle)):
+        tracker = Tracker(backend, bundle.spec, bundle.settings)
+        tracker.init(clip[0], clip_box)
+        found.append([tracker.update(frame).box for frame in clip[1:4]])
+    np.testing.assert_allclose(found[1], found[0], atol=0.01)
+
+
+def test_an_int8_bundle_hands_on_float32(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
+    """The engines here are float32's: what is looked at are the buffers between them."""
+    int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
+    for stage in STAGES:
+        write_engine(tmp_path / "engines", int8, stage)
+    contexts = [TensorRtBackend(one).context() for one in (int8, bundle)]
+    sizes = [{name: memory.size for name, memory in context._memory.items()} for context in contexts]
+    assert sizes[0] == sizes[1]
+    assert sizes[0]["deep"] == 4 * 384 * 34 * 34
+
+
+def test_a_search_is_one_launch(machine: Engines, bundle: Bundle) -> None:
+    context = TensorRtBackend(bundle).context()
+    context.crop[:] = 100
+    context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+    context.search()
+    machine.emulator.calls.clear()
+    context.search()
+    assert machine.emulator.calls == ["cuGraphLaunch", "cuStreamSynchronize"]
+
+
+def test_fewer_proposals_fill_the_engines_places(machine: Engines, bundle: Bundle) -> None:
+    contexts = [TensorRtBackend(bundle).context(), load_backend(bundle, "onnxruntime").context()]
+    rng = np.random.default_rng(1)
+    crop = rng.uniform(0, 255, contexts[0].crop.shape)
+    low = rng.uniform(20, 90, (1, 5, 2))
+    proposals = np.concatenate([low, low + rng.uniform(30, 120, low.shape)], axis=2).astype(np.float32)
+    found = []
+    for context in contexts:
+        context.crop[:] = crop
+        context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+        context.search()
+        found.append(context.relate(proposals))
+    for got, wanted in zip(found[0], found[1], strict=True):
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted, atol=1e-3)
+    with pytest.raises(BackendError, match="12 proposals; the relation engine is for 9"):
+        contexts[0].relate(np.zeros((1, 12, 4), np.float32))
+
+
+def test_templates_are_copied_between_contexts(machine: Engines, bundle: Bundle) -> None:
+    backend = TensorRtBackend(bundle)
+    first, second = backend.context(), backend.context()
+    for context, level in ((first, 50), (second, 200)):
+        context.crop[:] = np.random.default_rng(level).uniform(0, 255, context.crop.shape)
+        context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+    second.put_template(0, first.template())
+    second.crop[:] = first.crop
+    np.testing.assert_array_equal(second.search()[0], first.search()[0])
+
+
+def test_the_resident_tracker_runs_on_its_engines(
+    machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box
+) -> None:
+    resident = ResidentTracker(TensorRtNetworks(TensorRtBackend(bundle)), bundle.spec, bundle.settings)
+    plain = Tracker.load(bundle, "onnxruntime")
+    for tracker in (resident, plain):
+        tracker.init(clip[0], clip_box)
+    for frame in clip[1:4]:
+        np.testing.assert_allclose(resident.update(frame).box, plain.update(frame).box, atol=0.01)
+    assert resident.graphs
+
+
+def test_several_targets_share_engines_and_a_launch(
+    built: ctypes.CDLL,
+    synthetic_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clip: Frames,
+    clip_box: Box,
+) -> None:
+    """Three targets in a bucket of two and one of one."""
+    bundle = Bundle.open(synthetic_bundle)
+    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    multi = ResidentMultiTracker.load(bundle, "tensorrt")
+    boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (250.0, 100.0, 60.0, 60.0)]
+    singles = {multi.add(clip[0], box): Tracker.load(bundle, "onnxruntime") for box in boxes}
+    for single, box in zip(singles.values(), boxes, strict=True):
+        single.init(clip[0], box)
+    for frame in clip[1:4]:
+        for id, result in multi.update(frame).items():
+            np.testing.assert_allclose(result.box, singles[id].update(frame).box, atol=0.05)
+    machine.emulator.calls.clear()
+    multi.update(clip[4])
+    assert machine.emulator.calls.count("cuGraphLaunch") == 2
+
+
+def test_a_context_for_several_starts_without_templates(
+    built: ctypes.CDLL, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fresh memory may hold anything; what was never put anywhere must be zeros."""
+    bundle = Bundle.open(synthetic_bundle)
+    machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    networks = TensorRtNetworks(TensorRtBackend(bundle, targets=2))
+    for name in ("head_kernel", "head_bias", "target_half"):
+        place = networks._context._memory[name]
+        assert (view(place.address, (place.size // 4,)) == 0).all(), name
+    with pytest.raises(BackendError, match="templates are made one by one"):
+        networks.set_template(np.zeros((1, 4), np.float32))
+
+
+# Failures.
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        ("deserialize", "cannot load it on Emulated GPU"),
+        ("context", "no execution context for template"),
+        ("address", "does not take an address for crop"),
+        ("enqueue search", "search could not be enqueued"),
+    ],
+)
+def test_what_tensorrt_refuses_is_named(refused: str, message: str, machine: Engines, bundle: Bundle) -> None:
+    machine.refuse.add(refused)
+    with pytest.raises(BackendError, match=message):
+        TensorRtBackend(bundle)
+
+
+def test_an_engine_with_other_tensors_is_refused(machine: Engines, bundle: Bundle) -> None:
+    machine.extra_tensor = True
+    with pytest.raises(BackendError, match=r"its tensors are .*surplus.*: not those of template"):
+        TensorRtBackend(bundle)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA graphs")
+def test_an_engine_that_gives_nonsense_is_refused(machine: Engines, bundle: Bundle) -> None:
+    machine.nonsense = True
+    with pytest.raises(BackendError, match="search gives nonsense"):
+        TensorRtBackend(bundle)
+
+
+# The canary.
+
+
+def test_engines_of_other_weights_are_noticed(
+    built: ctypes.CDLL, bundle: Bundle, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    machine.bundle = Bundle.open(synthetic_bundle)
+    with pytest.raises(BackendError, match=r"canary\): search\.scores by 0\.\d+ \(0\.0001 allowed\), search\.boxes by"):
+        TensorRtBackend(bundle)
+    TensorRtBackend(dataclasses.replace(bundle, canary=None))  # an older bundle has nothing to compare with
+
+
+def test_an_error_in_the_last_stage_is_noticed(machine: Engines, bundle: Bundle) -> None:
+    machine.off["relation"] = 0.0203
+    with pytest.raises(BackendError, match=r"canary\): relation\.scores by 0\.0203 .*, relation\.boxes by 0\.02\d* "):
+        TensorRtBackend(bundle)
+    machine.off["relation"] = 1e-5
+    TensorRtBackend(bundle)
+
+
+# Half precision and several targets.
+
+
+@pytest.mark.parametrize("kind", ["half", "float32"])
+def test_several_targets_are_tracked_as_each_alone(
+    kind: str,
+    half_bundle: Bundle,
+    synthetic_bundle: Path,
+    built: ctypes.CDLL,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    bundle = half_bundle if kind == "half" else Bundle.open(synthetic_bundle)
+    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    backends = {targets: TensorRtBackend(bundle, targets=targets) for targets in bundle.targets}
+    assert list(backends[2].engines) == ["search", "relation"]
+    x, y, width, height = clip_box
+    boxes = [clip_box, (x + 25, y + 10, width, height), (x - 30, y, width, height + 8)]  # calls of two and of one
+    several = MultiTracker(backends.__getitem__, bundle.targets, bundle.spec, bundle.settings)
+    ids = [several.add(clip[0], box) for box in boxes]
+    singles = [Tracker(backends[1], bundle.spec, bundle.settings) for _ in boxes]
+    for single, box in zip(singles, boxes, strict=True):
+        single.init(clip[0], box)
+    machine.emulator.calls.clear()
+    for frame in clip[1:4]:
+        found = several.update(frame)
+        for id, single in zip(ids, singles, strict=True):
+            wanted = single.update(frame)
+            np.testing.assert_allclose(found[id].box, wanted.box, atol=0.01 if kind == "float32" else 0.1)
+            assert found[id].score == pytest.approx(wanted.score, abs=1e-4 if kind == "float32" else 2e-3)
+    # The first frame's work was captured and compared: search and relation of two calls here, and of three trackers.
+    assert machine.emulator.calls.count("cuGraphInstantiate") == 2 * (2 + 3)
+
+
+def test_half_precision_tracks_as_float32_does(
+    half_bundle: Bundle,
+    bundle: Bundle,
+    built: ctypes.CDLL,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
+    backend = TensorRtBackend(half_bundle)
+    assert "float16" in backend.description
+    tracker, plain = Tracker(backend, half_bundle.spec, half_bundle.settings), Tracker.load(bundle, "onnxruntime")
+    for one in (tracker, plain):
+        one.init(clip[0], clip_box)
+    for frame in clip[1:6]:
+        got, wanted = tracker.update(frame), plain.update(frame)
+        np.testing.assert_allclose(got.box, wanted.box, atol=0.5)
+        assert got.score == pytest.approx(wanted.score, abs=0.01)
+    context = tracker._context
+    sizes = {name: memory.size for name, memory in context._memory.items()}  # type: ignore[attr-defined]
+    maps = {name: sizes[name] for name in ("shallow", "deep", "head_kernel", "target_half", "head_bias", "crop")}
+    cells, kernel = 34 * 34, 30 * 256 * 6 * 6
+    assert maps == {
+        "shallow": 2 * 256 * cells,
+        "deep": 2 * 384 * cells,
+        "head_kernel": 2 * kernel,
+        "target_half": 2 * 256 * 36,
+        "head_bias": 4 * 30,
+        "crop": 4 * 3 * 271 * 271,
+    }
+
+
+def test_half_precision_templates_move_as_bytes(
+    half_bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
+    one, two = (TensorRtBackend(half_bundle, targets=targets).context() for targets in (1, 2))
+    first = canary_crop(271)[0]
+    crops = np.stack([first, first[::-1, ::-1]])
+    wanted = []
+    for slot in (0, 1):
+        one.crop[:] = crops[slot]
+        one.set_template(canary_box())
+        two.put_template(slot, one.template())
+        wanted.append(one.search()[0][0].copy())
+    two.crop[:] = crops
+    np.testing.assert_allclose(two.search()[0], wanted, atol=2e-3)
+    two.crop[:] = crops[::-1]
+    assert np.abs(two.search()[0] - np.array(wanted)).max() > 0.3  # and each slot has its own
+    with pytest.raises(BackendError, match="templates are made one by one"):
+        two.set_template(np.tile(canary_box(), (2, 1)))
+
+
+def test_a_failed_capture_is_done_without(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    machine.emulator.fail("cuStreamEndCapture", CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
+    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: cuStreamEndCapture failed"):
+        backend = TensorRtBackend(bundle)
+    tracker = Tracker(backend, bundle.spec, bundle.settings)
+    tracker.init(clip[0], clip_box)
+    assert tracker.update(clip[1]).found
+    assert "cuGraphLaunch" not in machine.emulator.calls
+
+
+def test_a_full_gpu_is_named(machine: Engines, bundle: Bundle) -> None:
+    machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY, after=3)
+    with pytest.raises(BackendError, match="the GPU's memory is full"):
+        TensorRtBackend(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"target": "sm_86"}, "built for sm_86"),
+        ({"version": "10.8.0.43"}, "with tensorrt 10.8.0.43"),
+    ],
+)
+def test_engines_for_something_else_are_named(
+    changed: dict[str, Any],
+    message: str,
+    machine: Engines,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    for stage in STAGES:
+        write_engine(folder, bundle, stage, **changed)
+    with pytest.raises(EngineError, match=message):
+        TensorRtBackend(bundle)
+
+
+def test_an_altered_engine_is_not_loaded(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
+    (path,) = (tmp_path / "engines").glob("search*.plan")
+    path.write_bytes(b"seArch 1")
+    with pytest.raises(EngineError, match="not the plan that was built"):
+        TensorRtBackend(bundle)
+
+
+def test_an_engine_with_the_plugin_is_taken_first(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
+    wanted = write_engine(tmp_path / "engines", bundle, "relation", plugin_sha256="ab" * 32)
+    backend = TensorRtBackend(bundle)
+    facts = engine_facts(bundle, "relation", library="tensorrt", version=VERSION, target="sm_90", gpu="Emulated GPU")
+    assert backend._choose(facts)[0] == wanted
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:first", "gpu"])
+def test_other_devices_are_refused(device: str, bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match="runs on NVIDIA GPUs; give cuda or cuda:1"):
+        TensorRtBackend(bundle, device=device)

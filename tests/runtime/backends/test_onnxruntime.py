@@ -1,0 +1,209 @@
+"""Choosing a backend, and the ONNX Runtime one."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt import BackendError, Bundle, BundleError, Tracker, TrackerSettings
+from spm_rt.backends import MODULES, available, load_backend
+from spm_rt.backends.onnxruntime.backend import usable_cores
+from spm_rt.results import Box
+
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def bundle(default_bundle: Path) -> Bundle:
+    return Bundle.open(default_bundle)
+
+
+def without(*missing: str) -> Callable[..., Any]:
+    """find_spec on a machine that lacks some packages."""
+    real = importlib.util.find_spec
+    return lambda name, *rest: None if name in missing else real(name, *rest)
+
+
+# Choosing.
+
+
+def test_unknown_backends_are_named(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=r"backend 'caffe' is unknown; there are: auto, onnxruntime"):
+        load_backend(bundle, "caffe")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_library_that_is_not_installed_is_named(name: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without(MODULES[name][1]))
+    with pytest.raises(BackendError, match=f"`pip install {MODULES[name][1]}`"):
+        load_backend(bundle, name)
+
+
+def test_auto_without_any_library_says_what_to_install(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without(*(library for _, library in MODULES.values())))
+    assert available() == []
+    with pytest.raises(BackendError, match="no inference library is installed: `pip install onnxruntime`"):
+        load_backend(bundle)
+
+
+def test_auto_takes_the_first_that_is_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [library for _, library in MODULES.values() if library != "onnxruntime"]
+    monkeypatch.setattr(importlib.util, "find_spec", without(*others))
+    assert available() == ["onnxruntime"]
+    assert load_backend(bundle).name == "onnxruntime"
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_must_be_one_or_more(threads: int, bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=f"threads is {threads}; it must be 1 or more"):
+        load_backend(bundle, "onnxruntime", threads=threads)
+
+
+def test_threads_are_as_asked_for(bundle: Bundle) -> None:
+    assert "1 threads" in load_backend(bundle, "onnxruntime", threads=1).description
+    assert f"{usable_cores()} threads" in load_backend(bundle, "onnxruntime").description
+
+
+# Devices.
+
+
+@pytest.mark.parametrize("device", ["abacus", "", "CPU Execution", "npu"])
+def test_unknown_devices_are_named(device: str, bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=f"device {device!r} is unknown"):
+        load_backend(bundle, "onnxruntime", device=device)
+
+
+def test_an_index_must_be_a_number(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match="after the colon must be a number"):
+        load_backend(bundle, "onnxruntime", device="cuda:first")
+
+
+def test_a_provider_that_this_build_lacks_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendError, match=r"no CUDAExecutionProvider \(it has CPUExecutionProvider"):
+        load_backend(bundle, "onnxruntime", device="cuda")
+
+
+def test_a_provider_that_silently_fell_back_is_an_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def __init__(self, path: str, options: object, providers: list[Any]) -> None:
+            ((name, options_of_it),) = providers
+            assert name == "CUDAExecutionProvider"
+            assert options_of_it["device_id"] == "1"
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(BackendError, match="silently fell back from CUDAExecutionProvider to CPUExecutionProvider"):
+        load_backend(bundle, "onnxruntime", device="cuda:1")
+
+
+def test_a_providers_full_name_is_a_device(bundle: Bundle) -> None:
+    assert "CPUExecutionProvider" in load_backend(bundle, "onnxruntime", device="CPUExecutionProvider").description
+
+
+# Loading.
+
+
+def test_a_graph_that_the_library_cannot_load_is_named(
+    default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPM_RT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "bundle"
+    shutil.copytree(default_bundle, folder)
+    opened = Bundle.open(folder)
+    for path in folder.glob("*.onnx"):
+        path.write_bytes(b"no graph")
+    with pytest.raises(BackendError, match=r"template.*\.onnx: onnxruntime .* cannot load it"):
+        load_backend(opened, "onnxruntime")
+
+
+def test_numbers_of_targets_without_graphs_are_refused(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="no graphs for 5 targets"):
+        load_backend(bundle, "onnxruntime", targets=5)
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_loaded(default_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(default_bundle, folder)
+    (folder / "verification.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"verification\.json"):
+        Tracker.load(folder)
+
+
+# Tracking.
+
+
+def follow(tracker: Tracker, clip: Frames, box: Box, count: int = 6) -> list[Any]:
+    tracker.init(clip[0], box)
+    return [tracker.update(frame, candidates=True) for frame in clip[1:count]]
+
+
+def test_the_shipped_weights_find_the_target(default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    results = follow(Tracker.load(default_bundle), clip, clip_box, 12)
+    assert all(result.found for result in results)
+    assert all(result.score > 0.5 for result in results)
+
+
+def test_results_are_the_same_every_time(default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    first = Tracker.load(default_bundle, "onnxruntime")
+    runs = [follow(tracker, clip, clip_box) for tracker in (first, first, first.sibling())]
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_a_template_stays_while_others_come_and_go(default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    tracker = Tracker.load(default_bundle, "onnxruntime")
+    wanted = follow(tracker, clip, clip_box)
+    tracker.init(clip[0], clip_box)
+    other = tracker.sibling()
+    other.init(clip[50], (300, 100, 90, 60))
+    found = []
+    for frame in clip[1:6]:
+        other.update(clip[60])
+        found.append(tracker.update(frame, candidates=True))
+    assert found == wanted
+
+
+@pytest.mark.parametrize("mode", ["series", "coarse"])
+def test_modes_choose_differently_but_among_the_same_proposals(
+    mode: str, default_bundle: Path, clip: Frames, clip_box: Box
+) -> None:
+    whole, single = (
+        Tracker.load(default_bundle, "onnxruntime", settings=TrackerSettings(mode=m)) for m in ("series-parallel", mode)
+    )
+    for tracker in (whole, single):
+        tracker.init(clip[0], clip_box)
+    a, b = (tracker.update(clip[3], candidates=True) for tracker in (whole, single))
+    assert sorted(c.coarse_score for c in a.candidates) == sorted(c.coarse_score for c in b.candidates)
+    assert a.score != b.score
+
+
+def test_settings_come_from_the_bundle_unless_given(default_bundle: Path) -> None:
+    assert Tracker.load(default_bundle).settings == TrackerSettings()
+    given = TrackerSettings(window_influence=0.1)
+    assert Tracker.load(default_bundle, settings=given).settings == given
+
+
+def test_different_numbers_of_proposals_use_their_own_buffers(bundle: Bundle) -> None:
+    context = load_backend(bundle, "onnxruntime").context()
+    context.crop[:] = np.random.default_rng(3).uniform(0, 255, context.crop.shape)
+    context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+    context.search()
+    nine = np.random.default_rng(4).uniform(40, 100, (1, 9, 4)).astype(np.float32)
+    nine[..., 2:] += 90
+    scores, boxes = (array.copy() for array in context.relate(nine))
+    for count in (1, 2, 5, 9):
+        some_scores, some_boxes = context.relate(nine[:, :count])
+        np.testing.assert_allclose(some_scores, scores[:, :count], atol=1e-5)
+        np.testing.assert_allclose(some_boxes, boxes[:, :count], atol=1e-3)

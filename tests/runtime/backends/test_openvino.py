@@ -1,0 +1,112 @@
+"""The OpenVINO backend, where it is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt import BackendError, Bundle, Tracker
+from spm_rt.backends import load_backend
+from spm_rt.backends.protocol import Backend
+from spm_rt.frame.geometry import iou
+from spm_rt.results import Box
+from spm_rt.trackers.compare import follow_both
+
+pytest.importorskip("openvino")
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def backend(default_bundle: Path) -> Backend:
+    return load_backend(Bundle.open(default_bundle), "openvino")
+
+
+def test_it_says_what_it_is(backend: Backend) -> None:
+    assert backend.name == "openvino"
+    assert "float32" in backend.description
+
+
+@pytest.mark.parametrize("device", ["abacus", ""])
+def test_unknown_devices_are_named(device: str, default_bundle: Path) -> None:
+    with pytest.raises(BackendError, match=f"device {device!r}"):
+        load_backend(Bundle.open(default_bundle), "openvino", device=device)
+
+
+def test_it_follows_like_onnxruntime(backend: Backend, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    other = Tracker.load(default_bundle, "onnxruntime")
+    mine = Tracker(backend, other.spec, other.settings)
+    for tracker in (mine, other):
+        tracker.init(clip[0], clip_box)
+    for frame in clip[1:8]:
+        a, b = mine.update(frame), other.update(frame)
+        np.testing.assert_allclose(a.box, b.box, atol=0.02)
+        assert a.score == pytest.approx(b.score, abs=1e-4)
+
+
+def test_any_number_of_proposals_is_judged(backend: Backend) -> None:
+    context = backend.context()
+    context.crop[:] = np.random.default_rng(3).uniform(0, 255, context.crop.shape)
+    context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+    context.search()
+    boxes = np.random.default_rng(4).uniform(40, 100, (1, 12, 4)).astype(np.float32)
+    boxes[..., 2:] += 90
+    wanted = [context.relate(boxes[:, k : k + 1]) for k in range(12)]
+    for count in (2, 9, 12):
+        scores, moved = context.relate(boxes[:, :count])
+        np.testing.assert_allclose(scores[0], [w[0][0, 0] for w in wanted[:count]], atol=1e-5)
+        np.testing.assert_allclose(moved[0], [w[1][0, 0] for w in wanted[:count]], atol=1e-3)
+
+
+def test_contexts_do_not_mix(backend: Backend) -> None:
+    first, second = backend.context(), backend.context()
+    rng = np.random.default_rng(5)
+    for context in (first, second):
+        context.crop[:] = rng.uniform(0, 255, context.crop.shape)
+        context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+    scores = first.search()[0].copy()
+    second.search()
+    np.testing.assert_array_equal(first.search()[0], scores)
+
+
+def has_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+def test_bf16_follows_closely(backend: Backend, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    half = Tracker.load(default_bundle, "openvino", precision="bf16")
+    assert "bf16" in half.backend.description
+    tracks = follow_both(Tracker(backend, half.spec, half.settings), half, clip[:10], clip_box)
+    overlaps = iou(tracks.first, tracks.forced)
+    assert 0.95 < overlaps.mean() < 1
+
+
+def test_bf16_without_hardware_is_refused(default_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    class Plain:
+        available_devices = ("CPU",)
+
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "Core", Plain)
+    with pytest.raises(BackendError, match="no bfloat16"):
+        load_backend(Bundle.open(default_bundle), "openvino", precision="bf16")
+
+
+def test_precisions_are_checked_before_anything_is_compiled(default_bundle: Path) -> None:
+    bundle = Bundle.open(default_bundle)
+    with pytest.raises(BackendError, match="unknown; there are: float32, bf16"):
+        load_backend(bundle, "openvino", precision="int4")
+    with pytest.raises(BackendError, match="'onnxruntime' does not offer precision 'bf16'; openvino does"):
+        load_backend(bundle, "onnxruntime", precision="bf16")
+    int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
+    with pytest.raises(BackendError, match="its graphs are int8"):
+        load_backend(int8, "openvino", precision="bf16")

@@ -1,0 +1,285 @@
+"""Bundles are read strictly: whatever is missing, altered or cut short is refused, and named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spm_rt import Bundle, BundleError, ModelSpec, TrackerSettings
+from spm_rt.bundle import FORMAT_VERSION, MANIFEST, STAGES, VARIANTS
+from spm_rt.bundle.reader import read_manifest
+from spm_rt.files import file_digest, seal_manifest
+
+WEIGHTS = "weights.safetensors"
+CUTS = 50
+FLIPS = {MANIFEST: 240, WEIGHTS: 20}
+TOTAL_FLIPS = 1000
+Manifest = dict[str, Any]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, default_bundle: Path) -> Path:
+    """A bundle whose files are links: :func:`rewrite` replaces one."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(default_bundle, folder, copy_function=os.link)
+    return folder
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def change_manifest(folder: Path, change: Callable[[Manifest], object]) -> None:
+    """Change the manifest and seal it again, as somebody would who knows how."""
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    change(manifest)
+    rewrite(folder / MANIFEST, seal_manifest(manifest))
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_whole_bundle_opens(default_bundle: Path) -> None:
+    bundle = Bundle.open(default_bundle)
+    assert bundle.spec == ModelSpec()
+    assert bundle.settings == TrackerSettings()
+    assert bundle.targets == (1,)
+    assert bundle.manifest["format_version"] == FORMAT_VERSION
+
+
+def test_a_bundle_may_be_moved(bundle: Path, tmp_path: Path) -> None:
+    bundle.rename(tmp_path / "elsewhere")
+    assert Bundle.open(str(tmp_path / "elsewhere")).path == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_graph_of_every_variant(stage: str, variant: str, default_bundle: Path) -> None:
+    assert Bundle.open(default_bundle).graph(stage, variant=variant).is_file()
+
+
+def test_graphs_for_several_targets_are_found(synthetic_bundle: Path) -> None:
+    bundle = Bundle.open(synthetic_bundle)
+    assert bundle.targets == (1, 2)
+    assert bundle.graph("search", targets=2) != bundle.graph("search", targets=1)
+
+
+def test_graphs_for_other_numbers_of_targets_are_refused(default_bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"no graphs for 3 targets \(there are: 1\)"):
+        Bundle.open(default_bundle).graph("search", targets=3)
+
+
+def test_every_file_cut_short_anywhere_is_refused(bundle: Path) -> None:
+    for name in files_of(bundle):
+        whole = bundle / name
+        size = whole.stat().st_size
+        cut = bundle / f"{name}.cut"
+        shutil.copy(whole, cut)
+        kept = bundle.parent / name
+        whole.rename(kept)
+        # From the longest to the shortest, so that one copy is enough.
+        for length in sorted({int(v) for v in np.linspace(0, size - 1, CUTS)}, reverse=True):
+            os.truncate(cut, length)
+            os.link(cut, whole)
+            with pytest.raises(BundleError, match=name):
+                Bundle.open(bundle)
+            whole.unlink()
+        cut.unlink()
+        kept.rename(whole)
+    Bundle.open(bundle)
+
+
+def test_a_single_flipped_bit_anywhere_is_refused(bundle: Path) -> None:
+    rng = np.random.default_rng(8)
+    names = files_of(bundle)
+    others = [name for name in names if name not in FLIPS]
+    share = -(-(TOTAL_FLIPS - sum(FLIPS.values())) // len(others))
+    done = 0
+    for name in names:
+        path = bundle / name
+        content = path.read_bytes()
+        rewrite(path, content)
+        for _ in range(FLIPS.get(name, share)):
+            position, bit = int(rng.integers(len(content))), int(rng.integers(8))
+            flip(path, position, content[position] ^ (1 << bit))
+            with pytest.raises(BundleError, match=name):
+                Bundle.open(bundle)
+            flip(path, position, content[position])
+            done += 1
+    assert done >= TOTAL_FLIPS
+    Bundle.open(bundle)
+
+
+def flip(path: Path, position: int, value: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(position)
+        stream.write(bytes([value]))
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no such bundle folder.*spm-export"):
+        Bundle.open(tmp_path / "nothing")
+
+
+def test_a_file_instead_of_a_folder_is_refused(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="no such bundle folder"):
+        Bundle.open(bundle / MANIFEST)
+
+
+def test_an_empty_folder_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=f"{MANIFEST}: cannot be read"):
+        Bundle.open(tmp_path)
+
+
+def test_every_missing_file_is_named(bundle: Path) -> None:
+    for name in files_of(bundle):
+        (bundle / name).rename(bundle.parent / name)
+        with pytest.raises(BundleError, match=f"{name}: cannot be read"):
+            Bundle.open(bundle)
+        (bundle.parent / name).rename(bundle / name)
+
+
+def test_files_that_do_not_belong_there_are_left_alone(bundle: Path) -> None:
+    rewrite(bundle / "notes.txt", b"mine")
+    assert Bundle.open(bundle).targets == (1,)
+
+
+def test_a_file_with_something_appended_is_refused(bundle: Path) -> None:
+    for name in ("search.onnx", MANIFEST):
+        content = (bundle / name).read_bytes()
+        rewrite(bundle / name, content + b"\n")
+        with pytest.raises(BundleError, match=name):
+            Bundle.open(bundle)
+        rewrite(bundle / name, content)
+
+
+def test_two_files_exchanged_are_refused(bundle: Path) -> None:
+    search, relation = (bundle / f"{stage}.onnx" for stage in ("search", "relation"))
+    first, second = search.read_bytes(), relation.read_bytes()
+    rewrite(search, second)
+    rewrite(relation, first)
+    with pytest.raises(BundleError, match=r"relation\.onnx"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"{",
+        b"text",
+        b'{"format": "another"}',
+        b"[" * 100_000,
+        b"\x00" * 100,
+    ],
+    ids=["empty", "null", "list", "object", "no text", "half", "words", "another format", "nested deeply", "zeros"],
+)
+def test_foreign_manifests_are_refused(content: bytes, bundle: Path) -> None:
+    rewrite(bundle / MANIFEST, content)
+    with pytest.raises(BundleError, match=MANIFEST):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5, [1]])
+def test_other_format_versions_are_named(version: object, bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(format_version=version))
+    with pytest.raises(BundleError, match=r"bundle format .* reads format 1"):
+        Bundle.open(bundle)
+
+
+def test_a_manifest_written_in_another_style_is_refused(bundle: Path) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    rewrite(bundle / MANIFEST, json.dumps(manifest).encode())
+    with pytest.raises(BundleError, match="altered after export"):
+        Bundle.open(bundle)
+
+
+def test_an_edited_setting_is_refused(bundle: Path) -> None:
+    content = (bundle / MANIFEST).read_bytes()
+    edited = content.replace(b'"window_influence": 0.5', b'"window_influence": 0.4')
+    assert edited != content
+    rewrite(bundle / MANIFEST, edited)
+    with pytest.raises(BundleError, match="altered after export"):
+        Bundle.open(bundle)
+
+
+NAMES = ["../search.onnx", "/etc/hostname", "folder/search.onnx", "", ".", "..", MANIFEST]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_lead_out_of_the_folder_are_refused(name: str, bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest["files"].update({name: {"bytes": 1, "sha256": "0" * 64}}))
+    with pytest.raises(BundleError, match="not a plain file name"):
+        Bundle.open(bundle)
+
+
+def test_a_graph_without_an_entry_under_files_is_refused(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest["graphs"]["1"]["search"].update(portable="../search.onnx"))
+    with pytest.raises(BundleError, match="has no entry under files"):
+        Bundle.open(bundle)
+
+
+CHANGES: dict[str, Callable[[Manifest], object]] = {
+    "no model": lambda m: m.pop("model"),
+    "no tracker": lambda m: m.pop("tracker"),
+    "no files": lambda m: m.pop("files"),
+    "no graphs": lambda m: m.pop("graphs"),
+    "files are a list": lambda m: m.update(files=[1]),
+    "a file without facts": lambda m: m["files"].update({"search.onnx": None}),
+    "a file without a digest": lambda m: m["files"]["search.onnx"].pop("sha256"),
+    "a file of no size": lambda m: m["files"]["search.onnx"].update(bytes="many"),
+    "graphs are text": lambda m: m.update(graphs="text"),
+    "a number of targets in words": lambda m: m["graphs"].update(two=m["graphs"]["1"]),
+    "a stage missing": lambda m: m["graphs"]["1"].pop("search"),
+    "a variant missing": lambda m: m["graphs"]["1"]["search"].pop("portable"),
+    "a graph that is a list": lambda m: m["graphs"]["1"]["search"].update(portable=[]),
+    "no graphs for one target": lambda m: m.update(graphs={}),
+    "an unknown setting": lambda m: m["tracker"].update(speed=1),
+    "a setting missing": lambda m: m["tracker"].pop("mode"),
+    "a setting out of range": lambda m: m["tracker"].update(size_rate=7),
+    "a canary in words": lambda m: m.update(canary="tweet"),
+    "a canary without a part": lambda m: m["canary"].pop("allowed"),
+    "a canary with a part more": lambda m: m["canary"].update(songs=3),
+    "a canary without an output": lambda m: m["canary"]["outputs"].pop("relation.boxes"),
+    "a canary cut short": lambda m: m["canary"]["outputs"]["search.scores"].pop(),
+    "a canary of other rows": lambda m: m["canary"]["positions"].append(1805),
+    "a canary without rows": lambda m: m["canary"].update(positions=[]),
+    "a canary that allows nothing": lambda m: m["canary"]["allowed"].update({"search.scores": 0}),
+    "a canary of no numbers": lambda m: m["canary"]["outputs"]["search.boxes"].__setitem__(0, 1e300),
+    "a canary without proposals": lambda m: [
+        m["canary"]["outputs"][name].clear() for name in ("relation.scores", "relation.boxes")
+    ],
+    "a mistyped specification": lambda m: m["model"].update(crop_size="big"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_sealed_manifests_that_make_no_sense_are_refused(change: Callable[[Manifest], object], bundle: Path) -> None:
+    change_manifest(bundle, change)
+    with pytest.raises(BundleError, match=MANIFEST):
+        Bundle.open(bundle)
+
+
+def test_sealing_is_the_same_every_time(default_bundle: Path) -> None:
+    raw = (default_bundle / MANIFEST).read_bytes()
+    assert seal_manifest(read_manifest(default_bundle / MANIFEST)) == raw
+
+
+def test_digests_are_those_of_the_files(default_bundle: Path) -> None:
+    manifest = read_manifest(default_bundle / MANIFEST)
+    assert set(manifest["files"]) == set(files_of(default_bundle)) - {MANIFEST}
+    for name, facts in manifest["files"].items():
+        assert facts == {"bytes": (default_bundle / name).stat().st_size, "sha256": file_digest(default_bundle / name)}

@@ -1,0 +1,296 @@
+"""Engines are loaded only when they are this user's own, whole, and made for what is here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spm_rt import Bundle, EngineError, ModelSpec, TrackerSettings
+from spm_rt.cache.engines import (
+    RESULTS,
+    TUNING,
+    EngineFacts,
+    EngineTensor,
+    cache_folder,
+    compute_capability,
+    differences,
+    engine_facts,
+    engine_key,
+    engine_path,
+    find_engine,
+    read_engine,
+    read_facts,
+    seal_facts,
+    this_platform,
+)
+from spm_rt.files import seal_manifest
+
+PLAN = bytes(range(256)) * 20
+FACTS = EngineFacts(
+    "search",
+    4,
+    0,
+    "float16",
+    "portable",
+    "a" * 64,
+    "b" * 64,
+    "tensorrt",
+    "10.8.0.43",
+    "sm_86",
+    "NVIDIA A10",
+    "linux_x86_64",
+)
+IO = (
+    EngineTensor("crop", "input", "float32", (4, 3, 271, 271)),
+    EngineTensor("scores", "output", "float32", (4, 1805)),
+)
+
+
+def store(folder: Path, facts: EngineFacts, plan: bytes = PLAN) -> Path:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = engine_path(folder, facts)
+    path.write_bytes(plan)
+    path.chmod(0o600)
+    done = dataclasses.replace(facts, tensors=IO, plan_sha256=hashlib.sha256(plan).hexdigest(), plan_bytes=len(plan))
+    rewrite(path.with_suffix(".json"), seal_facts(done))
+    return path
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "engines"
+
+
+def change(**fields: Any) -> EngineFacts:
+    return dataclasses.replace(FACTS, **fields)
+
+
+def test_what_was_stored_is_read(folder: Path) -> None:
+    path = store(folder, FACTS)
+    assert read_engine(path, FACTS) == PLAN
+    facts = read_facts(path)
+    assert facts.tensors == IO
+    assert dataclasses.replace(facts, tensors=(), plan_sha256="", plan_bytes=0) == FACTS
+
+
+def test_every_wish_has_its_own_key_and_results_have_none() -> None:
+    others: dict[str, Any] = {"targets": 5, "proposals": 9, "tf32": True, "version_compatible": True, "workspace": 1}
+    names = {field.name for field in dataclasses.fields(EngineFacts)} - set(RESULTS)
+    keys = {engine_key(change(**{name: others.get(name, "another")})) for name in names}
+    assert len(keys | {engine_key(FACTS)}) == len(names) + 1
+    assert engine_key(change(tensors=IO, plan_sha256="c", plan_bytes=3)) == engine_key(FACTS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"target": "sm_90", "gpu": "NVIDIA H100", "version": "11.4.0.106"},
+         r"built for sm_86 \(NVIDIA A10\) with tensorrt 10\.8\.0\.43; this is sm_90 \(NVIDIA H100\) with"),
+        ({"gpu": "NVIDIA RTX A6000"}, r"this is sm_86 \(NVIDIA RTX A6000\)"),
+        ({"version": "10.8.0.44"}, r"with tensorrt 10\.8\.0\.43; this is .* 10\.8\.0\.44"),
+        ({"library": "tensorrt_rtx"}, "this is sm_86 .* with tensorrt_rtx"),
+        ({"platform": "windows_amd64"}, "built on linux_x86_64; this is windows_amd64"),
+        ({"graph_sha256": "c" * 64}, "built from another bundle"),
+        ({"weights_sha256": "c" * 64}, "built from another bundle"),
+        ({"plugin_sha256": "d" * 64}, "built with no plugin instead of plugin dddddddddddd"),
+        ({"stage": "relation"}, "stage is search instead of relation"),
+        ({"targets": 1}, "targets is 4 instead of 1"),
+        ({"proposals": 9}, "proposals is 0 instead of 9"),
+        ({"precision": "float32"}, "precision is float16 instead of float32"),
+        ({"tf32": True}, "tf32 is False instead of True"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_named(fields: dict[str, Any], message: str, folder: Path) -> None:
+    path = store(folder, FACTS)
+    with pytest.raises(EngineError, match=message) as caught:
+        read_engine(path, change(**fields))
+    assert "spm-export BUNDLE --engine" in str(caught.value)
+
+
+def test_every_wish_is_either_judged_or_named_as_tuning() -> None:
+    others: dict[str, Any] = {"targets": 5, "proposals": 9, "tf32": True, "version_compatible": True, "workspace": 1}
+    for field in dataclasses.fields(EngineFacts):
+        differs = bool(differences(FACTS, change(**{field.name: others.get(field.name, "another")})))
+        assert differs == (field.name not in (*TUNING, *RESULTS)), field.name
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "runs"),
+    [
+        ("sm_86", "sm_86", True),
+        ("sm_86", "sm_89", False),
+        ("sm_86+sm_120", "sm_120", True),
+        ("sm_86+sm_120", "sm_89", False),
+        ("portable", "sm_80", True),
+        ("portable", "sm_120", True),
+        ("portable", "sm_75", False),
+        ("ampere_plus", "sm_90", True),
+        ("ampere_plus", "sm_70", False),
+        ("sm_90", "portable", False),
+    ],
+)
+def test_where_a_plan_runs(built: str, here: str, runs: bool) -> None:
+    assert (differences(change(target=built, gpu=""), change(target=here)) == []) is runs
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "loads"),
+    [("10.8.0.43", "10.8.0.43", True), ("10.8.0.43", "10.13.3.9", True), ("10.8.0.43", "10.3.0.26", False),
+     ("10.8.0.43", "11.4.0.106", False)],
+)  # fmt: skip
+def test_a_version_compatible_plan_is_loaded_by_later_versions_of_its_major(built: str, here: str, loads: bool) -> None:
+    facts = change(version=built, version_compatible=True)
+    assert (differences(facts, change(version=here)) == []) is loads
+
+
+def test_any_flipped_byte_is_refused(folder: Path) -> None:
+    path = store(folder, FACTS)
+    for file in (path, path.with_suffix(".json")):
+        good = file.read_bytes()
+        for place in range(0, len(good), 7):
+            rewrite(file, good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+            with pytest.raises(EngineError):
+                read_engine(path, FACTS)
+        rewrite(file, good)
+    assert read_engine(path, FACTS) == PLAN
+
+
+@pytest.mark.parametrize("content", [b"", PLAN[:-1], PLAN + b"x"])
+def test_a_plan_cut_short_or_exchanged_is_refused(content: bytes, folder: Path) -> None:
+    path = store(folder, FACTS)
+    rewrite(path, content)
+    with pytest.raises(EngineError, match="not the plan that was built"):
+        read_engine(path, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cut short"),
+        (b"[]", "cut short or of another make"),
+        (b"[" * 100_000, "cut short"),
+        (b"\xff\xfe", "cut short"),
+        (seal_manifest({"format": "something"}), "this version of spm_rt reads"),
+        (seal_manifest({"format": "spm_rt engine", "format_version": 2}), "version 2; this version"),
+        (seal_manifest({"format": "spm_rt engine", "format_version": 1}), "tensors"),
+    ],
+)
+def test_a_sidecar_that_makes_no_sense_is_refused(content: bytes, message: str, folder: Path) -> None:
+    path = store(folder, FACTS)
+    rewrite(path.with_suffix(".json"), content)
+    with pytest.raises(EngineError, match=message):
+        read_engine(path, FACTS)
+
+
+def test_what_is_missing_is_named(folder: Path) -> None:
+    path = store(folder, FACTS)
+    path.unlink()
+    with pytest.raises(EngineError, match=r"\.plan: no such engine"):
+        read_engine(path, FACTS)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(EngineError, match=r"\.json: no such engine"):
+        read_engine(path, FACTS)
+    with pytest.raises(EngineError, match="no such engine"):
+        read_engine(folder / "nowhere" / "x.plan", FACTS)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners on this system")
+@pytest.mark.parametrize("what", ["plan", "sidecar", "folder"])
+def test_what_others_may_write_to_is_refused(what: str, folder: Path) -> None:
+    path = store(folder, FACTS)
+    {"plan": path, "sidecar": path.with_suffix(".json"), "folder": folder}[what].chmod(0o722)
+    with pytest.raises(EngineError, match="can be written to by others"):
+        read_engine(path, FACTS)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners on this system")
+def test_what_belongs_to_somebody_else_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.stat(__file__).st_uid == 0 or os.geteuid() == 0:  # as root: make it somebody else's
+        path = store(folder, FACTS)
+        os.chown(path, 12345, -1)
+    else:
+        path = store(folder, FACTS)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(EngineError, match="belongs to another user"):
+        read_engine(path, FACTS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no plain links on this system")
+def test_a_link_is_refused(folder: Path) -> None:
+    path = store(folder, FACTS)
+    path.rename(folder / "elsewhere")
+    path.symlink_to(folder / "elsewhere")
+    with pytest.raises(EngineError, match="engines are plain files"):
+        read_engine(path, FACTS)
+
+
+def test_the_engine_made_for_this_card_is_preferred(folder: Path) -> None:
+    base = change(library="tensorrt_rtx", version="1.7.1.116", gpu="")
+    here = dataclasses.replace(base, target="sm_86")
+    with pytest.raises(EngineError, match="no engine of search for 4 target"):
+        find_engine(folder, here)
+    for target in ("sm_120", "portable", "sm_80+sm_86", "sm_86"):
+        expected = store(folder, dataclasses.replace(base, target=target))
+        if target != "sm_120":
+            assert find_engine(folder, here) == expected
+    assert find_engine(folder, dataclasses.replace(base, target="sm_89")).name.startswith("search_t4_float16_portable_")
+
+
+def test_what_does_not_fit_is_listed_and_damaged_ones_are_passed_over(folder: Path) -> None:
+    path = store(folder, FACTS)
+    broken = store(folder, change(target="sm_90"))
+    rewrite(broken.with_suffix(".json"), b"{")
+    with pytest.raises(EngineError) as caught:
+        find_engine(folder, change(target="sm_90", gpu="NVIDIA H100", version="11.4.0.106"))
+    message = str(caught.value)
+    assert f"{path.name}: built for sm_86 (NVIDIA A10) with tensorrt 10.8.0.43" in message
+    assert broken.name not in message
+
+
+def test_the_cache_is_the_users_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SPM_ENGINE_CACHE", raising=False)
+    monkeypatch.setattr(os, "name", os.name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "spm_rt" / "engines"
+    for nonsense in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", nonsense)
+        assert cache_folder() == Path.home() / ".cache" / "spm_rt" / "engines"
+    monkeypatch.setenv("SPM_ENGINE_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("sm_86", (8, 6)), ("sm_120", (12, 0)), ("portable", None), ("sm_", None), ("sm_8", None), ("sm_86+sm_89", None)],
+)
+def test_targets_as_compute_capabilities(target: str, expected: tuple[int, int] | None) -> None:
+    assert compute_capability(target) == expected
+
+
+def test_facts_come_from_the_bundle(tmp_path: Path) -> None:
+    graphs = {
+        "1": {stage: {"portable": f"{stage}.onnx", "flat": f"{stage}_f.onnx"} for stage in ("search", "relation")}
+    }
+    files = {f"{stage}{end}.onnx": {"bytes": 1, "sha256": stage + end} for stage in graphs["1"] for end in ("", "_f")}
+    files["weights.safetensors"] = {"bytes": 1, "sha256": "w"}
+    manifest = {"precision": "float32", "graphs": graphs, "files": files}
+    bundle = Bundle(tmp_path, manifest, ModelSpec(), TrackerSettings(num_candidates=7))
+    made = {"library": "tensorrt", "version": "10.8", "target": "sm_86"}
+    search = engine_facts(bundle, "search", **made, variant="flat")
+    assert (search.graph_sha256, search.weights_sha256, search.proposals) == ("search_f", "w", 0)
+    relation = engine_facts(bundle, "relation", **made)
+    assert (relation.graph_sha256, relation.proposals, relation.variant) == ("relation", 7, "portable")
+    assert engine_facts(bundle, "relation", proposals=3, **made).proposals == 3
+    assert relation.platform == this_platform()
+    assert json.loads(seal_facts(relation))["library"] == "tensorrt"

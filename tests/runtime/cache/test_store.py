@@ -1,0 +1,186 @@
+"""What is kept for the next process: whole, verified, and never needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_rt.cache.store
+from spm_rt import Bundle, Tracker
+from spm_rt.backends.onnxruntime import backend
+from spm_rt.cache.store import ENTRY, VARIABLE, cache_folder, find_entry, make_entry
+from spm_rt.machine import processor
+from spm_rt.results import Box
+
+FACTS = {"graph": "abc", "library": "made up 1.0"}
+CONTENT = bytes(range(256)) * 40
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(place: Path) -> None:
+    (place / "a.bin").write_bytes(CONTENT)
+    (place / "b.bin").write_bytes(CONTENT[:100])
+
+
+def test_an_entry_is_found_by_its_facts(folder: Path) -> None:
+    assert find_entry("kind", FACTS) is None
+    made = make_entry("kind", FACTS, write)
+    assert made is not None
+    assert find_entry("kind", dict(reversed(FACTS.items()))) == made
+    assert (made / "a.bin").read_bytes() == CONTENT
+    assert find_entry("other", FACTS) is None
+    assert find_entry("kind", {**FACTS, "library": "made up 1.1"}) is None
+    assert find_entry("kind", {"graph": "abc"}) is None
+
+
+@pytest.mark.parametrize("name", ["a.bin", "b.bin", ENTRY])
+def test_a_damaged_entry_is_none(name: str, folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        made = make_entry("kind", FACTS, write)
+        assert made is not None
+        content = bytearray((made / name).read_bytes())
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        (made / name).write_bytes(content)
+        assert find_entry("kind", FACTS) is None
+        assert not made.exists()
+
+
+@pytest.mark.parametrize("name", ["a.bin", "b.bin", ENTRY])
+def test_an_entry_cut_short_or_without_a_file_is_none(name: str, folder: Path) -> None:
+    made = make_entry("kind", FACTS, write)
+    assert made is not None
+    os.truncate(made / name, 50)
+    assert find_entry("kind", FACTS) is None
+    made = make_entry("kind", FACTS, write)
+    assert made is not None
+    (made / name).unlink()
+    assert find_entry("kind", FACTS) is None
+
+
+def test_an_entry_of_other_facts_in_its_place_is_none(folder: Path) -> None:
+    made, other = make_entry("kind", FACTS, write), make_entry("kind", {"graph": "x"}, write)
+    assert made is not None
+    assert other is not None
+    for path in other.iterdir():
+        path.replace(made / path.name)
+    assert find_entry("kind", FACTS) is None
+
+
+def test_a_writer_that_fails_leaves_nothing(folder: Path) -> None:
+    def failing(error: type[Exception]) -> None:
+        def half(place: Path) -> None:
+            write(place)
+            raise error
+
+        make_entry("kind", FACTS, half)
+
+    with pytest.raises(ValueError, match=r"^$"):
+        failing(ValueError)
+    failing(OSError)
+    assert list((folder / "kind").iterdir()) == []
+
+
+def test_the_first_of_two_writers_wins(folder: Path) -> None:
+    def slow(place: Path) -> None:
+        write(place)
+        make_entry("kind", FACTS, write)
+
+    made = make_entry("kind", FACTS, slow)
+    assert made == find_entry("kind", FACTS)
+    assert [path.name for path in (folder / "kind").iterdir()] == [made.name if made else ""]
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "0", "none"])
+def test_it_can_be_switched_off(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, value)
+    assert cache_folder() is None
+    assert make_entry("kind", FACTS, lambda _: pytest.fail("was asked")) is None
+    assert find_entry("kind", FACTS) is None
+
+
+def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
+    assert make_entry("kind", FACTS, write) is None
+    assert find_entry("kind", FACTS) is None
+
+
+def test_it_lies_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "spm_rt"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "spm_rt"
+
+
+def test_the_entries_used_least_recently_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spm_rt.cache.store, "LIMIT_BYTES", 7 * len(CONTENT) // 2)
+    for number in range(3):
+        made = make_entry("kind", {"n": str(number)}, write)
+        assert made is not None
+        os.utime(made, (number, number))
+    assert find_entry("kind", {"n": "0"}) is not None
+    make_entry("kind", {"n": "3"}, write)
+    assert find_entry("kind", {"n": "1"}) is None
+    assert find_entry("kind", {"n": "0"}) is not None
+    assert find_entry("kind", {"n": "2"}) is not None
+
+
+def test_the_processor_has_a_name() -> None:
+    assert len(processor()) > 16
+    assert processor() == processor()
+
+
+# The graphs that ONNX Runtime optimised.
+
+
+def follow(bundle: Path, clip: Frames, box: Box) -> list[object]:
+    tracker = Tracker.load(bundle, "onnxruntime")
+    tracker.init(clip[0], box)
+    return [tracker.update(frame, candidates=True) for frame in clip[1:4]]
+
+
+def test_results_are_the_same_without_with_a_new_and_with_an_old_entry(
+    folder: Path, default_bundle: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    optimize = backend.OnnxRuntimeBackend._optimize
+    monkeypatch.setattr(
+        backend.OnnxRuntimeBackend, "_optimize", lambda self, stage: (made.append(stage), optimize(self, stage))[1]
+    )
+    new, old = (follow(default_bundle, clip, clip_box) for _ in range(2))
+    assert sorted(made) == ["relation", "search", "template"]
+    assert len(list((folder / "onnxruntime").iterdir())) == 3
+    monkeypatch.setenv(VARIABLE, "off")
+    assert new == old == follow(default_bundle, clip, clip_box)
+
+
+def test_damaged_entries_are_made_again(folder: Path, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    wanted = follow(default_bundle, clip, clip_box)
+    for path in folder.rglob("weights.bin"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert follow(default_bundle, clip, clip_box) == wanted
+    facts = backend.OnnxRuntimeBackend(Bundle.open(default_bundle))._facts
+    assert all(find_entry("onnxruntime", facts[stage]) for stage in facts)
+
+
+def test_a_cache_that_cannot_be_used_is_no_error(
+    tmp_path: Path, default_bundle: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
+    assert follow(default_bundle, clip, clip_box)

@@ -1,0 +1,67 @@
+"""Twenty thousand frames, and no more memory than early on. By hand: pytest -m slow
+tests/runtime/trackers/test_soak.py"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt import MultiTracker, Tracker
+from spm_rt.backends import ON_CPU, available
+from spm_rt.results import Box
+
+FRAMES = int(os.environ.get("SPM_SOAK_FRAMES", "20000"))
+WARM = 1000
+ALLOWED_MB = 4.0
+Frames = list[NDArray[np.uint8]]
+
+
+def resident_mb() -> float:
+    """Resident memory of this process without files that are mapped into it."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("this system does not tell a process's resident memory")
+    found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_memory_does_not_grow(backend: str, targets: int, synthetic_bundle: Path, clip: Frames, clip_box: Box) -> None:
+    if backend not in available():
+        pytest.skip(f"{backend} is not installed")
+    multi = MultiTracker.load(synthetic_bundle, backend) if targets > 1 else None
+    single = Tracker.load(synthetic_bundle, backend) if targets == 1 else None
+    height, width = clip[0].shape[:2]
+    rng = np.random.default_rng(0)
+    before = float("nan")
+    for number in range(FRAMES):
+        frame = clip[number % len(clip)]
+        # Now and then a new template, and a place on the frame's rim: other numbers of proposals, the mean colour.
+        start = number % 500 == 0
+        place = (*(float(v) for v in rng.uniform(-20, (width - 20, height - 20))), *clip_box[2:])
+        if single is not None:
+            if start:
+                single.init(frame, clip_box)
+            elif number % 7 == 0:
+                single.move_to(place)
+            single.update(frame, candidates=number % 3 == 0)
+        elif multi is not None:
+            if start:
+                for id in multi.ids:
+                    multi.remove(id)
+                for _ in range(targets):
+                    multi.add(frame, clip_box)
+            elif number % 7 == 0:
+                multi.move_to(multi.ids[-1], place)
+            multi.update(frame, candidates=number % 3 == 0)
+        if number == min(WARM, FRAMES // 4):
+            before = resident_mb()
+    assert resident_mb() - before < ALLOWED_MB

@@ -1,0 +1,89 @@
+"""One tracker, one thread; many trackers, many threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt import ThreadError, Tracker, TrackResult
+from spm_rt.results import Box
+
+from ...support.fake_backend import another_thread_inside, bright_frame, bright_tracker
+
+FRAME = bright_frame(80, 60)
+BOX = (68.0, 48.0, 24.0, 24.0)
+FRAMES = 10
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
+    """A tracker that another thread is inside of, until the test ends."""
+    tracker = bright_tracker()
+    tracker.init(FRAME, BOX)
+    with another_thread_inside(tracker, FRAME, monkeypatch):
+        yield tracker
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t.update(FRAME),
+        lambda t: t.init(FRAME, BOX),
+        lambda t: t.move_to(BOX),
+    ],
+    ids=["update", "init", "move_to"],
+)
+def test_a_second_thread_is_refused(busy: Tracker, use: Callable[[Tracker], object]) -> None:
+    with pytest.raises(ThreadError, match="one tracker per thread"):
+        use(busy)
+
+
+def test_a_tracker_may_move_from_thread_to_thread() -> None:
+    tracker = bright_tracker()
+    for step in (lambda: tracker.init(FRAME, BOX), lambda: tracker.update(FRAME), lambda: tracker.update(FRAME)):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(step).result(60)
+    assert tracker.update(FRAME).found
+
+
+def follow(tracker: Tracker, frames: Frames, box: Box, meet: threading.Barrier | None = None) -> list[TrackResult]:
+    """Results on all frames; with a barrier, threads start each frame together."""
+    tracker.init(frames[0], box)
+    results = []
+    for frame in frames[1:]:
+        if meet:
+            meet.wait(120)
+        results.append(tracker.update(frame, candidates=True))
+    return results
+
+
+def follow_at_once(trackers: list[Tracker], works: list[tuple[Frames, Box]]) -> list[list[TrackResult]]:
+    meet = threading.Barrier(len(trackers))
+    with ThreadPoolExecutor(len(trackers)) as pool:
+        futures = [pool.submit(follow, tracker, *work, meet) for tracker, work in zip(trackers, works, strict=True)]
+        return [future.result(300) for future in futures]
+
+
+@pytest.fixture(scope="module")
+def works(clip: Frames, clip_box: Box) -> list[tuple[Frames, Box]]:
+    """Different things to do for each thread: forwards, and mirrored."""
+    frames = clip[:FRAMES]
+    x, y, width, height = clip_box
+    mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]
+    return [(frames, clip_box), (mirrored, (frames[0].shape[1] - 1 - x - width, y, width, height))]
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one backend", "a backend each"])
+def test_trackers_in_two_threads_never_mix(shared: bool, default_bundle: Path, works: list[tuple[Frames, Box]]) -> None:
+    first = Tracker.load(default_bundle, "onnxruntime", threads=1)
+    second = first.sibling() if shared else Tracker.load(default_bundle, "onnxruntime", threads=1)
+    alone = [follow(tracker, *work) for tracker, work in zip((first, second), works, strict=True)]
+    assert follow_at_once([first, second], works) == alone
+    assert alone[0] != alone[1]

@@ -1,0 +1,268 @@
+"""A GPU driver on the host: ``cuda.bindings.driver`` as far as spm_rt uses it.
+
+Device memory is host memory, a kernel runs its host build (tests/support/host_build.cpp), and what a stream captures is
+replayed when its graph is launched. Every call is recorded; any call can be made to fail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from collections.abc import Callable
+from typing import Any
+
+
+class CUresult(enum.IntEnum):
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
+    CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_NO_DEVICE = 100
+    CUDA_ERROR_INVALID_DEVICE = 101
+    CUDA_ERROR_NO_BINARY_FOR_GPU = 209
+    CUDA_ERROR_NOT_FOUND = 500
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
+    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
+
+
+class CUdevice_attribute(enum.IntEnum):
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
+
+
+class CUstreamCaptureMode(enum.IntEnum):
+    CU_STREAM_CAPTURE_MODE_GLOBAL = 0
+    CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
+
+
+OK = CUresult.CUDA_SUCCESS
+
+
+class Emulator:
+    """Stands in for the module. ``calls`` has the names of all calls in order, ``copied`` the bytes of each copy
+    from the host that was asked for.
+
+    Args:
+        library: the kernels' host build.
+        devices: how many GPUs there seem to be.
+        capability: major and minor compute capability.
+    """
+
+    CUresult, CUdevice_attribute, CUstreamCaptureMode = CUresult, CUdevice_attribute, CUstreamCaptureMode
+
+    def __init__(self, library: ctypes.CDLL, devices: int = 1, capability: tuple[int, int] = (9, 0)) -> None:
+        self.calls: list[str] = []
+        self.blocks: dict[int, Any] = {}
+        self.captured: dict[int, list[Callable[[], None]]] = {}
+        self._library, self._devices, self._capability = library, devices, capability
+        self._failures: dict[str, list[CUresult]] = {}
+        self._handles = 1000
+        self._objects: dict[int, Any] = {}
+        self._spoil: Callable[[list[Callable[[], None]]], None] | None = None
+        self.uncapturable: set[str] = set()
+        self.copied: list[int] = []
+
+    def fail(self, name: str, code: CUresult, after: int = 0) -> None:
+        """Let the call after ``after`` good ones of this name fail, once."""
+        self._failures[name] = [OK] * after + [code]
+
+    def spoil_captures(self, change: Callable[[list[Callable[[], None]]], None]) -> None:
+        """Change what a capture has recorded, as a library that captures only part of its work would."""
+        self._spoil = change
+
+    def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
+        method = getattr(self, f"_{name}", None) if name.startswith("cu") else None
+        if method is None:
+            raise AttributeError(name)
+
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            self.calls.append(name)
+            planned = self._failures.get(name)
+            if planned:
+                code = planned.pop(0)
+                if code != OK:
+                    if name == "cuStreamEndCapture":  # ends it all the same
+                        self.captured.pop(arguments[0], None)
+                    return (code, *[None] * (0 if name.startswith(("cuMemcpy", "cuLaunch")) else 1))
+            if name in self.uncapturable and self.captured:
+                return (CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,)
+            return method(*arguments)
+
+        return call
+
+    def _handle(self, content: Any = None) -> int:
+        self._handles += 8
+        self._objects[self._handles] = content
+        return self._handles
+
+    def _put(self, stream: int, work: Callable[[], None]) -> tuple[CUresult]:
+        """Do it now, or record it where the stream is being captured."""
+        if stream in self.captured:
+            self.captured[stream].append(work)
+        else:
+            work()
+        return (OK,)
+
+    def outside(self, stream: int, work: Callable[[], None]) -> None:
+        """What another library puts on a stream."""
+        self._put(stream, work)
+
+    # Device and context.
+
+    def _cuInit(self, flags: int) -> tuple[CUresult]:
+        return (OK if self._devices else CUresult.CUDA_ERROR_NO_DEVICE,)
+
+    def _cuDriverGetVersion(self) -> tuple[CUresult, int]:
+        return OK, 13000
+
+    def _cuGetErrorName(self, status: CUresult) -> tuple[CUresult, bytes]:
+        return OK, CUresult(status).name.encode()
+
+    def _cuGetErrorString(self, status: CUresult) -> tuple[CUresult, bytes]:
+        return OK, CUresult(status).name.lower().replace("cuda_error_", "").replace("_", " ").encode()
+
+    def _cuDeviceGetCount(self) -> tuple[CUresult, int]:
+        return OK, self._devices
+
+    def _cuDeviceGet(self, index: int) -> tuple[CUresult, int]:
+        return OK, index
+
+    def _cuDeviceGetName(self, length: int, device: int) -> tuple[CUresult, bytes]:
+        return OK, b"Emulated GPU\0\0\0"
+
+    def _cuDeviceGetAttribute(self, kind: int, device: int) -> tuple[CUresult, int]:
+        return OK, self._capability[kind - CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR]
+
+    def _cuDevicePrimaryCtxRetain(self, device: int) -> tuple[CUresult, int]:
+        return OK, 1
+
+    def _cuDevicePrimaryCtxRelease(self, device: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuCtxSetCurrent(self, context: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuCtxGetDevice(self) -> tuple[CUresult, int]:
+        return OK, 0
+
+    # Memory.
+
+    def _allocate(self, size: int) -> tuple[CUresult, int]:
+        block = (ctypes.c_uint8 * size)()
+        ctypes.memset(block, 0xA5, size)  # fresh memory is never what one hopes for
+        self.blocks[ctypes.addressof(block)] = block
+        return OK, ctypes.addressof(block)
+
+    def _free(self, address: int) -> tuple[CUresult]:
+        del self.blocks[address]
+        return (OK,)
+
+    def _cuMemAlloc(self, size: int) -> tuple[CUresult, int]:
+        return self._allocate(size)
+
+    def _cuMemFree(self, address: int) -> tuple[CUresult]:
+        return self._free(address)
+
+    def _cuMemHostAlloc(self, size: int, flags: int) -> tuple[CUresult, int]:
+        return self._allocate(size)
+
+    def _cuMemFreeHost(self, address: int) -> tuple[CUresult]:
+        return self._free(address)
+
+    def _cuMemcpyHtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
+        self.copied.append(size)
+        return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
+
+    def _cuMemcpyDtoHAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
+
+    def _cuMemcpyDtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
+
+    def _cuMemsetD8Async(self, address: int, value: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._put(stream, lambda: ctypes.memset(address, value, size) and None)
+
+    # Streams, kernels, graphs.
+
+    def _cuEventCreate(self, flags: int) -> tuple[CUresult, int]:
+        return OK, self._handle("event")
+
+    def _cuEventRecord(self, event: int, stream: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuEventDestroy(self, event: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuStreamCreate(self, flags: int) -> tuple[CUresult, int]:
+        return OK, self._handle("stream")
+
+    def _cuStreamDestroy(self, stream: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuStreamSynchronize(self, stream: int) -> tuple[CUresult]:
+        return (CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED if stream in self.captured else OK,)
+
+    def _cuModuleLoadData(self, code: bytes) -> tuple[CUresult, int]:
+        assert code.endswith(b"\0")
+        return OK, self._handle("module")
+
+    def _cuModuleUnload(self, module: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _cuModuleGetFunction(self, module: int, name: bytes) -> tuple[CUresult, int]:
+        return OK, self._handle(name)
+
+    def _cuLaunchKernel(self, function: int, *given: int) -> tuple[CUresult]:
+        x, y, _, _, _, _, _, stream, arguments, _ = given
+        name, blocks = self._objects[function], [ctypes.c_int(x), ctypes.c_int(y)]
+        # The driver reads the arguments when it is called, not when the kernel runs.
+        count = ARGUMENTS[name.decode()]
+        pointers = (ctypes.c_void_p * count).from_address(arguments)
+        values = [ctypes.create_string_buffer(ctypes.string_at(pointer, 8), 8) for pointer in pointers]
+
+        def run() -> None:
+            addresses = [ctypes.addressof(value) for value in (*values, *blocks)]
+            assert self._library.spm_launch(name, (ctypes.c_void_p * len(addresses))(*addresses)) == 0, name
+
+        return self._put(stream, run)
+
+    def _cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[CUresult]:
+        self.captured[stream] = []
+        return (OK,)
+
+    def _cuStreamEndCapture(self, stream: int) -> tuple[CUresult, int]:
+        recorded = self.captured.pop(stream)
+        if self._spoil is not None:
+            self._spoil(recorded)
+        return OK, self._handle(recorded)
+
+    def _cuGraphInstantiate(self, graph: int, flags: int) -> tuple[CUresult, int]:
+        return OK, self._handle(self._objects[graph])
+
+    def _cuGraphDestroy(self, graph: int) -> tuple[CUresult]:
+        del self._objects[graph]
+        return (OK,)
+
+    def _cuGraphExecDestroy(self, graph: int) -> tuple[CUresult]:
+        del self._objects[graph]
+        return (OK,)
+
+    def _cuGraphLaunch(self, graph: int, stream: int) -> tuple[CUresult]:
+        for work in self._objects[graph]:
+            self._put(stream, work)
+        return (OK,)
+
+
+ARGUMENTS = {
+    "spm_roi_f32": 10,
+    "spm_roi_f16": 10,
+    "spm_roi_bf16": 10,
+    "spm_begin": 2,
+    "spm_frame_sum": 8,
+    "spm_crop_f32": 9,
+    "spm_select": 9,
+    "spm_fuse": 11,
+}

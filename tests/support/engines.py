@@ -1,0 +1,136 @@
+"""A stand-in for TensorRT whose engines are ONNX Runtime's, on addresses of emulated device memory."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from spm_rt import Bundle
+from spm_rt.backends.tensorrt import backend as backend_module
+from spm_rt.bundle import STAGES
+from spm_rt.bundle.contract import contract, tensor_type
+from spm_rt.cache.engines import CACHE_VARIABLE, engine_facts, engine_path, seal_facts
+from spm_rt.gpu import driver as cuda_driver
+from spm_rt.gpu.kernels import nvrtc
+
+from ..gpu.test_driver import driver_on
+from .emulator import Emulator
+from .resident_networks import view
+
+VERSION = "11.4.0.106"
+
+
+class Engines:
+    """Stands in for the module ``tensorrt``: a plan is the name of a stage and a number of targets."""
+
+    __version__ = VERSION
+
+    def __init__(self, bundle: Bundle, emulator: Emulator) -> None:
+        self.bundle, self.emulator = bundle, emulator
+        self.refuse: set[str] = set()
+        self.extra_tensor = self.nonsense = False
+        self.off: dict[str, float] = {}
+        """Added to all that a stage gives."""
+        engines = self
+
+        class Logger:
+            WARNING = 2
+
+            def __init__(self, level: int) -> None:
+                pass
+
+        class Runtime:
+            def __init__(self, logger: Logger) -> None:
+                pass
+
+            def deserialize_cuda_engine(self, plan: bytes) -> Any:
+                stage, targets = plan.decode().split()
+                return None if "deserialize" in engines.refuse else Engine(engines, stage, int(targets))
+
+        self.Logger, self.Runtime = Logger, Runtime
+
+
+class Engine:
+    """The graph file as it is: float16 as ONNX Runtime computes it, with tensors of two bytes at its borders."""
+
+    def __init__(self, engines: Engines, stage: str, targets: int) -> None:
+        self._engines, self.stage = engines, stage
+        bundle = engines.bundle
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        variant = "expanded" if bundle.precision == "float32" else "portable"
+        file = str(bundle.graph(stage, targets=targets, variant=variant))
+        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        sides = contract(bundle.spec, targets)[stage]
+        count = bundle.settings.num_candidates
+        both = {**sides["inputs"], **sides["outputs"]}
+        self.shapes = {name: tuple(count if n == "K" else int(n) for n in shape) for name, shape in both.items()}
+        self.types = {name: np.dtype(tensor_type(name, bundle.precision)) for name in both}
+        self.inputs, self.outputs = list(sides["inputs"]), list(sides["outputs"])
+        self._names = [*both, *(["surplus"] if engines.extra_tensor else [])]
+        self.num_io_tensors = len(self._names)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self._names[index]
+
+    def create_execution_context(self) -> Any:
+        return None if "context" in self._engines.refuse else Execution(self._engines, self)
+
+
+class Execution:
+    def __init__(self, engines: Engines, engine: Engine) -> None:
+        self._engines, self._engine = engines, engine
+        self._places: dict[str, int] = {}
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self._places[name] = address
+        return "address" not in self._engines.refuse
+
+    def execute_async_v3(self, stream: int) -> bool:
+        if f"enqueue {self._engine.stage}" in self._engines.refuse:
+            return False
+        assert self._places.keys() == self._engine.shapes.keys()
+        self._engines.emulator.outside(stream, self._run)
+        return True
+
+    def _run(self) -> None:
+        engine = self._engine
+        arrays = {name: view(self._places[name], engine.shapes[name], engine.types[name]) for name in engine.shapes}
+        found = engine.session.run(engine.outputs, {name: arrays[name] for name in engine.inputs})
+        for name, value in zip(engine.outputs, found, strict=True):
+            arrays[name][:] = np.nan if self._engines.nonsense else value + self._engines.off.get(engine.stage, 0)
+
+
+def machine_with(bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Engines:
+    """A GPU, with engines for all the bundle's numbers of targets in the cache ``folder``."""
+    emulator = Emulator(built)
+    driver = driver_on(emulator, monkeypatch)
+    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
+    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+    monkeypatch.setattr(backend_module, "_loggers", {})
+    engines = Engines(bundle, emulator)
+    monkeypatch.setitem(sys.modules, "tensorrt", engines)
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    for targets in bundle.targets:
+        for stage in STAGES if targets == 1 else STAGES[1:]:
+            write_engine(folder, bundle, stage, targets=targets)
+    return engines
+
+
+def write_engine(folder: Path, bundle: Bundle, stage: str, **changed: Any) -> Path:
+    made = {"library": "tensorrt", "version": VERSION, "target": "sm_90", "gpu": "Emulated GPU", **changed}
+    facts, plan = engine_facts(bundle, stage, **made), f"{stage} {made.get('targets', 1)}".encode()
+    facts = dataclasses.replace(facts, plan_sha256=hashlib.sha256(plan).hexdigest(), plan_bytes=len(plan))
+    path = engine_path(folder, facts)
+    path.write_bytes(plan)
+    path.with_suffix(".json").write_bytes(seal_facts(facts))
+    return path

@@ -1,0 +1,63 @@
+"""The kernels' arithmetic on the host: tests/support/host_build.cpp built with g++ and called through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spm_rt.frame.geometry import Region
+from spm_rt.gpu import kernels
+from spm_rt.settings import ModelSpec, TrackerSettings
+
+Array = NDArray[Any]
+SPEC = ModelSpec()
+
+
+def build(folder: Path) -> ctypes.CDLL:
+    """Compile and load the host build; skips where there is no compiler."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed: the kernels' host build cannot be made")
+    library = folder / "host.so"
+    flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    given = Path(__file__).with_suffix(".cpp")
+    command = [compiler, *flags, f"-I{kernels.FOLDER}", str(given), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(library))
+
+
+def call(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    """Call by name: arrays as pointers, whole numbers as int, :class:`ctypes` values as they are."""
+    given = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            assert argument.flags.c_contiguous
+            given.append(ctypes.c_void_p(argument.ctypes.data))
+        else:
+            given.append(argument if isinstance(argument, ctypes._SimpleCData) else ctypes.c_int(argument))
+    function = getattr(library, name)
+    function.restype = None
+    function(*given)
+
+
+def state_of(box: Any, region: Region | None = None) -> Array:
+    """One STATE record, with the region where it is known."""
+    state = np.zeros(1, kernels.STATE)
+    state["box"] = box
+    if region is not None:
+        state["region"] = [region.x1, region.y1, region.x2, region.y2]
+        state["scale"] = region.scale
+    return state
+
+
+def settings_of(**changed: Any) -> tuple[TrackerSettings, Array]:
+    settings = TrackerSettings(**changed)
+    return settings, kernels.settings_record(SPEC, settings)

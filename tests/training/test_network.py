@@ -1,0 +1,88 @@
+"""The training path computes what the reference model computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spm_export.model.network import SPMTracker, center_crop, correlate
+from spm_train.objective import network
+
+
+@pytest.fixture(scope="module")
+def model() -> SPMTracker:
+    torch.manual_seed(5)
+    model = SPMTracker().eval()
+    with torch.no_grad():
+        for norm in (model.fine.norm_deep, model.fine.norm_shallow):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.uniform_(-0.1, 0.1)
+            norm.running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def crops() -> torch.Tensor:
+    return torch.randint(0, 256, (2, 3, 271, 271), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def test_both_stages_equal_the_reference(model: SPMTracker, crops: torch.Tensor) -> None:
+    index = torch.arange(2)
+    reference = model.features(crops.float())
+    kernels = model.coarse.kernels(model.template_embedding(reference))
+    expected = model.coarse(kernels, model.search_embedding(reference))
+    z = network.features(model, crops, model.spec.template_cells)
+    x = network.features(model, crops, network.cells_of(271) - 10)
+    found = network.coarse(model, model.coarse.kernels(z.embedding), x.embedding, index, index)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.deltas, expected.deltas, atol=1e-5, rtol=1e-4)
+
+    boxes = torch.tensor([[[100.0, 90, 170, 180], [-20.0, 200, 60, 280], [130.0, 130, 140, 142]]] * 2)
+    target_box = torch.tensor([[[104.0, 104, 167, 167]]] * 2)
+    target = model.fine.roi_features(reference, target_box)[:, 0]
+    expected_fine = model.fine(target, model.fine.roi_features(reference, boxes))
+    targets = network.roi_features(model, network.normalized(model, z), target_box, z.offset)[:, 0]
+    proposals = network.roi_features(model, network.normalized(model, x), boxes, x.offset).flatten(0, 1)
+    logits, deltas = network.fine(model, targets, proposals, torch.tensor([0, 0, 0, 1, 1, 1]))
+    torch.testing.assert_close(logits.reshape(2, 3, 2), expected_fine.logits, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(deltas.reshape(2, 3, 4), expected_fine.deltas, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_small_template_crop_has_the_same_centre(model: SPMTracker, crops: torch.Tensor) -> None:
+    full = network.features(model, crops, 6)
+    small = network.features(model, center_crop(crops, 143), 6)
+    assert small.offset == 8
+    torch.testing.assert_close(small.embedding, full.embedding, atol=1e-5, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_small_search_crop_has_the_same_cells_and_anchors(model: SPMTracker, crops: torch.Tensor) -> None:
+    full = network.features(model, crops, 24)
+    small = network.features(model, center_crop(crops, 207), 16)
+    # The outermost ring sees a little of the crop's padding (the receptive field is 87 pixels, 5.4 cells each way).
+    torch.testing.assert_close(center_crop(small.embedding, 14), center_crop(full.embedding, 14), atol=1e-5, rtol=1e-3)
+    grid = model.anchors.reshape(19, 19, 5, 4)[4:15, 4:15].reshape(-1, 4)
+    torch.testing.assert_close(network.search_anchors(model, 207), grid)
+    torch.testing.assert_close(network.search_anchors(model, 271), model.anchors)
+
+
+def test_frozen_layers_get_no_gradient_and_the_others_do(crops: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = SPMTracker()
+    maps = network.features(model, center_crop(crops, 143), 6)
+    (maps.embedding.sum() + maps.deep.sum()).backward()
+    grads = {name: value.grad is not None for name, value in model.backbone.named_parameters()}
+    assert not grads["conv1.weight"]
+    assert not grads["conv2.weight"]
+    assert grads["conv3.weight"]
+    assert grads["conv5.weight"]
+
+
+def test_correlation_as_a_product_equals_the_models() -> None:
+    generator = torch.Generator().manual_seed(2)
+    search = torch.randn(3, 8, 14, 14, generator=generator)
+    kernels = torch.randn(3, 10, 8, 4, 4, generator=generator)
+    torch.testing.assert_close(network.correlate_by_product(search, kernels), correlate(search, kernels))

@@ -1,0 +1,211 @@
+"""Whole runs on tiny sets: killed and resumed, overfitted, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from spm_export.model.checkpoint import load_model, save_checkpoint
+from spm_export.model.network import SPMTracker
+from spm_rt.errors import CheckpointError, SourceError
+from spm_rt.settings import ModelSpec
+from spm_train import cli, state
+from spm_train.config import TrainConfig
+from spm_train.data.augment import AugmentConfig
+from spm_train.data.packed import PackedStills
+from spm_train.data.sampling import PairSampler, SamplingConfig
+from spm_train.trainer import Trainer
+from tests.training.test_sampling import PLAIN
+
+SMALL = [
+    "--steps",
+    "7",
+    "--batch",
+    "2",
+    "--template-side",
+    "143",
+    "--search-side",
+    "175",
+    "--shift",
+    "16",
+    "--save-every",
+    "3",
+    "--validate-every",
+    "100",
+    "--held-out-every",
+    "0",
+    "--warmup",
+    "2",
+    "--threads",
+    "2",
+    "--precision",
+    "float32",
+    "--workers",
+    "1",
+    "--init",
+    "none",
+    "--quiet",
+]
+
+
+def losses_of(folder: Path) -> dict[int, float]:
+    """The total loss of every step in a log; a step that was done twice must have given the same."""
+    found: dict[int, float] = {}
+    for line in (folder / "log.jsonl").read_text().splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # the line that the kill cut off
+        if event["kind"] == "step":
+            assert found.get(event["step"], event["total"]) == event["total"], "a repeated step differs"
+            found[event["step"]] = event["total"]
+    return found
+
+
+def test_killed_and_resumed_gives_the_same_losses(stills: Path, video: Path, tmp_path: Path) -> None:
+    data = ["--data", f"packed-stills:{stills}", "--data", f"packed-video:{video}"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert cli.main([*data, "--out", str(whole), *SMALL]) == 0
+
+    command = [sys.executable, "-m", "spm_train.cli", *data, "--out", str(killed), *SMALL]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 1200
+    while process.poll() is None and time.monotonic() < deadline:
+        if (killed / "log.jsonl").exists() and len(losses_of(killed)) >= 5:
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(losses_of(killed))
+    assert 5 <= done < 7
+    assert cli.main([*data, "--out", str(killed), *SMALL, "--resume"]) == 0
+
+    assert losses_of(killed) == losses_of(whole)
+    assert len(losses_of(whole)) == 7
+    ours, theirs = load_model([killed / "last.safetensors"]), load_model([whole / "last.safetensors"])
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name], atol=0, rtol=0)
+
+
+def make_trainer(stills: Path, folder: Path, **changes: object) -> Trainer:
+    augment = changes.pop("augment", PLAIN)
+    assert isinstance(augment, AugmentConfig)
+    sampling = SamplingConfig(search_side=175, held_out_every=0, augment=augment)
+    config = TrainConfig(
+        **{
+            "batch": 4,
+            "steps": 45,
+            "warmup": 5,
+            "rate": 3e-4,
+            "bf16": False,
+            "seed": 2,
+            "save_every": 1000,
+            "sampling": sampling,
+            **changes,
+        }
+    )  # type: ignore[arg-type]
+    sampler = PairSampler([PackedStills(stills)], sampling, ModelSpec(), config.seed)
+    return Trainer(load_model([]), config, sampler, None, folder, torch.device("cpu"), 0)
+
+
+def test_a_tiny_set_is_learned_by_heart(stills: Path, tmp_path: Path) -> None:
+    # After 45 steps the fine stage is at 0.9, a hair more or less from processor to processor; after 70 it is beyond.
+    trainer = make_trainer(stills, tmp_path / "run", steps=70)
+    events: list[dict[str, float]] = []
+    trainer.run(lambda event: events.append(event))
+    start, end = events[:5], events[-5:]
+
+    def mean(part: list[dict[str, float]], name: str) -> float:
+        return sum(event[name] for event in part) / len(part)
+
+    assert mean(end, "total") < 0.5 * mean(start, "total")
+    assert mean(end, "top_overlap") > 0.8
+    assert mean(end, "fine_accuracy") > 0.9
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+def test_disk_full_keeps_the_last_good_state(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    good = {"step": 3, "model": {}, "average": {}, "optimizer": {}, "config": "c", "best": 0.0, "history": []}
+    state.save_state(path, good)
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*previous state is unharmed"):
+        state.save_state(path, good)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.glob("*state*")] == ["state.pt"], "no half-written file is left"
+    monkeypatch.undo()
+    assert state.load_state(path)["step"] == 3
+    path.write_bytes(before[: len(before) // 2])
+    with pytest.raises(CheckpointError, match="not a readable training state"):
+        state.load_state(path)
+
+
+def test_a_state_of_other_settings_is_refused(stills: Path, tmp_path: Path) -> None:
+    torch.save({"step": 1, "model": {}, "average": {}, "optimizer": {}, "config": "other"}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="other settings"):
+        make_trainer(stills, tmp_path).resume()
+
+
+def test_saved_weights_load_in_both_layouts(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = SPMTracker()
+    for path in (tmp_path / "w.safetensors", tmp_path / "official"):
+        files = save_checkpoint(model, path)
+        again = load_model([str(f) for f in files])
+        torch.testing.assert_close(again.fine.relate.weight, model.fine.relate.weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "cars:/nowhere"], "give KIND:PATH, with a KIND of got10k, coco, vid"),
+        (["--data", "got10k:/nowhere/at/all"], "does not exist"),
+        (["--data", "STILLS", "--weights", "stills"], "is not NAME=SHARE"),
+        (["--data", "STILLS", "--weights", "birds=1"], "not there: birds"),
+        (["--data", "STILLS", "--batch", "3"], "must be even"),
+        (["--data", "STILLS", "--search-side", "200"], "271 less a multiple of 16"),
+        (["--data", "STILLS", "--device", "cuda:77"], "not available"),
+        (["--data", "STILLS", "--backbone", "STILLS"], "not the weights of conv1 to conv5"),
+    ],
+)
+def test_refusals(
+    arguments: list[str], message: str, stills: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [
+        a.replace("STILLS", f"packed-stills:{stills}")
+        if "--backbone" not in arguments or i < 2
+        else a.replace("STILLS", str(stills / "images.bin"))
+        for i, a in enumerate(arguments)
+    ]
+    rest = ["--out", str(tmp_path / "out"), "--held-out-every", "0", "--init", "none", "--quiet"]
+    assert cli.main([*filled, *rest]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_unreadable_picture_stops_the_run_with_its_name(stills: Path, tmp_path: Path) -> None:
+    data = (stills / "images.bin").read_bytes()
+    (stills / "images.bin").write_bytes(bytes(len(data)))
+    with pytest.raises(SourceError, match=r"images.bin: picture \d at byte"):
+        make_trainer(stills, tmp_path).run(lambda _: None)
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    for word in ("how long", "Memory", "got10k:FOLDER", "--resume", "Exit status"):
+        assert word in text

@@ -1,0 +1,128 @@
+"""Samples: where boxes end up, that a number alone decides a sample, and what is drawn how often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spm_rt.errors import SourceError
+from spm_rt.settings import ModelSpec
+from spm_train.data.augment import AugmentConfig
+from spm_train.data.loading import batches
+from spm_train.data.packed import PackedStills, PackedVideo
+from spm_train.data.sampling import PairSampler, SamplingConfig
+from spm_train.data.window import Window, cut, window_around
+
+PLAIN = AugmentConfig(
+    shift=0,
+    scale=0,
+    aspect=0,
+    mirror=0,
+    turn_round=0,
+    template_angle=0,
+    color=0,
+    grey=0,
+    light=0,
+    blur=0,
+    noise=0,
+    low_detail=0,
+    occlusion=0,
+    background=0,
+    video_background=0,
+    paste=0,
+)
+SPEC = ModelSpec()
+
+
+def sampler(stills: Path, video: Path, **changes: object) -> PairSampler:
+    config = SamplingConfig(**{"held_out_every": 0, **changes})  # type: ignore[arg-type]
+    return PairSampler([PackedStills(stills), PackedVideo(video)], config, SPEC, seed=7)
+
+
+def test_window_is_the_releases() -> None:
+    # A 40 x 20 box: c = 30, s_z = sqrt(70 * 50), window side = s_z * 271 / 127.
+    window = window_around([10, 20, 50, 40], SPEC)
+    side = (70 * 50) ** 0.5 * 271 / 127
+    assert window.width == pytest.approx(side)
+    assert window.left == pytest.approx(30 - side / 2)
+    assert window.to_crop(np.array([[10, 20, 50, 40]], np.float32), 271)[0].sum() / 4 == pytest.approx(135.5, abs=1e-3)
+
+
+def test_cut_samples_at_the_releases_points() -> None:
+    y, x = np.mgrid[0:200, 0:300]
+    picture = np.stack([x / 2, y / 2, (x + y) / 4], axis=-1).astype(np.uint8)
+    window = Window(20.0, 10.0, 135.0, 135.0)
+    crop = cut(picture, window, 271, SPEC)
+    j = np.arange(271)
+    assert np.abs(crop[135, :, 0] - (20 + j * 135 / 270) / 2).max() < 1.5
+    assert np.abs(crop[:, 135, 1] - (10 + j * 135 / 270) / 2).max() < 1.5
+    small = cut(picture, window, 207, SPEC)
+    assert np.abs(small.astype(int) - crop[32:239, 32:239]).max() <= 1
+    mirrored = cut(picture, Window(20.0, 10.0, 135.0, 135.0, 0.0, True), 271, SPEC)
+    assert np.abs(mirrored[:, ::-1].astype(int) - crop).max() <= 1
+
+
+def test_boxes_frame_the_object(stills: Path, video: Path) -> None:
+    draw = sampler(stills, video)
+    for number in range(16):
+        sample = draw.sample(number)
+        assert sample.template.shape == (143, 143, 3)
+        assert sample.search.shape == (207, 207, 3)
+        center = (sample.template_box[:2] + sample.template_box[2:]) / 2
+        assert center == pytest.approx([135.5, 135.5], abs=1e-2), "also where mirrored"
+        assert (sample.box[2:] > sample.box[:2]).all()
+    plain = sampler(stills, video, augment=PLAIN)
+    for number in range(8):
+        sample = plain.sample(number)
+        assert np.abs((sample.box[:2] + sample.box[2:]) / 2 - 135.5).max() < 1
+        x1, y1, x2, y2 = (sample.box - 32).astype(int)
+        inside = sample.search[y1 + 20 : y2 - 20, x1 + 10 : x2 - 10].reshape(-1, 3).astype(int)
+        assert (inside.max(1) - inside.min(1)).mean() > 80
+
+
+def test_a_sample_depends_on_seed_and_number_alone(stills: Path, video: Path) -> None:
+    first, second = sampler(stills, video), sampler(stills, video)
+    second.sample(3)
+    for number in (5, 0, 11):
+        for a, b in zip(first.sample(number), second.sample(number), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_samples_come_in_twos_of_one_category(stills: Path, video: Path) -> None:
+    draw = sampler(stills, video)
+    twos = [(draw.sample(2 * i), draw.sample(2 * i + 1)) for i in range(20)]
+    assert all(a.category == b.category for a, b in twos), "every category has two objects here"
+    assert all(a.instance != b.instance for a, b in twos)
+
+
+def test_shares_of_data_sets(stills: Path, video: Path) -> None:
+    draw = sampler(stills, video, weights={"stills": 0.0, "made up": 1.0})
+    names = {draw.entries[draw.sample(2 * i).instance].instance.data_set for i in range(20)}
+    assert names == {"made up"}
+    with pytest.raises(SourceError, match="weights given for data sets that are not there: cars"):
+        sampler(stills, video, weights={"cars": 1.0})
+
+
+def test_held_out_groups_are_not_trained_on(stills: Path, video: Path) -> None:
+    readers = [PackedStills(stills), PackedVideo(video)]
+    config = SamplingConfig(held_out_every=3)
+    train = PairSampler(readers, config, SPEC, 1)
+    held = PairSampler(readers, config, SPEC, 1, held_out=True)
+    assert {e.instance.group for e in train.entries}.isdisjoint(e.instance.group for e in held.entries)
+    with pytest.raises(SourceError, match="training part"):
+        PairSampler(readers, SamplingConfig(held_out_every=1), SPEC, 1)
+
+
+def test_workers_change_nothing(stills: Path, video: Path) -> None:
+    draw = sampler(stills, video)
+    cpu = torch.device("cpu")
+    alone = list(batches(draw, 2, 0, 4, 0, cpu))
+    helped = list(batches(draw, 2, 0, 4, 2, cpu))
+    late = list(batches(draw, 2, 2, 4, 0, cpu))
+    for a, b in zip(alone, helped, strict=True):
+        for x, y in zip(a, b, strict=True):
+            torch.testing.assert_close(x, y, equal_nan=True)
+    torch.testing.assert_close(late[0].search, alone[2].search)

@@ -1,0 +1,1 @@
+"""From a batch of samples to the losses."""

@@ -1,0 +1,177 @@
+"""The reference network, run the way training needs it: the same modules, less work.
+
+What is saved, each exact up to rounding: conv1 and conv2 are frozen and keep nothing for a backward pass; crops may be
+smaller than 271 (the central part of the same grid of cells); conv5 is computed only where it is read; the target's
+half of the relation convolution is computed once per target; boxes are sampled by two small matrix products.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spm_export.model.network import CoarseKernels, CoarseOutput, SPMTracker, anchor_grid, center_crop, correlate
+from spm_rt.settings import ModelSpec
+
+
+class Maps(NamedTuple):
+    """What both stages read of a crop. ``offset`` is the first cell's index in the 34 x 34 maps of a full crop."""
+
+    shallow: Tensor
+    """[B, 256, n, n], conv2"""
+    deep: Tensor
+    """[B, 384, n, n], conv4"""
+    embedding: Tensor
+    """[B, 256, m, m], the central cells of conv5"""
+    offset: int
+
+
+def cells_of(side: int) -> int:
+    """Cells of a crop of ``side`` pixels: 34 of 271, 26 of 207, 18 of 143."""
+    return (side + 1) // 8
+
+
+def offset_of(side: int, full: int = 271) -> int:
+    """Index of a smaller crop's first cell in the full crop's maps: 4 for 207, 8 for 143."""
+    return (cells_of(full) - cells_of(side)) // 2
+
+
+def response_of(side: int) -> int:
+    """Cells of the coarse stage's response: 19 of 271, 11 of 207."""
+    return cells_of(side) - 15
+
+
+def search_anchors(model: SPMTracker, side: int) -> Tensor:
+    """Anchors ``[N, 4]`` of a search crop of ``side`` pixels, in pixels of the full crop."""
+    spec = model.spec
+    first = spec.template_size / 2 + spec.stride * offset_of(side, spec.crop_size)
+    return _anchors(spec, response_of(side), first, model.anchors.device)
+
+
+@functools.lru_cache(maxsize=8)
+def _anchors(spec: ModelSpec, cells: int, first: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(anchor_grid(spec, cells, first)).float().to(device)
+
+
+def features(model: SPMTracker, crops: Tensor, embedding_cells: int, train_shallow: bool = False) -> Maps:
+    """Features of raw crops ``[B, 3, s, s]`` (BGR, 0..255, any type)."""
+    net = model.backbone
+    with torch.set_grad_enabled(train_shallow and torch.is_grad_enabled()):
+        x = crops.float() - model.mean
+        x = pool_and_normalize(F.relu(net.conv1(x)))
+        shallow = pool_and_normalize(F.relu(net.conv2(x)))
+    deep = F.relu(net.conv4(F.relu(net.conv3(shallow))))
+    around = center_crop(deep, embedding_cells + 2)
+    top = F.relu(F.conv2d(around, net.conv5.weight, net.conv5.bias, groups=net.conv5.groups))
+    return Maps(shallow, deep, top, offset_of(crops.shape[-1], model.spec.crop_size))
+
+
+def pool_and_normalize(x: Tensor) -> Tensor:
+    """As the backbone's, with the sum over five channels as a 1 x 1 convolution, which is several times faster."""
+    x = F.max_pool2d(x, 3, stride=2, padding=1)
+    index = torch.arange(x.shape[1], device=x.device)
+    band = ((index[:, None] - index).abs() <= 2).to(x.dtype)[..., None, None]
+    energy = 1.0 + F.conv2d(x * x, band) * (1e-4 / 5)
+    return x * energy.sqrt().rsqrt() * energy.rsqrt()
+
+
+def coarse(
+    model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor, search_of: Tensor
+) -> CoarseOutput:
+    """The coarse stage for P pairs of templates and searches, given by their numbers ``[P]`` in the batch.
+
+    The convolution of a search embedding is computed once, however many templates it is compared with.
+    """
+    stage = model.coarse
+    classify, regress = stage.search_classify(embedding), stage.search_regress(embedding)
+    # index_select, not indexing: the gradient of indexing is summed by several threads in no fixed order.
+    classify, regress = classify.index_select(0, search_of), regress.index_select(0, search_of)
+    compare = correlate if embedding.device.type == "cpu" else correlate_by_product
+    logits = compare(classify, kernels.classify.index_select(0, template_of).to(classify.dtype))
+    deltas = compare(regress, kernels.regress.index_select(0, template_of).to(regress.dtype))
+    return CoarseOutput((logits + stage.classify_bias[:, None, None]).float(), stage.refine(deltas).float())
+
+
+def correlate_by_product(search: Tensor, kernels: Tensor) -> Tensor:
+    """:func:`spm_export.model.network.correlate` as one batched product of unfolded windows: hundreds of groups, as
+    there are in training, are slow as a grouped convolution on a GPU.
+    """
+    side = search.shape[-1] - kernels.shape[-1] + 1
+    windows = F.unfold(search, kernels.shape[-1])  # [B, C * k * k, side * side]
+    return torch.bmm(kernels.flatten(2), windows).reshape(len(kernels), kernels.shape[1], side, side)
+
+
+def update_statistics(model: SPMTracker, maps: Maps, momentum: float) -> None:
+    """Move the fine stage's running mean and variance towards these maps'.
+
+    The normalisation itself always uses the running values, in training as in tracking: then a crop's features do not
+    depend on its batch, and templates and searches are normalised alike.
+    """
+    with torch.no_grad():
+        for norm, value in ((model.fine.norm_deep, maps.deep), (model.fine.norm_shallow, maps.shallow)):
+            variance, mean = torch.var_mean(value.float(), dim=(0, 2, 3))
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.lerp_(mean, momentum)
+            norm.running_var.lerp_(variance, momentum)
+
+
+def normalized(model: SPMTracker, maps: Maps) -> Tensor:
+    """Both maps as the fine stage samples them: conv4 then conv2, ``[B, 640, n, n]``."""
+    parts = []
+    for norm, value in ((model.fine.norm_deep, maps.deep), (model.fine.norm_shallow, maps.shallow)):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        parts.append(value * scale[:, None, None].to(value.dtype) + shift[:, None, None].to(value.dtype))
+    return torch.cat(parts, dim=1)
+
+
+def roi_features(model: SPMTracker, values: Tensor, boxes: Tensor, offset: int) -> Tensor:
+    """Features ``[B, K, 640, 6, 6]`` inside boxes ``[B, K, 4]``, sampled as the model's ``crop_and_resize`` does.
+
+    Bilinear sampling on a grid is separable: rows = A_y M, then (A_y M) A_x^T, with two non-zero entries per row of A.
+    Unlike gathering, its gradient is a matrix product too: fast, and the same in every run.
+    """
+    batch, channels, height, width = values.shape
+    cells, count = model.fine.cells, boxes.shape[1]
+    place = boxes / model.fine.stride - offset
+    a_y = _sampling_matrix(place[..., 1], place[..., 3], height, cells).to(values.dtype)  # [B, K, 6, H]
+    a_x = _sampling_matrix(place[..., 0], place[..., 2], width, cells).to(values.dtype)
+    by_row = values.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    rows = torch.bmm(a_y.reshape(batch, count * cells, height), by_row)  # [B, K * 6, W * C]
+    rows = rows.reshape(batch * count, cells, width, channels).transpose(1, 2)
+    rows = rows.reshape(batch * count, width, cells * channels)
+    out = torch.bmm(a_x.reshape(batch * count, cells, width), rows)  # [B * K, 6 (x), 6 (y) * C]
+    return out.reshape(batch, count, cells, cells, channels).permute(0, 1, 4, 3, 2)
+
+
+def fine(model: SPMTracker, targets: Tensor, proposals: Tensor, target_of: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``[M, 2]`` and deltas ``[M, 4]`` of M proposals ``[M, 640, 6, 6]``.
+
+    Args:
+        targets: ``[B, 640, 6, 6]``.
+        target_of: ``[M]``, the target each proposal is compared with.
+    """
+    stage = model.fine
+    half = targets.shape[1]
+    weight = stage.relate.weight
+    known = F.conv2d(targets, weight[:, :half], stage.relate.bias, padding=1)
+    x = F.conv2d(proposals, weight[:, half:], padding=1)
+    x = F.relu(x + known.index_select(0, target_of)).reshape(len(proposals), -1)
+    x = F.relu(stage.linear2(F.relu(stage.linear1(x))))
+    return stage.classify(x).float(), stage.regress(x).float()
+
+
+def _sampling_matrix(low: Tensor, high: Tensor, size: int, cells: int) -> Tensor:
+    """Weights ``[..., cells, size]`` of a map's cells in samples from ``low`` to ``high`` (``[...]``)."""
+    steps = torch.arange(cells, dtype=low.dtype, device=low.device)
+    at = low[..., None] + steps * ((high - low) / (cells - 1))[..., None]
+    inside = (at >= 0) & (at <= size - 1)
+    grid = torch.arange(size, dtype=low.dtype, device=low.device)
+    return (1 - (at[..., None] - grid).abs()).clamp(min=0) * inside[..., None]

@@ -1,0 +1,195 @@
+"""One call from options to a finished run: readers, samplers, model, trainer, log and progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from spm_export.model.checkpoint import load_model
+from spm_export.model.network import SPMTracker
+from spm_rt.errors import BackendError, CheckpointError, SettingsError
+from spm_rt.machine import instruction_sets
+from spm_rt.terminal import Progress
+
+from .config import TrainConfig
+from .data.augment import AugmentConfig
+from .data.folders import Coco, Got10k, ImagenetVid
+from .data.packed import PackedStills, PackedVideo
+from .data.readers import Reader
+from .data.sampling import PairSampler, SamplingConfig
+from .objective.batch import ObjectiveConfig
+from .objective.losses import LossConfig
+from .trainer import Trainer
+
+
+def make_reader(kind: str, paths: Sequence[Path]) -> Reader:
+    """The reader of a ``--data`` entry."""
+    if kind == "coco":
+        return Coco(paths[0], paths[1] if len(paths) > 1 else None)
+    readers: dict[str, Any] = {
+        "got10k": Got10k,
+        "vid": ImagenetVid,
+        "packed-stills": PackedStills,
+        "packed-video": PackedVideo,
+    }
+    reader: Reader = readers[kind](paths[0])
+    return reader
+
+
+def initial_model(files: Sequence[str], backbone: str | None) -> SPMTracker:
+    """The model to start from: given weights, the shipped ones, or random ones; conv1..conv5 from a file if given."""
+    if list(files) == ["none"]:
+        torch.manual_seed(0)
+        model = SPMTracker()
+    else:
+        model = load_model(list(files))
+    if backbone:
+        try:
+            with np.load(backbone, allow_pickle=False) as arrays:
+                state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
+            model.backbone.load_state_dict(state)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{backbone}: not the weights of conv1 to conv5 ({error})") from error
+    return model.eval()
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, or a device by name that is really there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(f"--device {name}: not available ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed in hardware: then it is about twice as fast as float32, elsewhere slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return not instruction_sets().isdisjoint({"avx512_bf16", "amx_bf16"})
+
+
+def make_config(options: argparse.Namespace, weights: Mapping[str, float], device: torch.device) -> TrainConfig:
+    """The options that a run's results depend on."""
+    bf16 = has_bf16(device) if options.precision == "auto" else options.precision == "bf16"
+    return TrainConfig(
+        steps=options.steps,
+        batch=options.batch,
+        rate=options.rate,
+        backbone_rate=options.backbone_rate,
+        warmup=options.warmup,
+        decay=options.decay,
+        weight_decay=options.weight_decay,
+        ema=options.ema,
+        train_shallow=options.train_shallow,
+        bf16=bf16,
+        seed=options.seed,
+        save_every=options.save_every,
+        validate_every=options.validate_every,
+        validation_samples=options.validation_samples,
+        objective=ObjectiveConfig(
+            generalised=not options.no_generalised, loss=LossConfig(overlap=options.overlap_loss)
+        ),
+        sampling=SamplingConfig(
+            template_side=options.template_side,
+            search_side=options.search_side,
+            max_gap=options.max_gap,
+            weights=dict(weights),
+            held_out_every=options.held_out_every,
+            augment=AugmentConfig(shift=options.shift),
+        ),
+    )
+
+
+def train(
+    options: argparse.Namespace, data: Sequence[tuple[str, list[Path]]], weights: Mapping[str, float]
+) -> dict[str, Any]:
+    """Train as the options say; returns the summary."""
+    started = time.monotonic()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(options.threads or cores)
+    cv2.setNumThreads(1)
+    device = pick_device(options.device)
+    config = make_config(options, weights, device)
+    folder = Path(options.out)
+    if (folder / "state.pt").exists() and not options.resume:
+        raise SettingsError(f"{folder}: there is a run in it; --resume goes on with it, or give another --out")
+    readers = [make_reader(kind, paths) for kind, paths in data]
+    model = initial_model(options.init, options.backbone)
+    sampler = PairSampler(readers, config.sampling, model.spec, config.seed)
+    held_out = None
+    if config.sampling.held_out_every > 0:
+        held_out = PairSampler(readers, config.sampling, model.spec, 1000, held_out=True)
+    workers = options.workers if options.workers >= 0 else (1 if device.type == "cpu" else cores)
+    trainer = Trainer(model, config, sampler, held_out, folder, device, workers)
+    if options.resume:
+        trainer.resume()
+    first = trainer.step
+    folder.mkdir(parents=True, exist_ok=True)
+    log = _Log(folder / "log.jsonl", Progress("training", config.steps - first, quiet=options.quiet or options.json))
+    try:
+        trainer.run(log, started + 60 * options.stop_after if options.stop_after else math.inf)
+    finally:
+        log.close()
+    summary: dict[str, Any] = {
+        "steps": trainer.step,
+        "first_step": first,
+        "samples": (trainer.step - first) * config.batch,
+        "pairs": (trainer.step - first) * config.batch * 2,
+        "minutes": (time.monotonic() - started) / 60,
+        "device": str(device),
+        "bf16": config.bf16,
+        "data_sets": sampler.set_names,
+        "objects": len(sampler.entries),
+        "losses": log.running,
+        "last": str(folder / "last.safetensors"),
+        "best_score": trainer.best,
+    }
+    if trainer.history:
+        summary |= {k: v for k, v in trainer.history[-1].items() if k != "step"}
+        summary["best"] = str(folder / "best.safetensors")
+    return summary
+
+
+class _Log:
+    """Every step as a line of JSON, running means on the terminal."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        broken = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._file = path.open("a", encoding="utf-8")
+        if broken:  # killed in the middle of a line
+            self._file.write("\n")
+        self._progress = progress
+        self._validation = ""
+        self.running: dict[str, float] = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self._file.write(json.dumps(event) + "\n")
+        self._file.flush()
+        if event["kind"] == "validation":
+            self._validation = f"held-out IoU {event['fine_overlap']:.3f} AUC {event['fine_auc']:.3f}"
+            return
+        for name in ("total", "coarse_class", "coarse_box", "fine_class", "fine_box", "top_overlap"):
+            self.running[name] = 0.97 * self.running.get(name, event[name]) + 0.03 * event[name]
+        mean = self.running
+        self._progress.step(
+            f"loss {mean['total']:.3f} = {mean['coarse_class']:.3f} {mean['coarse_box']:.3f} "
+            f"{mean['fine_class']:.3f} {mean['fine_box']:.3f}  {self._validation}"
+        )
+
+    def close(self) -> None:
+        self._progress.close()
+        self._file.close()

@@ -1,0 +1,33 @@
+"""States of a run on disk: whole or not at all, and everything that the next step depends on."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spm_export.model.checkpoint import write_atomically
+from spm_rt.errors import CheckpointError
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state; where that fails (disk full, ...) the previous one is still there and the error says so."""
+    try:
+        write_atomically(path, lambda stream: torch.save(state, stream))
+    except (OSError, RuntimeError) as error:
+        kept = "the previous state is unharmed" if path.exists() else "there is no earlier one"
+        raise CheckpointError(f"{path}: the state could not be written ({error}); {kept}") from error
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """A state that :func:`save_state` wrote."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a readable training state ({error})") from error
+    if not isinstance(state, dict) or not {"step", "model", "average", "optimizer", "config"} <= state.keys():
+        raise CheckpointError(f"{path}: not a training state of spm-train")
+    return state

@@ -1,0 +1,187 @@
+"""The loop: batches in, averaged weights out, resumable at any moment."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spm_export.model.checkpoint import save_checkpoint
+from spm_export.model.network import SPMTracker
+from spm_rt.errors import CheckpointError
+
+from .config import TrainConfig
+from .data.loading import batches
+from .data.sampling import PairSampler
+from .objective.batch import Batch, losses
+from .state import load_state, save_state
+from .validation import Validation, validate, validation_batches
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def config_text(config: TrainConfig) -> str:
+    """What must be equal for a state to be resumed: everything but the length and the times of saving."""
+    free = {"steps", "validate_every", "save_every", "validation_samples"}
+    return repr({k: v for k, v in sorted(dataclasses.asdict(config).items()) if k not in free})
+
+
+class Trainer:
+    """One run in one folder: ``state.pt`` to go on from, ``last.safetensors`` and ``best.safetensors`` to use."""
+
+    def __init__(
+        self,
+        model: SPMTracker,
+        config: TrainConfig,
+        sampler: PairSampler,
+        held_out: PairSampler | None,
+        folder: Path,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.config, self.sampler, self.held_out = config, sampler, held_out
+        self.folder, self.device, self.workers = folder, device, workers
+        self.model = model.to(device)
+        for value in self.model.parameters():
+            if value.dim() == 4:
+                value.data = value.data.contiguous(memory_format=torch.channels_last)
+        for layer in (self.model.backbone.conv1, self.model.backbone.conv2):
+            layer.requires_grad_(config.train_shallow)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = self._make_optimizer()
+        self._held_out_batches: list[Batch] = []
+        self.step = 0
+        self.best = -1.0
+        self.history: list[dict[str, float]] = []
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        backbone: list[nn.Parameter] = []
+        heads: list[nn.Parameter] = []
+        for name, value in self.model.named_parameters():
+            if value.requires_grad:
+                (backbone if name.startswith("backbone.") else heads).append(value)
+        groups = [{"params": backbone, "share": self.config.backbone_rate}, {"params": heads, "share": 1.0}]
+        return torch.optim.AdamW(groups, lr=self.config.rate, weight_decay=self.config.weight_decay, fused=True)
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of the heads: up, level, and half a cosine down."""
+        config = self.config
+        falling = config.steps * config.decay
+        left = config.steps - step
+        low = config.final_rate
+        fall = 1.0 if left >= falling else low + (1 - low) * (0.5 - 0.5 * math.cos(math.pi * left / falling))
+        return config.rate * min(1.0, (step + 1) / max(1, config.warmup)) * fall
+
+    def resume(self) -> bool:
+        """Go on from the folder's state, if there is one."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return False
+        state = load_state(path)
+        if state["config"] != config_text(self.config):
+            raise CheckpointError(f"{path}: this state is of a run with other settings; give them, or another folder")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best, self.history = state["step"], state["best"], state["history"]
+        return True
+
+    def save(self) -> None:
+        save_state(
+            self.folder / "state.pt",
+            {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "config": config_text(self.config),
+                "best": self.best,
+                "history": self.history,
+            },
+        )
+
+    def run(self, report: Report, deadline: float = math.inf) -> None:
+        """Train to the end, or until ``time.monotonic()`` has passed ``deadline``; then the state is saved.
+
+        ``report`` is called after every step and every validation.
+        """
+        config = self.config
+        stream = batches(self.sampler, config.batch, self.step, config.steps, self.workers, self.device)
+        for batch in stream:
+            started = time.perf_counter()
+            values = self.train_step(batch)
+            report({"kind": "step", "step": self.step, "seconds": time.perf_counter() - started, **values})
+            last = self.step == config.steps or time.monotonic() > deadline
+            if self.step % config.validate_every == 0 or last:
+                self._validate(report)
+            if self.step % config.save_every == 0 or last:
+                self.save()
+            if last:
+                break
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser; returns the losses."""
+        config = self.config
+        rate = self.rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.step)
+        self.model.eval()  # there is no dropout, and the batch norms run on running values (network.py)
+        with autocast(self.device, config.bf16):
+            terms = losses(self.model, batch, config.objective, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        # One transfer a step, and only after everything has been queued: a GPU is not kept waiting.
+        values = torch.stack([value.detach() for value in terms]).tolist()
+        if not math.isfinite(values[0]):
+            raise CheckpointError(f"step {self.step}: the loss is not finite; resume with a lower --rate")
+        return dict(zip(terms._fields, values, strict=True)) | {"rate": rate}
+
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            mine = [v for v in self.model.state_dict().values() if v.is_floating_point()]
+            averaged = [v for v in self.average.state_dict().values() if v.is_floating_point()]
+            torch._foreach_lerp_(averaged, mine, 1 - decay)
+
+    def _validate(self, report: Report) -> None:
+        save_checkpoint(self.average, self.folder / "last.safetensors", half=True, metadata={"step": str(self.step)})
+        if self.held_out is None:
+            return
+        with autocast(self.device, self.config.bf16):
+            self._held_out_batches = self._held_out_batches or validation_batches(self.held_out, self.config)
+            picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
+            result: Validation = validate(self.average, self._held_out_batches, self.device, picture)
+        self.history.append(
+            {
+                "step": self.step,
+                "top_overlap": result.top_overlap,
+                "fine_auc": result.fine_auc,
+                "fine_overlap": result.fine_overlap,
+            }
+        )
+        if result.score > self.best:
+            self.best = result.score
+            save_checkpoint(
+                self.average, self.folder / "best.safetensors", half=True, metadata={"step": str(self.step)}
+            )
+        report({"kind": "validation", "step": self.step, **result._asdict()})
+
+
+@contextmanager
+def autocast(device: torch.device, bf16: bool) -> Iterator[None]:
+    """bfloat16 for convolutions and products where the device computes it in hardware."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        yield

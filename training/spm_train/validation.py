@@ -1,0 +1,149 @@
+"""How good the network is on pictures it has not seen: numbers, and a picture of what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from spm_export.model.network import SPMTracker, decode, flatten_deltas, foreground_score
+
+from .config import TrainConfig
+from .data.loading import collate
+from .data.sampling import PairSampler
+from .objective import network
+from .objective.batch import Batch, jitter, make_pairs
+from .objective.boxes import overlap, spread_out
+
+SHOWN = 8
+"""Samples in a picture."""
+
+
+class Validation(NamedTuple):
+    """Means over the held-out samples."""
+
+    top_overlap: float
+    """IoU of the coarse stage's best-scored box with the truth"""
+    fine_overlap: float
+    """IoU of the box after both stages, fused as in tracking, without window and smoothing"""
+    fine_auc: float
+    """area under the ROC curve of the fine stage's score: boxes on the target (IoU >= 0.5) against all others"""
+    score: float
+    """what ``best.safetensors`` is chosen by: fine_overlap"""
+
+
+def validation_batches(sampler: PairSampler, config: TrainConfig) -> list[Batch]:
+    """``config.validation_samples`` held-out samples, the same ones in every run."""
+    size = min(16, config.validation_samples)
+    return [
+        collate([sampler.sample(start + i) for i in range(size)]) for start in range(0, config.validation_samples, size)
+    ]
+
+
+@torch.no_grad()
+def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path | None) -> Validation:
+    """Judge ``model`` on held-out batches; the first one is drawn if there is a ``picture`` to write."""
+    tops, fines, scores, labels = [], [], [], []
+    for number, cpu_batch in enumerate(held_out):
+        batch = Batch(*(value.to(device) for value in cpu_batch))
+        result = predict(model, batch, torch.Generator(device).manual_seed(number))
+        tops.append(overlap(result.coarse_box, batch.box))
+        fines.append(overlap(result.box, batch.box))
+        scores.append(result.fine_scores.flatten())
+        labels.append(result.fine_labels.flatten())
+        if number == 0 and picture is not None:
+            draw(batch, result, picture)
+    fine = float(torch.cat(fines).mean())
+    return Validation(float(torch.cat(tops).mean()), fine, roc_area(torch.cat(scores), torch.cat(labels)), fine)
+
+
+class Prediction(NamedTuple):
+    """What the network says about a batch of samples."""
+
+    coarse_box: Tensor
+    """[B, 4] the coarse stage's best"""
+    box: Tensor
+    """[B, 4] after both stages"""
+    score: Tensor
+    """[B] fused"""
+    fine_scores: Tensor
+    """[B, K] of proposals, boxes around the truth, and the same under another template"""
+    fine_labels: Tensor
+    """[B, K] bool"""
+
+
+def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Prediction:
+    """Both stages on each sample's own pair, and the fine stage under a wrong template as well."""
+    side, count = batch.search.shape[-1], len(batch.box)
+    z = network.features(model, batch.template, model.spec.template_cells)
+    x = network.features(model, batch.search, network.cells_of(side) - 10)
+    index = torch.arange(count, device=batch.box.device)
+    out = network.coarse(model, model.coarse.kernels(z.embedding), x.embedding, index, index)
+    scores = foreground_score(out.logits)
+    boxes = decode(network.search_anchors(model, side), flatten_deltas(out.deltas))
+    best = spread_out(boxes, scores, 8, 0.5)
+    proposals = torch.gather(boxes, 1, best[..., None].expand(-1, -1, 4))
+    proposal_scores = torch.gather(scores, 1, best)
+    shown = torch.cat([proposals, jitter(batch.box, 4, generator)], dim=1)
+    targets = network.roi_features(model, network.normalized(model, z), batch.template_box[:, None], z.offset)[:, 0]
+    values = network.roi_features(model, network.normalized(model, x), shown, x.offset).flatten(0, 1)
+    fine: list[Tensor] = []
+    other: list[Tensor] = []
+    partner = make_pairs(batch.category, batch.instance).template[count:]
+    for templates, results in ((index, fine), (partner, other)):
+        logits, deltas = network.fine(model, targets, values, templates.repeat_interleave(shown.shape[1]))
+        results += [logits.softmax(-1)[:, 1].reshape(count, -1), deltas.reshape(count, -1, 4)]
+    fine_scores, deltas = fine[0][:, :8], fine[1][:, :8]
+    fine_boxes = decode(proposals, deltas, model.spec.fine_weights)
+    share = (proposal_scores / (proposal_scores + 3 * fine_scores).clamp(min=1e-5))[..., None]
+    fused = share * proposals + (1 - share) * fine_boxes
+    fused_scores = 0.5 * proposal_scores + 0.5 * fine_scores
+    chosen = fused_scores.argmax(dim=1)
+    label = overlap(shown, batch.box[:, None]) >= 0.5
+    differs = (batch.instance[partner] != batch.instance)[:, None].expand_as(label)
+    return Prediction(
+        boxes[index, scores.argmax(dim=1)],
+        fused[index, chosen],
+        fused_scores[index, chosen],
+        torch.cat([fine[0], other[0]], dim=1),
+        torch.cat([label, label & ~differs], dim=1),
+    )
+
+
+def roc_area(scores: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve; ties count half; 0.5 where only one kind is there."""
+    values, wanted = scores.double().cpu().numpy(), labels.cpu().numpy().astype(bool)
+    positives, negatives = int(wanted.sum()), int((~wanted).sum())
+    if positives == 0 or negatives == 0:
+        return 0.5
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[inverse]
+    return float((ranks[wanted].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def draw(batch: Batch, result: Prediction, path: Path) -> None:
+    """Templates above their search crops: truth green, coarse stage blue, both stages red."""
+    side = batch.search.shape[-1]
+    origin = (271 - side) / 2
+    columns = []
+    for i in range(min(SHOWN, len(batch.box))):
+        template = np.ascontiguousarray(batch.template[i].permute(1, 2, 0).cpu().numpy())
+        search = np.ascontiguousarray(batch.search[i].permute(1, 2, 0).cpu().numpy())
+        boxes = (batch.box[i], (0, 200, 0)), (result.coarse_box[i], (255, 80, 0)), (result.box[i], (0, 0, 255))
+        for box, color in boxes:
+            x1, y1, x2, y2 = np.round(box.cpu().numpy() - origin).astype(int).tolist()
+            cv2.rectangle(search, (x1, y1), (x2, y2), color, 1)
+        text = f"{float(result.score[i]):.2f}"
+        cv2.putText(search, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1)
+        pad = np.full((template.shape[0], side, 3), 255, np.uint8)
+        offset = max(0, (side - template.shape[1]) // 2)
+        pad[:, offset : offset + template.shape[1]] = template[:, :side]
+        columns.append(np.concatenate([pad, search]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.concatenate(columns, axis=1))
