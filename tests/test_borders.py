@@ -1,4 +1,4 @@
-"""Who may import whom, and what importing the runtime pulls in."""
+"""Who may import whom, how large rooms may be, and what importing the runtime pulls in."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = {
-    "spm_rt": "spm_rt",
-    "spm_engines": "engines/spm_engines",
-    "spm_export": "export/spm_export",
-    "spm_train": "training/spm_train",
-    "spm_bench": "benchmarks/spm_bench",
+PACKAGES = {
+    "spm_rt": ROOT / "spm_rt",
+    "spm_engines": ROOT / "engines" / "spm_engines",
+    "spm_export": ROOT / "export" / "spm_export",
+    "spm_train": ROOT / "training" / "spm_train",
+    "spm_bench": ROOT / "benchmarks" / "spm_bench",
 }
 MAY_IMPORT = {
     "spm_rt": set(),
@@ -25,6 +26,29 @@ MAY_IMPORT = {
     "spm_train": {"spm_rt", "spm_export"},
     "spm_bench": {"spm_rt", "spm_engines", "spm_export", "spm_train"},
 }
+LAYERS = {
+    "spm_rt": (
+        "errors",
+        "settings results",
+        "files machine terminal",
+        "frame",
+        "bundle",
+        "cache",
+        "gpu",
+        "backends",
+        "media",
+        "trackers",
+        "resident",
+        "adapters",
+        "cli",
+    ),
+    "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "build", "cli"),
+    "spm_export": ("model", "graphs", "proof", "calibration", "bundle", "cli"),
+    "spm_train": ("objective", "data", "config", "state validation", "trainer", "session", "cli"),
+    "spm_bench": ("common", "profiling quality recorded", "timing", "report", "commands gpu", "cli"),
+}
+"""Folders and modules of each package, lowest first: none imports one of a later line, nor another of its own."""
+MOST_MODULES = 12
 HEAVY = {
     "torch",
     "onnx",
@@ -38,17 +62,38 @@ HEAVY = {
     "matplotlib",
     "safetensors",
 }
-FILES = {package: sorted((ROOT / folder).rglob("*.py")) for package, folder in FOLDERS.items()}
 
 
-def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
-    """Packages that a file imports by their full name, anywhere or only when it is itself imported."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of ours by its full name."""
+    named = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            named[".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)])] = path
+    return named
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(module: str, *, top_level: bool = False) -> Iterator[str]:
+    """Full names of what a module imports, anywhere or only when it is itself imported."""
+    path = modules()[module]
+    tree = tree_of(path)
     for node in _executed(tree) if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.split(".")[0]
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+            base = [*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])]
+            source = ".".join(base) if node.level else str(node.module)
+            for alias in node.names:
+                name = f"{source}.{alias.name}"
+                yield name if name in modules() else source
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
@@ -62,45 +107,59 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
         yield from _executed(child)
 
 
-@pytest.mark.parametrize("package", FOLDERS)
+def packages(module: str, *, top_level: bool = False) -> set[str]:
+    """The packages that a module imports from, ours and others'."""
+    return {name.split(".")[0] for name in imports(module, top_level=top_level)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_only_what_they_may(package: str) -> None:
-    ours = FOLDERS.keys() - {package}
-    crossed = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in FILES[package]
-        for name in imports(path)
-        if name in ours - MAY_IMPORT[package]
-    ]
+    banned = PACKAGES.keys() - MAY_IMPORT[package] - {package}
+    crossed = [name for name in modules() if name.split(".")[0] == package and packages(name) & banned]
     assert crossed == []
 
 
-def test_relative_imports_stay_in_their_package() -> None:
-    for package, paths in FILES.items():
-        for path in paths:
-            depth = len(path.relative_to(ROOT / FOLDERS[package]).parts)
-            levels = [
-                node.level
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                if isinstance(node, ast.ImportFrom)
-            ]
-            assert max(levels, default=0) <= depth, path
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_imported_from_a_layer_above_or_beside(package: str) -> None:
+    rank = {room: level for level, line in enumerate(LAYERS[package]) for room in line.split()}
+    upward = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if module.startswith(f"{package}.") and name.startswith(f"{package}.")
+        if module.split(".")[1] != name.split(".")[1]
+        if rank[module.split(".")[1]] <= rank[name.split(".")[1]]
+    ]
+    assert upward == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count: they hide a circle, they do not break it."""
+    edges = {module: set(imports(module)) & modules().keys() for module in modules()}
+    while leaves := [module for module in edges if not edges[module] - {module}]:
+        edges = {module: edges[module] - set(leaves) for module in edges.keys() - set(leaves)}
+    assert edges == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_folder_holds_too_many_modules(package: str) -> None:
+    folders = {path.parent for path in PACKAGES[package].rglob("*.py")}
+    counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
 
 
 def test_the_runtime_imports_no_heavy_library_when_it_is_imported() -> None:
-    found = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in FILES["spm_rt"]
-        for name in imports(path, top_level=True)
-        if name in HEAVY
-    ]
-    assert found == []
+    runtime = [module for module in modules() if module.split(".")[0] == "spm_rt"]
+    assert [module for module in runtime if packages(module, top_level=True) & HEAVY] == []
 
 
 def test_the_runtime_never_imports_torch_or_onnx() -> None:
     """But for the backend whose inference library PyTorch is."""
     banned = {"torch", "onnx", "onnx_ir", "matplotlib", "safetensors"}
-    found = {path.parent.name: banned & set(imports(path)) for path in FILES["spm_rt"] if banned & set(imports(path))}
-    assert found == {"pytorch": {"torch"}}
+    importers = {module: packages(module) & banned for module in modules() if module.split(".")[0] == "spm_rt"}
+    torch_users = {module for module, libraries in importers.items() if libraries}
+    assert torch_users == {"spm_rt.backends.pytorch.backend"}
+    assert importers["spm_rt.backends.pytorch.backend"] == {"torch"}
 
 
 @pytest.mark.parametrize("module", ["spm_rt", "spm_rt.cli", "spm_rt.adapters", "spm_rt.media.video", "spm_rt.backends"])
@@ -110,6 +169,8 @@ def test_a_process_that_imports_the_runtime_has_no_heavy_library(module: str) ->
     assert done.stdout.strip() == "[]"
 
 
-def test_every_package_of_the_table_exists() -> None:
-    assert MAY_IMPORT.keys() == FOLDERS.keys()
-    assert [package for package in FOLDERS if not FILES[package]] == []
+def test_the_tables_name_what_there_is() -> None:
+    assert MAY_IMPORT.keys() == LAYERS.keys() == PACKAGES.keys()
+    for package, layers in LAYERS.items():
+        rooms = {module.split(".")[1] for module in modules() if module.startswith(f"{package}.")}
+        assert {room for line in layers for room in line.split()} == rooms
