@@ -20,7 +20,7 @@ typedef struct {
     Region region;
     double near_iou, floor, limit; /* of TrackerSettings: near_iou, score_floor, nms_threshold */
     int reserve, wanted;
-} Task;
+} SelectionTask;
 
 /* numpy's minimum and maximum: NaN if either is. */
 static inline float least(float a, float b)
@@ -86,7 +86,7 @@ static Py_ssize_t reserve_near(const float *scores, const Box *boxes, Py_ssize_t
 }
 
 /* Greedy suppression: the best of those alive, again and again; equal scores by index. How many were kept. */
-static int keep_apart(const float *scores, const Box *boxes, Py_ssize_t *alive, Py_ssize_t count, const Task *task,
+static int keep_apart(const float *scores, const Box *boxes, Py_ssize_t *alive, Py_ssize_t count, const SelectionTask *task,
                       int wanted, int64_t *kept)
 {
     float limit = (float)task->limit;
@@ -107,7 +107,7 @@ static int keep_apart(const float *scores, const Box *boxes, Py_ssize_t *alive, 
 }
 
 /* proposals.select_proposals: how many indices were written to `kept`. */
-static int select_proposals(const float *scores, const Box *boxes, Py_ssize_t count, const Box *last, const Task *task,
+static int select_proposals(const float *scores, const Box *boxes, Py_ssize_t count, const Box *last, const SelectionTask *task,
                             Py_ssize_t *alive, int64_t *kept)
 {
     int found = 0, wanted = task->wanted;
@@ -163,7 +163,7 @@ static PyObject *gather(const Py_buffer *scores, const Py_buffer *boxes, const B
     return result;
 }
 
-static PyObject *choose_checked(const Py_buffer *scores, const Py_buffer *boxes, const Py_buffer *last, const Task *task)
+static PyObject *propose_checked(const Py_buffer *scores, const Py_buffer *boxes, const Py_buffer *last, const SelectionTask *task)
 {
     Py_ssize_t count = scores->len / 4;
     if (!is_float(scores) || !is_float(boxes) || !is_float(last) || boxes->len != count * 16 || last->len != 16 ||
@@ -201,11 +201,11 @@ static void release_buffers(Py_buffer *buffers, int held)
         PyBuffer_Release(&buffers[--held]);
 }
 
-static PyObject *choose(PyObject *module, PyObject *arguments)
+static PyObject *propose(PyObject *module, PyObject *arguments)
 {
     PyObject *given[3], *result = NULL;
     Py_buffer buffers[3];
-    Task task;
+    SelectionTask task;
     (void)module;
     if (!PyArg_ParseTuple(arguments, "OOO(ddd)dddii", &given[0], &given[1], &given[2], &task.region.scale,
                           &task.region.x, &task.region.y, &task.near_iou, &task.floor, &task.limit, &task.reserve,
@@ -213,7 +213,7 @@ static PyObject *choose(PyObject *module, PyObject *arguments)
         return NULL;
     int held = get_buffers(given, buffers, 3);
     if (held == 3)
-        result = choose_checked(&buffers[0], &buffers[1], &buffers[2], &task);
+        result = propose_checked(&buffers[0], &buffers[1], &buffers[2], &task);
     release_buffers(buffers, held);
     return result;
 }
@@ -224,7 +224,7 @@ typedef struct {
     double height, width; /* of the frame */
     int crop_size, series;
     double score_weight, box_weight, influence, update_threshold, size_rate, min_side; /* of TrackerSettings */
-} Judge;
+} FusionTask;
 
 typedef struct {
     Box box;
@@ -245,21 +245,21 @@ static inline float blend(float share, float a, float b)
 }
 
 /* fusion.fuse for one proposal. */
-static Fused fuse(const Box *crop, const Box *box, float coarse, float fine, const Box *fine_box, const Judge *judge)
+static Fused fuse(const Box *crop, const Box *box, float coarse, float fine, const Box *fine_box, const FusionTask *task)
 {
     Fused fused = {*fine_box, fine, fine, 0.0f};
-    if (!judge->series) {
-        float weight = (float)judge->score_weight, influence_of_fine = weight * fine;
+    if (!task->series) {
+        float weight = (float)task->score_weight, influence_of_fine = weight * fine;
         fused.score = (1.0f - weight) * coarse + influence_of_fine;
-        float total = coarse + (float)judge->box_weight * fine;
+        float total = coarse + (float)task->box_weight * fine;
         float share = coarse / least(most(total, 1e-5f), 99999.0f);
         fused.box.x1 = blend(share, box->x1, fine_box->x1);
         fused.box.y1 = blend(share, box->y1, fine_box->y1);
         fused.box.x2 = blend(share, box->x2, fine_box->x2);
         fused.box.y2 = blend(share, box->y2, fine_box->y2);
     }
-    float window = wave(crop->x1, crop->x2, judge->crop_size) * wave(crop->y1, crop->y2, judge->crop_size);
-    float influence = (float)judge->influence;
+    float window = wave(crop->x1, crop->x2, task->crop_size) * wave(crop->y1, crop->y2, task->crop_size);
+    float influence = (float)task->influence;
     fused.ranking = (1.0f - influence) * fused.score + influence * window;
     return fused;
 }
@@ -280,7 +280,7 @@ static void next_side(const float detected[2], const double last[2], double rate
 
 /* The chosen proposal, its scores and the new box. Buffers: crop boxes, boxes, coarse scores, fine scores, fine boxes,
  * last box. */
-static PyObject *judge_checked(const Py_buffer *given, const Judge *judge)
+static PyObject *decide_checked(const Py_buffer *given, const FusionTask *task)
 {
     Py_ssize_t count = given[2].len / 4;
     const double *last = given[5].buf;
@@ -295,29 +295,29 @@ static PyObject *judge_checked(const Py_buffer *given, const Judge *judge)
     Py_ssize_t chosen = -1;
     for (Py_ssize_t i = 0; i < count; i++) {
         Box fine_box;
-        to_frame((const Box *)given[4].buf + i, &fine_box, 1, &judge->region);
-        Fused fused = fuse(crop + i, boxes + i, coarse[i], fine[i], &fine_box, judge);
+        to_frame((const Box *)given[4].buf + i, &fine_box, 1, &task->region);
+        Fused fused = fuse(crop + i, boxes + i, coarse[i], fine[i], &fine_box, task);
         /* numpy's argmax: the first NaN, else the first of the largest. */
         if (chosen < 0 || (best.ranking == best.ranking && !(fused.ranking <= best.ranking))) {
             best = fused;
             chosen = i;
         }
     }
-    double box[4] = {last[0], last[1], last[2], last[3]}, score = best.score, rate = judge->size_rate * score;
-    if (score >= judge->update_threshold) {
+    double box[4] = {last[0], last[1], last[2], last[3]}, score = best.score, rate = task->size_rate * score;
+    if (score >= task->update_threshold) {
         float x[2] = {best.box.x1, best.box.x2}, y[2] = {best.box.y1, best.box.y2};
         double last_x[2] = {last[0], last[2]}, last_y[2] = {last[1], last[3]};
-        next_side(x, last_x, rate, judge->min_side, judge->width, &box[0], &box[2]);
-        next_side(y, last_y, rate, judge->min_side, judge->height, &box[1], &box[3]);
+        next_side(x, last_x, rate, task->min_side, task->width, &box[0], &box[2]);
+        next_side(y, last_y, rate, task->min_side, task->height, &box[1], &box[3]);
     }
     return Py_BuildValue("(dddd)ddd", box[0], box[1], box[2], box[3], score, (double)coarse[chosen], (double)best.fine);
 }
 
-static PyObject *judge(PyObject *module, PyObject *arguments)
+static PyObject *decide(PyObject *module, PyObject *arguments)
 {
     PyObject *given[6], *result = NULL;
     Py_buffer buffers[6];
-    Judge task;
+    FusionTask task;
     (void)module;
     if (!PyArg_ParseTuple(arguments, "OOOOOO(ddd)(dd)ipdddddd", &given[0], &given[1], &given[2], &given[3], &given[4],
                           &given[5], &task.region.scale, &task.region.x, &task.region.y, &task.height, &task.width,
@@ -326,18 +326,18 @@ static PyObject *judge(PyObject *module, PyObject *arguments)
         return NULL;
     int held = get_buffers(given, buffers, 6);
     if (held == 6)
-        result = judge_checked(buffers, &task);
+        result = decide_checked(buffers, &task);
     release_buffers(buffers, held);
     return result;
 }
 
 static PyMethodDef methods[] = {
-    {"choose", choose, METH_VARARGS,
-     "choose(scores, boxes, last, (scale, x, y), near_iou, score_floor, nms_threshold, reserve, wanted): proposals of "
+    {"propose", propose, METH_VARARGS,
+     "propose(scores, boxes, last, (scale, x, y), near_iou, score_floor, nms_threshold, reserve, wanted): proposals of "
      "coarse scores [n] and boxes [n, 4] (crop pixels, float32, contiguous): their boxes in crop pixels, in frame pixels, "
      "and their scores (bytearrays of float32)."},
-    {"judge", judge, METH_VARARGS,
-     "judge(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), (height, width), crop_size, "
+    {"decide", decide, METH_VARARGS,
+     "decide(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), (height, width), crop_size, "
      "series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): both stages' "
      "judgements fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score."},
     {NULL, NULL, 0, NULL},

@@ -1,11 +1,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-def choose(
+def propose(
     scores: NDArray[np.float32],
     boxes: NDArray[np.float32],
     last: NDArray[np.float32],
-    place: tuple[float, float, float],
+    region: tuple[float, float, float],
     near_iou: float,
     score_floor: float,
     nms_threshold: float,
@@ -13,14 +13,14 @@ def choose(
     wanted: int,
     /,
 ) -> tuple[bytearray, bytearray, bytearray]: ...
-def judge(
+def decide(
     crop_boxes: NDArray[np.float32],
     boxes: NDArray[np.float32],
     coarse_scores: NDArray[np.float32],
     fine_scores: NDArray[np.float32],
     fine_boxes: NDArray[np.float32],
     last: NDArray[np.float64],
-    place: tuple[float, float, float],
+    region: tuple[float, float, float],
     frame_size: tuple[int, int],
     crop_size: int,
     series: bool,

@@ -18,12 +18,13 @@ from .fusion import Fused, cosine_window, fuse, next_box
 from .geometry import Region, to_frame, xyxy_to_xywh
 from .proposals import select_proposals
 
-choose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None
-judge: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
+compiled_propose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None
+compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
 try:
-    from ._choosing import choose, judge
+    from ._choosing import decide as compiled_decide
+    from ._choosing import propose as compiled_propose
 except ImportError:  # not built: no C compiler when the package was installed
-    choose = judge = None
+    compiled_propose = compiled_decide = None
 
 Floats = NDArray[np.float32]
 
@@ -42,7 +43,7 @@ class Proposals(NamedTuple):
 def propose(
     scores: Floats, boxes: Floats, region: Region, last: NDArray[np.float64], settings: TrackerSettings
 ) -> Proposals:
-    """The boxes of the coarse stage that the fine stage shall judge.
+    """The boxes of the coarse stage that the fine stage shall look at.
 
     Args:
         scores: ``[N]`` foreground probabilities.
@@ -51,12 +52,12 @@ def propose(
         last: the last box ``[4]`` in frame pixels.
         settings: how many, and the thresholds.
     """
-    if choose is None:
+    if compiled_propose is None:
         # Coordinate by coordinate in memory: what follows works on one of them at a time.
         frame_boxes = to_frame(np.asfortranarray(boxes), region)
         rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
-    crop_boxes, places, chosen_scores = choose(
+    crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(
         scores,
         boxes,
         last.astype(np.float32),
@@ -69,7 +70,7 @@ def propose(
     )
     return Proposals(
         np.frombuffer(crop_boxes, np.float32).reshape(-1, 4),
-        np.frombuffer(places, np.float32).reshape(-1, 4),
+        np.frombuffer(boxes_in_frame, np.float32).reshape(-1, 4),
         np.frombuffer(chosen_scores, np.float32),
     )
 
@@ -95,8 +96,8 @@ def decide(
         spec, settings: of the tracker.
         candidates: list all proposals in the result.
     """
-    if judge is not None and fine is not None and settings.mode != "coarse" and not candidates:
-        corners, score, coarse_score, fine_score = judge(
+    if compiled_decide is not None and fine is not None and settings.mode != "coarse" and not candidates:
+        corners, score, coarse_score, fine_score = compiled_decide(
             *proposals,
             *(np.ascontiguousarray(array, np.float32) for array in fine),
             last,

@@ -14,7 +14,7 @@ from ..gpu.device_frames import DeviceFrame, device_frame, is_device_array
 from ..gpu.driver import Device, Stream
 
 
-class Staging:
+class FrameBuffer:
     """Where every frame lies when a graph reads it: a graph's addresses cannot change from frame to frame."""
 
     def __init__(self, device: Device, shape: tuple[int, int, int]) -> None:

@@ -22,7 +22,7 @@ from ..gpu.driver import Device, Memory, Prepared, Stream
 from ..gpu.kernels import nvrtc
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
-from .frame_buffer import Staging
+from .frame_buffer import FrameBuffer
 
 Boxes = NDArray[np.float64]
 SAME = 1e-4
@@ -61,7 +61,7 @@ class Networks(Protocol):
         """Record work as a graph; what it gives launches it. A BackendError where that cannot be done."""
 
 
-class Slots:
+class FrameGraph:
     """Places for as many targets as the networks are for. Boxes are given and returned with every frame.
 
     Args:
@@ -79,7 +79,7 @@ class Slots:
         if networks.candidates != count:
             raise BackendError(f"the settings ask for {count} proposals; these networks are for {networks.candidates}")
         self.networks, self.stream, self.targets, self.graphs = networks, networks.stream, targets, graphs
-        self.staging: Staging | None = None
+        self.buffer: FrameBuffer | None = None
         self._spec, self._settings = spec, settings
         device = networks.device
         self._module = device.module(nvrtc.compiled("frame", f"sm_{device.capability}"))
@@ -99,14 +99,14 @@ class Slots:
         self._steps: list[Callable[[], None]] = []
         self._launch: Callable[[], None] | None = None
 
-    def prepare(self, staging: Staging) -> None:
+    def prepare(self, buffer: FrameBuffer) -> None:
         """Work on the frames of this place from now on. A graph made for another one is forgotten."""
         size, at, t = self._spec.crop_size, self.networks.addresses, self.targets
         states, settings = self._at("states"), self._at("settings")
-        shape = (*staging.arguments, ctypes.c_int(size))
+        shape = (*buffer.arguments, ctypes.c_int(size))
         picture = (at["scores"], at["boxes"], states, settings)
         chosen = (at["proposals"], self._at("frame_boxes"), self._at("coarse_scores"))
-        frame_size = tuple(ctypes.c_int(n) for n in staging.shape[:2])
+        frame_size = tuple(ctypes.c_int(n) for n in buffer.shape[:2])
         fused = (
             self._at("counts"),
             self._at("coarse_scores"),
@@ -129,7 +129,7 @@ class Slots:
         if self._settings.mode != "coarse":
             steps.append(self.networks.relate)
         self._steps = [*steps, self._kernel(kernels.fuse_launch(t), fused)]
-        self.staging, self._launch = staging, None
+        self.buffer, self._launch = buffer, None
 
     def crop(self, boxes: Boxes) -> None:
         """Only the crops around ``boxes`` ``[T, 4]``, and wait for them."""
@@ -204,7 +204,7 @@ class Slots:
 
 
 def track_result(record: Any, settings: TrackerSettings) -> TrackResult:
-    """What a caller sees of one of :meth:`Slots.end`'s records."""
+    """What a caller sees of one of :meth:`FrameGraph.end`'s records."""
     score = float(record["score"])
     coarse, fine = float(record["coarse_score"]), float(record["fine_score"])
     return TrackResult(xyxy_to_xywh(record["box"]), score, score >= settings.found_threshold, coarse, fine)

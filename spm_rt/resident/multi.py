@@ -17,15 +17,15 @@ from ..gpu.device_frames import DeviceFrame
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from ..trackers.checks import check_box
-from ..trackers.slots import OTHER_SIZE, Call, Seats, Target
-from .frame_buffer import Staging, check_shape, frame_facts, frame_shape
-from .frame_graph import Networks, Slots, track_result
+from ..trackers.slots import OTHER_SIZE, Batch, Target, TargetSlots
+from .frame_buffer import FrameBuffer, check_shape, frame_facts, frame_shape
+from .frame_graph import FrameGraph, Networks, track_result
 
-BUCKETS = (1, 2, 4, 8, 16)
+BATCH_SIZES = (1, 2, 4, 8, 16)
 """Numbers of targets in one launch where the networks take any."""
 
 
-class ResidentMultiTracker(Seats[Slots]):
+class ResidentMultiTracker(TargetSlots[FrameGraph]):
     """Follows any number of objects on the GPU, each as a :class:`~spm_rt.resident.ResidentTracker` of its own would.
 
     ::
@@ -45,13 +45,13 @@ class ResidentMultiTracker(Seats[Slots]):
     Frames are as for :class:`~spm_rt.resident.ResidentTracker`, and ``TrackResult.candidates`` is always None.
 
     Args:
-        networks: makes networks for a number of targets, new ones with every call.
+        networks: makes networks for a number of targets, new ones each time.
         sizes: the numbers of targets that it can be asked for, ascending, 1 among them.
         spec, settings: of the bundle, for all targets.
         graphs: record each bucket's work as a CUDA graph.
 
     Raises:
-        BackendError: see :class:`spm_rt.resident.frame_graph.Slots`.
+        BackendError: see :class:`spm_rt.resident.frame_graph.FrameGraph`.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class ResidentMultiTracker(Seats[Slots]):
     ) -> None:
         self.spec, self.settings = spec, settings
         self._networks, self._wanted = networks, graphs
-        super().__init__(self._slots, sizes)
-        self._painter = self._slots(1)
-        self._staging: Staging | None = None
+        super().__init__(self._frame_graph, sizes)
+        self._template_context = self._frame_graph(1)
+        self._buffer: FrameBuffer | None = None
 
     @classmethod
     def load(
@@ -90,39 +90,39 @@ class ResidentMultiTracker(Seats[Slots]):
             precision: of ``pytorch``: ``float32``, ``float16`` or ``bfloat16``; by default the bundle's.
             settings: by default the bundle's.
             capacity: number of targets to be ready for: what up to so many need is made now.
-            sizes: the buckets; by default those that the bundle has graphs for, and :data:`BUCKETS` for ``pytorch``,
-                which needs no graphs.
+            sizes: batch sizes; by default those that the bundle has graphs for, and :data:`BATCH_SIZES` for
+                ``pytorch``, which needs no graphs.
 
         Raises:
             BundleError, BackendError, EngineError: the bundle or the backend cannot be used; the message says why.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        chosen = sizes or (BUCKETS if backend == "pytorch" else opened.targets)
+        chosen = sizes or (BATCH_SIZES if backend == "pytorch" else opened.targets)
         tracker = cls(networks_of(opened, backend, device, precision), chosen, opened.spec, settings or opened.settings)
         tracker._prepare_for(capacity or 0)
         return tracker
 
     def sibling(self) -> ResidentMultiTracker:
         """Another, independent tracker without targets that shares this one's engines or weights."""
-        return ResidentMultiTracker(self._networks, self._sizes, self.spec, self.settings, graphs=self._wanted)
+        return ResidentMultiTracker(self._networks, self._batch_sizes, self.spec, self.settings, graphs=self._wanted)
 
     @property
     def graphs(self) -> bool:
         """Whether graphs are used; False too where one could not be recorded."""
-        return self._wanted and all(call.context.graphs for pool in self._pool.values() for call in pool)
+        return self._wanted and all(batch.context.graphs for pool in self._pool.values() for batch in pool)
 
     def add(self, frame: Any, box: Sequence[float] | NDArray[np.floating]) -> int:
         """Follow another target, seen on this frame; see :meth:`spm_rt.MultiTracker.add`."""
         with self._gate:
             given = frame_facts(frame)
             start = check_box(box, (given.height, given.width))
-            staging = self._stage(given)
-            painter = self._on(self._painter, staging)
-            staging.bring(given, painter.stream)
-            painter.crop(start[None])
-            painter.networks.set_template(to_crop(start, search_region(start, self.spec))[None])
-            id = self._accept(Target(start, painter.networks.template()), (given.height, given.width))
-            self._staging = staging
+            buffer = self._stage(given)
+            template_context = self._prepared(self._template_context, buffer)
+            buffer.bring(given, template_context.stream)
+            template_context.crop(start[None])
+            template_context.networks.set_template(to_crop(start, search_region(start, self.spec))[None])
+            id = self._accept(Target(start, template_context.networks.template()), (given.height, given.width))
+            self._buffer = buffer
             return id
 
     def update(self, frame: Any) -> dict[int, TrackResult]:
@@ -134,45 +134,45 @@ class ResidentMultiTracker(Seats[Slots]):
         """
         with self._gate:
             given = frame_facts(frame)
-            if not self._targets or self._staging is None:
+            if not self._targets or self._buffer is None:
                 return {}
-            check_shape(given, self._staging.shape, OTHER_SIZE)
-            first = self._calls[0].context.stream
-            self._staging.bring(given, first)
-            for call in self._calls:
-                slots = self._on(call.context, self._staging)
-                if slots.stream is not first:
-                    slots.stream.after(first.handle)
-                slots.begin(self._boxes(call))
+            check_shape(given, self._buffer.shape, OTHER_SIZE)
+            first = self._batches[0].context.stream
+            self._buffer.bring(given, first)
+            for batch in self._batches:
+                graph = self._prepared(batch.context, self._buffer)
+                if graph.stream is not first:
+                    graph.stream.after(first.handle)
+                graph.begin(self._boxes(batch))
             records: dict[int, Any] = {}
-            for call in self._calls:
-                records |= dict(zip(call.ids, call.context.end(), strict=False))  # behind them: places without targets
+            for batch in self._batches:
+                records |= dict(zip(batch.ids, batch.context.end(), strict=False))  # behind them: empty slots
             results = {}
             for id, target in self._targets.items():
                 target.box, results[id] = records[id]["box"].copy(), track_result(records[id], self.settings)
             return results
 
-    def _slots(self, targets: int) -> Slots:
-        return Slots(self._networks(targets), self.spec, self.settings, graphs=self._wanted)
+    def _frame_graph(self, targets: int) -> FrameGraph:
+        return FrameGraph(self._networks(targets), self.spec, self.settings, graphs=self._wanted)
 
-    def _stage(self, given: DeviceFrame) -> Staging:
+    def _stage(self, given: DeviceFrame) -> FrameBuffer:
         """The place for frames of this shape: of no other, while there are targets."""
-        if self._staging is not None and self._targets:
-            check_shape(given, self._staging.shape, OTHER_SIZE)
-        if self._staging is None or self._staging.shape != frame_shape(given):
-            return Staging(self._painter.networks.device, frame_shape(given))
-        return self._staging
+        if self._buffer is not None and self._targets:
+            check_shape(given, self._buffer.shape, OTHER_SIZE)
+        if self._buffer is None or self._buffer.shape != frame_shape(given):
+            return FrameBuffer(self._template_context.networks.device, frame_shape(given))
+        return self._buffer
 
     @staticmethod
-    def _on(slots: Slots, staging: Staging) -> Slots:
-        if slots.staging is not staging:
-            slots.prepare(staging)
-        return slots
+    def _prepared(graph: FrameGraph, buffer: FrameBuffer) -> FrameGraph:
+        if graph.buffer is not buffer:
+            graph.prepare(buffer)
+        return graph
 
-    def _boxes(self, call: Call[Slots]) -> NDArray[np.float64]:
+    def _boxes(self, batch: Batch[FrameGraph]) -> NDArray[np.float64]:
         """The last boxes by slot, and zeros behind them."""
-        boxes = np.zeros((call.targets, 4))
-        for slot, id in enumerate(call.ids):
+        boxes = np.zeros((batch.size, 4))
+        for slot, id in enumerate(batch.ids):
             boxes[slot] = self._targets[id].box
         return boxes
 
@@ -184,11 +184,11 @@ def networks_of(bundle: Bundle, backend: str, device: str, precision: str | None
         BackendError: no such backend, or none whose frames can stay on the device; the precision is not to be had.
     """
     if backend == "pytorch":
-        from ..backends.pytorch.backend import TorchBackend
-        from ..backends.pytorch.resident import TorchNetworks
+        from ..backends.pytorch.backend import PyTorchBackend
+        from ..backends.pytorch.resident import PyTorchNetworks
 
-        whole = TorchBackend(bundle, device=device, precision=precision)
-        return lambda targets: TorchNetworks(whole.sized(targets), bundle)
+        whole = PyTorchBackend(bundle, device=device, precision=precision)
+        return lambda targets: PyTorchNetworks(whole.sized(targets), bundle)
     if backend not in ("tensorrt", "tensorrt-rtx"):
         raise BackendError(f"backend {backend!r} cannot keep frames on the GPU; tensorrt, tensorrt-rtx and pytorch can")
     if precision is not None:

@@ -18,8 +18,8 @@ from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
 from ..results import Box, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from ..trackers.checks import check_box
-from .frame_buffer import Staging, check_shape, frame_facts, frame_shape
-from .frame_graph import Networks, Slots, track_result
+from .frame_buffer import FrameBuffer, check_shape, frame_facts, frame_shape
+from .frame_graph import FrameGraph, Networks, track_result
 
 
 class ResidentTracker:
@@ -40,19 +40,19 @@ class ResidentTracker:
         graphs: record a frame's work as a CUDA graph.
 
     Raises:
-        BackendError: see :class:`spm_rt.resident.frame_graph.Slots`.
+        BackendError: see :class:`spm_rt.resident.frame_graph.FrameGraph`.
     """
 
     def __init__(self, networks: Networks, spec: ModelSpec, settings: TrackerSettings, *, graphs: bool = True) -> None:
         self.networks, self.spec, self.settings = networks, spec, settings
-        self._slots = Slots(networks, spec, settings, graphs=graphs)
-        self._staging: Staging | None = None
+        self._graph = FrameGraph(networks, spec, settings, graphs=graphs)
+        self._buffer: FrameBuffer | None = None
         self._box: NDArray[np.float64] | None = None
 
     @property
     def graphs(self) -> bool:
         """Whether graphs are used; False too where one could not be recorded."""
-        return self._slots.graphs
+        return self._graph.graphs
 
     @property
     def box(self) -> Box:
@@ -65,30 +65,30 @@ class ResidentTracker:
         """Start (again) on a frame; see :meth:`spm_rt.Tracker.init`."""
         given = frame_facts(frame)
         start = check_box(box, (given.height, given.width))
-        staging = self._staging
-        if staging is None or staging.shape != frame_shape(given):
-            staging = Staging(self.networks.device, frame_shape(given))
-            self._slots.prepare(staging)
-            self._staging = staging
-        staging.bring(given, self._slots.stream)
-        self._slots.crop(start[None])
+        buffer = self._buffer
+        if buffer is None or buffer.shape != frame_shape(given):
+            buffer = FrameBuffer(self.networks.device, frame_shape(given))
+            self._graph.prepare(buffer)
+            self._buffer = buffer
+        buffer.bring(given, self._graph.stream)
+        self._graph.crop(start[None])
         self.networks.set_template(to_crop(start, search_region(start, self.spec))[None])
         self._box = start
 
     def update(self, frame: Any) -> TrackResult:
         """Find the target in the next frame; see :meth:`spm_rt.Tracker.update`."""
-        if self._box is None or self._staging is None:
+        if self._box is None or self._buffer is None:
             raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
         given = frame_facts(frame)
-        check_shape(given, self._staging.shape, "call init again")
-        self._staging.bring(given, self._slots.stream)
-        self._slots.begin(self._box[None])
-        record = self._slots.end()[0]
+        check_shape(given, self._buffer.shape, "call init again")
+        self._buffer.bring(given, self._graph.stream)
+        self._graph.begin(self._box[None])
+        record = self._graph.end()[0]
         self._box = record["box"].copy()
         return track_result(record, self.settings)
 
     def move_to(self, box: Sequence[float]) -> None:
         """Put the box elsewhere; see :meth:`spm_rt.Tracker.move_to`."""
-        if self._box is None or self._staging is None:
+        if self._box is None or self._buffer is None:
             raise NotInitializedError("move_to before init: call init(frame, box) with the target's first box")
-        self._box = check_box(box, self._staging.shape[:2])
+        self._box = check_box(box, self._buffer.shape[:2])

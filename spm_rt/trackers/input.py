@@ -24,7 +24,7 @@ def take_frame(frame: AnyFrame, context: Context, backend: Backend) -> Frame | D
     return context.device_frame(frame)
 
 
-def show(
+def write_crop(
     frame: Frame | DeviceFrame,
     region: Region,
     context: Context,

@@ -1,4 +1,4 @@
-"""Several targets on the same frames, in one call of each graph."""
+"""Several targets on the same frames, in one run of each graph per batch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..frame.steps import Proposals, decide, propose
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .checks import check_box, check_levels, check_size, no_clock
-from .input import AnyFrame, show, take_frame
-from .slots import OTHER_SIZE, Seats, Target
+from .input import AnyFrame, take_frame, write_crop
+from .slots import OTHER_SIZE, Target, TargetSlots
 
 Floats = NDArray[np.float32]
 
 
-class MultiTracker(Seats[SlotContext]):
+class MultiTracker(TargetSlots[SlotContext]):
     """Follows any number of objects through a video; each as a :class:`~spm_rt.trackers.single.Tracker` of its own
     would.
 
@@ -38,7 +38,7 @@ class MultiTracker(Seats[SlotContext]):
             results[first].box, results[second].box
 
     A bundle has graphs for certain numbers of targets (``spm-export --targets 1,2,4,8``). The smallest that hold all
-    targets are used; more targets than the largest holds take several calls. Results are those of single trackers, to
+    targets are used; more targets than the largest holds take several batches. Results are those of single trackers, to
     float32 rounding. As there, one tracker belongs to one thread at a time.
 
     Args:
@@ -55,7 +55,7 @@ class MultiTracker(Seats[SlotContext]):
         self.spec = spec
         self.settings = settings
         self._compiled = compiled
-        self._painter = _slot_context(self.backend)
+        self._template_context = _slot_context(self.backend)
         self._scratch = Scratch(spec.crop_size)
 
     @classmethod
@@ -77,8 +77,8 @@ class MultiTracker(Seats[SlotContext]):
             bundle, backend, device, threads, settings, precision: as for :meth:`spm_rt.Tracker.load`.
             capacity: number of targets to be ready for: the graphs for up to so many are compiled now. Others are
                 compiled when a target is added or removed that needs them, which takes a good part of a second.
-            per_call: most targets in one call; by default as many as the bundle has graphs for. A CPU gains little from
-                large calls, and a small one nothing (docs/performance.md).
+            per_call: largest batch size; by default the largest that the bundle has graphs for. A CPU gains little from
+                large batches, and a small one nothing (docs/performance.md).
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
@@ -101,7 +101,7 @@ class MultiTracker(Seats[SlotContext]):
 
     def sibling(self) -> MultiTracker:
         """Another, independent tracker without targets that shares this one's compiled graphs."""
-        return MultiTracker(self._compiled, self._sizes, self.spec, self.settings)
+        return MultiTracker(self._compiled, self._batch_sizes, self.spec, self.settings)
 
     def add(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> int:
         """Follow another target, seen on this frame; returns its number, which is never given again.
@@ -114,15 +114,15 @@ class MultiTracker(Seats[SlotContext]):
             FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
         """
         with self._gate:
-            frame = take_frame(frame, self._painter, self.backend)
+            frame = take_frame(frame, self._template_context, self.backend)
             if self._targets:
                 check_size(frame, self._frame_size, OTHER_SIZE)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
-            show(frame, region, self._painter, 0, self._scratch)
-            check_levels(frame, self._painter.crop)
-            self._painter.set_template(to_crop(start, region)[None])
-            return self._accept(Target(start, self._painter.template()), (frame.shape[0], frame.shape[1]))
+            write_crop(frame, region, self._template_context, 0, self._scratch)
+            check_levels(frame, self._template_context.crop)
+            self._template_context.set_template(to_crop(start, region)[None])
+            return self._accept(Target(start, self._template_context.template()), (frame.shape[0], frame.shape[1]))
 
     def update(
         self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
@@ -138,22 +138,22 @@ class MultiTracker(Seats[SlotContext]):
             FrameError: the frame cannot be used, or not near one of the targets. All targets stay as they were.
         """
         with self._gate:
-            frame = take_frame(frame, self._painter, self.backend)
+            frame = take_frame(frame, self._template_context, self.backend)
             if not self._targets:
                 return {}
             check_size(frame, self._frame_size, OTHER_SIZE)
             regions = {id: search_region(target.box, self.spec) for id, target in self._targets.items()}
             mean = MeanColor(frame) if isinstance(frame, np.ndarray) else None
-            for call in self._calls:
-                for slot, id in enumerate(call.ids):
-                    show(frame, regions[id], call.context, slot, self._scratch, mean)
+            for batch in self._batches:
+                for slot, id in enumerate(batch.ids):
+                    write_crop(frame, regions[id], batch.context, slot, self._scratch, mean)
             clock("crop")
-            searched = [call.context.search() for call in self._calls]
+            searched = [batch.context.search() for batch in self._batches]
             clock("search")
             proposals = {
                 id: propose(scores[slot], boxes[slot], regions[id], self._targets[id].box, self.settings)
-                for call, (scores, boxes) in zip(self._calls, searched, strict=True)
-                for slot, id in enumerate(call.ids)
+                for batch, (scores, boxes) in zip(self._batches, searched, strict=True)
+                for slot, id in enumerate(batch.ids)
             }
             clock("proposals")
             fine = self._relate(proposals)
@@ -165,15 +165,15 @@ class MultiTracker(Seats[SlotContext]):
     def _relate(self, proposals: dict[int, Proposals]) -> dict[int, tuple[Floats, Floats]]:
         """The fine stage's scores ``[K]`` and boxes ``[K, 4]`` of each target; none in ``coarse`` mode."""
         fine: dict[int, tuple[Floats, Floats]] = {}
-        for call in self._calls if self.settings.mode != "coarse" else ():
-            most = max(len(proposals[id].scores) for id in call.ids)
-            given = np.zeros((call.targets, most, 4), np.float32)
-            for slot, id in enumerate(call.ids):
+        for batch in self._batches if self.settings.mode != "coarse" else ():
+            most = max(len(proposals[id].scores) for id in batch.ids)
+            given = np.zeros((batch.size, most, 4), np.float32)
+            for slot, id in enumerate(batch.ids):
                 boxes = proposals[id].crop_boxes
                 given[slot, : len(boxes)] = boxes
                 given[slot, len(boxes) :] = boxes[-1]
-            scores, moved = call.context.relate(given)
-            for slot, id in enumerate(call.ids):
+            scores, moved = batch.context.relate(given)
+            for slot, id in enumerate(batch.ids):
                 count = len(proposals[id].scores)
                 fine[id] = scores[slot, :count], moved[slot, :count]
         return fine

@@ -18,7 +18,7 @@ from ..frame.steps import decide, propose
 from ..results import Box, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .checks import Gate, check_box, check_levels, check_size, no_clock
-from .input import AnyFrame, show, take_frame
+from .input import AnyFrame, take_frame, write_crop
 
 __all__ = ["Box", "Candidate", "TrackResult", "Tracker", "check_box"]
 
@@ -115,7 +115,7 @@ class Tracker:
             frame = take_frame(frame, self._context, self.backend)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
-            show(frame, region, self._context, 0, self._scratch)
+            write_crop(frame, region, self._context, 0, self._scratch)
             check_levels(frame, self._context.crop)
             self._context.set_template(to_crop(start, region)[None])
             self._box = start
@@ -141,7 +141,7 @@ class Tracker:
             frame = take_frame(frame, self._context, self.backend)
             check_size(frame, self._frame_size, "call init again")
             region = search_region(self._box, self.spec)
-            show(frame, region, self._context, 0, self._scratch)
+            write_crop(frame, region, self._context, 0, self._scratch)
             clock("crop")
             scores, boxes = self._context.search()
             clock("search")

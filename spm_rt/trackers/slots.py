@@ -1,4 +1,4 @@
-"""Which target lies in which place of which call, for trackers that follow several with one call of each graph."""
+"""Which target lies in which slot of which batch, for trackers that follow several with one run of each graph."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .checks import Gate, check_box
 OTHER_SIZE = "remove all targets before a stream of another size"
 
 
-class Places(Protocol):
-    """What keeps the templates of a call's targets."""
+class TemplateHolder(Protocol):
+    """What keeps the templates of a batch's targets."""
 
     def put_template(self, slot: int, template: Template) -> None:
         """See :meth:`spm_rt.backends.protocol.SlotContext.put_template`."""
 
 
-Kind = TypeVar("Kind", bound=Places)
+Holder = TypeVar("Holder", bound=TemplateHolder)
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,30 +37,36 @@ class Target:
 
 
 @dataclasses.dataclass
-class Call(Generic[Kind]):
-    """One call of the graphs: places for T targets, and whose template lies in each."""
+class Batch(Generic[Holder]):
+    """Targets that run through the graphs together.
 
-    context: Kind
-    targets: int
-    templates: list[int | None]
-    ids: list[int] = dataclasses.field(default_factory=list)
-    """The targets of the next frame, by slot; slots behind them are not looked at."""
-
-
-class Seats(Generic[Kind]):
-    """Targets that come and go by number, each in a slot of one of a frame's calls: the common part of such trackers.
-
-    Args:
-        places: makes places for a number of targets. They are kept and used again.
-        sizes: the numbers of targets that there can be places for, ascending, 1 among them.
+    Attributes:
+        context: what runs them; it holds their templates.
+        size: number of slots, T.
+        templates: whose template lies in each slot; None where none was put.
+        ids: the targets of the next frame, by slot; slots behind them are empty.
     """
 
-    def __init__(self, places: Callable[[int], Kind], sizes: Sequence[int]) -> None:
-        self._places = places
-        self._sizes = tuple(sizes)
+    context: Holder
+    size: int
+    templates: list[int | None]
+    ids: list[int] = dataclasses.field(default_factory=list)
+
+
+class TargetSlots(Generic[Holder]):
+    """Targets that come and go by number, each in a slot of one of a frame's batches: the common part of such trackers.
+
+    Args:
+        make_context: makes a context for a number of targets. Contexts are kept and used again.
+        sizes: the batch sizes that there can be contexts for, ascending, 1 among them.
+    """
+
+    def __init__(self, make_context: Callable[[int], Holder], sizes: Sequence[int]) -> None:
+        self._make_context = make_context
+        self._batch_sizes = tuple(sizes)
         self._targets: dict[int, Target] = {}
-        self._pool: dict[int, list[Call[Kind]]] = {}
-        self._calls: list[Call[Kind]] = []
+        self._pool: dict[int, list[Batch[Holder]]] = {}
+        self._batches: list[Batch[Holder]] = []
         self._next_id = 0
         self._frame_size = (0, 0)
         self._gate = Gate()
@@ -85,7 +91,7 @@ class Seats(Generic[Kind]):
         """
         with self._gate:
             self._target(id)
-            self._seat({other: target for other, target in self._targets.items() if other != id})
+            self._assign({other: target for other, target in self._targets.items() if other != id})
 
     def move_to(self, id: int, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Put a target's box elsewhere, as :meth:`spm_rt.Tracker.move_to`; its template stays what it is."""
@@ -96,47 +102,47 @@ class Seats(Generic[Kind]):
     def _accept(self, target: Target, frame_size: tuple[int, int]) -> int:
         """Give a new target a number and a slot."""
         id = self._next_id
-        self._seat({**self._targets, id: target})
+        self._assign({**self._targets, id: target})
         self._frame_size = frame_size
         self._next_id += 1
         return id
 
     def _target(self, id: int) -> Target:
         if id not in self._targets:
-            there = ", ".join(map(str, self._targets)) or "none"
-            raise TargetError(f"there is no target {id!r} (there are: {there})")
+            known = ", ".join(map(str, self._targets)) or "none"
+            raise TargetError(f"there is no target {id!r} (there are: {known})")
         return self._targets[id]
 
-    def _seat(self, targets: dict[int, Target]) -> None:
-        """Give every target a slot, and move the templates of those that lie elsewhere."""
-        calls = self._prepare(split(len(targets), self._sizes))
+    def _assign(self, targets: dict[int, Target]) -> None:
+        """Give every target a slot, and move the templates of those that get another one."""
+        batches = self._prepare(split(len(targets), self._batch_sizes))
         waiting = list(targets)
-        for call in calls:
-            call.ids, waiting = waiting[: call.targets], waiting[call.targets :]
-            for slot, id in enumerate(call.ids):
-                if call.templates[slot] != id:
-                    call.context.put_template(slot, targets[id].template)
-                    call.templates[slot] = id
-        self._calls, self._targets = calls, targets
+        for batch in batches:
+            batch.ids, waiting = waiting[: batch.size], waiting[batch.size :]
+            for slot, id in enumerate(batch.ids):
+                if batch.templates[slot] != id:
+                    batch.context.put_template(slot, targets[id].template)
+                    batch.templates[slot] = id
+        self._batches, self._targets = batches, targets
 
-    def _prepare(self, sizes: Sequence[int]) -> list[Call[Kind]]:
-        """Places for calls of so many targets each, kept for the next time."""
-        calls = []
+    def _prepare(self, sizes: Sequence[int]) -> list[Batch[Holder]]:
+        """Batches of these sizes, kept for the next time."""
+        batches = []
         for size in dict.fromkeys(sizes):
             pool = self._pool.setdefault(size, [])
             while len(pool) < sizes.count(size):
-                pool.append(Call(self._places(size), size, [None] * size))
-            calls += pool[: sizes.count(size)]
-        return calls
+                pool.append(Batch(self._make_context(size), size, [None] * size))
+            batches += pool[: sizes.count(size)]
+        return batches
 
     def _prepare_for(self, capacity: int) -> None:
         """Make now whatever 1 to ``capacity`` targets need."""
         for count in range(1, capacity + 1):
-            self._prepare(split(count, self._sizes))
+            self._prepare(split(count, self._batch_sizes))
 
 
 def split(count: int, sizes: Sequence[int]) -> list[int]:
-    """Numbers of targets of the calls that ``count`` targets take, given the ascending ``sizes`` that there are."""
+    """Sizes of the batches that ``count`` targets take, given the ascending ``sizes`` that there are."""
     largest = sizes[-1]
     full, rest = divmod(count, largest)
     return [largest] * full + [next(size for size in sizes if size >= rest)] * (rest > 0)

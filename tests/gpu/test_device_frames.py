@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spm_rt import Bundle, FrameError, MultiTracker, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.backends.protocol import DeviceFrameContext
-from spm_rt.backends.pytorch.backend import TorchBackend
+from spm_rt.backends.pytorch.backend import PyTorchBackend
 from spm_rt.backends.tensorrt.backend import TensorRtBackend
 from spm_rt.errors import BackendError
 from spm_rt.frame.crop import crop_exact, sample_region
@@ -253,8 +253,8 @@ class CropKernels:
 def test_pytorchs_contexts_take_them_too(
     machine: Engines, bundle: Bundle, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TorchBackend, "stream", 7)
-    backend = TorchBackend(bundle, targets=2)
+    monkeypatch.setattr(PyTorchBackend, "stream", 7)
+    backend = PyTorchBackend(bundle, targets=2)
     monkeypatch.setitem(backend.__dict__, "crop_kernels", CropKernels())
     host, device = backend.context(), backend.context()
     boxes = [(100.0, 60.0, 160.0, 130.0), (-20.0, 30.0, 40.0, 100.0)]

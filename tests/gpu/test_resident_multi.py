@@ -17,7 +17,7 @@ from spm_rt.backends import load_backend
 from spm_rt.gpu.driver import CudaError, Device
 from spm_rt.gpu.kernels import nvrtc
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
-from spm_rt.resident.frame_graph import Slots
+from spm_rt.resident.frame_graph import FrameGraph
 from spm_rt.resident.multi import networks_of
 from spm_rt.results import Box
 
@@ -88,12 +88,12 @@ def test_three_targets_in_a_bucket_of_four_are_three_trackers(
     first, _, rim = (add(clip[0], box) for box in (clip_box, moved(clip_box, 15, 8), RIM))
     for frame in clip[1:4]:
         check(multi.update(frame), singles, frame)
-    assert [call.targets for call in multi._calls] == [4]
+    assert [batch.size for batch in multi._batches] == [4]
     multi.remove(first)  # the others move up, into a bucket of two
     del singles[first]
     for frame in clip[4:6]:
         check(multi.update(frame), singles, frame)
-    assert [call.targets for call in multi._calls] == [2]
+    assert [batch.size for batch in multi._batches] == [2]
     add(clip[6], moved(clip_box, -10, 5))
     multi.move_to(rim, moved(RIM, 4, 3))
     singles[rim]._box = np.array([4.0, 3, 54, 63])
@@ -110,7 +110,7 @@ def test_more_targets_than_the_largest_bucket_take_several(machine: Machine, cli
     singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in boxes}
     for frame in clip[1:4]:
         check(multi.update(frame), singles, frame)
-    assert [call.targets for call in multi._calls] == [2, 1]
+    assert [batch.size for batch in multi._batches] == [2, 1]
 
 
 def test_it_tracks_as_the_multi_tracker_on_the_host_does(machine: Machine, clip: Frames, clip_box: Box) -> None:
@@ -239,7 +239,7 @@ def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Fra
 def test_other_numbers_of_proposals_are_refused(machine: Machine) -> None:
     other = dataclasses.replace(machine.bundle.settings, num_candidates=12)
     with pytest.raises(BackendError, match="ask for 12 proposals; these networks are for 9"):
-        Slots(machine.networks(1), machine.bundle.spec, other)
+        FrameGraph(machine.networks(1), machine.bundle.spec, other)
 
 
 def test_memory_is_given_back(machine: Machine, clip: Frames, clip_box: Box) -> None:

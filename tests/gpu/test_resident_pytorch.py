@@ -22,8 +22,8 @@ from torch.utils._pytree import tree_leaves
 
 from spm_bench.gpu import several as gpu_several
 from spm_rt import BackendError, Bundle, Tracker
-from spm_rt.backends.pytorch.backend import RoiKernel, TorchBackend
-from spm_rt.backends.pytorch.resident import TorchNetworks
+from spm_rt.backends.pytorch.backend import PyTorchBackend, RoiKernel
+from spm_rt.backends.pytorch.resident import PyTorchNetworks
 from spm_rt.gpu import driver as cuda_driver
 from spm_rt.gpu.kernels import nvrtc
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
@@ -120,14 +120,14 @@ class Machine:
         driver = driver_on(self.emulator, monkeypatch)
         monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
         monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
-        self.backend = backend = TorchBackend(bundle, precision=precision, channels_last=precision != "float32")
+        self.backend = backend = PyTorchBackend(bundle, precision=precision, channels_last=precision != "float32")
         self.torch = FakeTorch(self.emulator)
         backend.torch = backend.network._torch = self.torch
         backend.on_gpu, backend.graphs, backend.device = True, True, torch.device("cpu", 0)
         backend.network.roi = RoiKernel(backend.network, 0, precision)
 
-    def networks(self, targets: int) -> TorchNetworks:
-        return TorchNetworks(self.backend.sized(targets), self.bundle)
+    def networks(self, targets: int) -> PyTorchNetworks:
+        return PyTorchNetworks(self.backend.sized(targets), self.bundle)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
 
 
 def singles(bundle: Bundle, frame: Any, boxes: list[Box]) -> list[Tracker]:
-    made = [Tracker(TorchBackend(bundle), bundle.spec, bundle.settings) for _ in boxes]
+    made = [Tracker(PyTorchBackend(bundle), bundle.spec, bundle.settings) for _ in boxes]
     for tracker, box in zip(made, boxes, strict=True):
         tracker.init(frame, box)
     return made
@@ -217,7 +217,7 @@ def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundl
 
 def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of gpu_check's part about several targets that a machine with PyTorch runs, with fewer targets and frames."""
-    made = {"networks_of": lambda *given: machine.networks, "BUCKETS": (1, 2, 4), "WARM": 2}
+    made = {"networks_of": lambda *given: machine.networks, "BATCH_SIZES": (1, 2, 4), "WARM": 2}
     made |= {"on_the_gpu": lambda pictures: [OnDevice(picture) for picture in pictures]}
     for name, value in made.items():
         monkeypatch.setattr(gpu_several, name, value)
@@ -228,7 +228,7 @@ def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatc
 
 def test_what_is_refused(machine: Machine, bundle: Bundle) -> None:
     with pytest.raises(BackendError, match="needs a backend on a GPU"):
-        TorchNetworks(TorchBackend(bundle), bundle)
+        PyTorchNetworks(PyTorchBackend(bundle), bundle)
     with pytest.raises(BackendError, match="templates are made one by one"):
         machine.networks(2).set_template(np.zeros((1, 4), np.float32))
     with pytest.raises(BackendError, match="relate before search"):

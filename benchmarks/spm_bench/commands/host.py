@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
 from spm_rt.frame.crop import sample_region
-from spm_rt.frame.steps import choose
+from spm_rt.frame.steps import compiled_propose
 from spm_rt.results import Box
 from spm_rt.terminal import Progress, format_table
 from spm_rt.trackers.single import Tracker
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     bar.close()
     report = {
         "backend": tracker.backend.description,
-        "c_modules": sample_region is not None and choose is not None,
+        "c_modules": sample_region is not None and compiled_propose is not None,
         "frames": options.frames,
         "rows": rows,
     }

@@ -120,12 +120,12 @@ def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None
 
 def backend_part(bundle: Bundle, frames: int, precision: str) -> Report:
     """Parity, latency, and the same launched operator by operator."""
-    from spm_rt.backends.pytorch.backend import TorchBackend
+    from spm_rt.backends.pytorch.backend import PyTorchBackend
 
     from . import parts
 
     def make(**more: Any) -> Tracker:
-        return Tracker(TorchBackend(bundle, device="cuda", precision=precision, **more), bundle.spec, bundle.settings)
+        return Tracker(PyTorchBackend(bundle, device="cuda", precision=precision, **more), bundle.spec, bundle.settings)
 
     found = parts.measure_tracker(make(), bundle, frames, exact=precision == "float32")
     found["eager"] = parts.latency(make(graphs=False), max(frames // 5, 20))

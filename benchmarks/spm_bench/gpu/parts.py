@@ -276,11 +276,11 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
 
 def throughput(bundle: Bundle, precision: str, targets: Sequence[int]) -> Report:
     """Target-frames per second of search and relation together, by number of targets in one call."""
-    from spm_rt.backends.pytorch.backend import TorchBackend
+    from spm_rt.backends.pytorch.backend import PyTorchBackend
 
     spec, count, rows = bundle.spec, bundle.settings.num_candidates, {}
     for number in targets:
-        context = TorchBackend(bundle, device="cuda", precision=precision, targets=number).context()
+        context = PyTorchBackend(bundle, device="cuda", precision=precision, targets=number).context()
         rng = np.random.default_rng(number)
         context.crop[:] = rng.uniform(0, 255, context.crop.shape)
         context.set_template(np.tile(np.array([[90, 90, 180, 180]], np.float32), (number, 1)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from spm_rt import Bundle, MultiTracker, Tracker
 from spm_rt.resident import ResidentMultiTracker
-from spm_rt.resident.multi import BUCKETS, networks_of
+from spm_rt.resident.multi import BATCH_SIZES, networks_of
 
 from .parts import BOX, SIZE, WARM, moving_frames, on_the_gpu
 
@@ -109,7 +109,7 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
     from spm_rt.resident import ResidentTracker
 
     made = networks_of(bundle, backend, "cuda", precision)
-    sizes = BUCKETS if backend == "pytorch" else bundle.targets
+    sizes = BATCH_SIZES if backend == "pytorch" else bundle.targets
     multi = ResidentMultiTracker(made, sizes, bundle.spec, bundle.settings)
     exact = (precision or bundle.manifest["precision"]) == "float32"
 
@@ -117,18 +117,18 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
         return ResidentTracker(made(1), bundle.spec, bundle.settings)
 
     on_device = importlib.util.find_spec("torch") is not None  # which puts them there
-    found = measure(multi, single, frames, BUCKETS, exact=exact, on_device=on_device)
+    found = measure(multi, single, frames, BATCH_SIZES, exact=exact, on_device=on_device)
     found["checks"]["captured"] = multi.graphs
     return {"buckets": list(sizes), **found}
 
 
 def pytorch(bundle: Bundle, frames: int, precision: str) -> Report:
     """MultiTracker on PyTorch, which takes any number of targets."""
-    from spm_rt.backends.pytorch.backend import TorchBackend
+    from spm_rt.backends.pytorch.backend import PyTorchBackend
 
-    whole = TorchBackend(bundle, device="cuda", precision=precision)
-    multi = MultiTracker(functools.cache(whole.sized), BUCKETS, bundle.spec, bundle.settings)
-    return _multi(multi, BUCKETS, frames, exact=precision == "float32")
+    whole = PyTorchBackend(bundle, device="cuda", precision=precision)
+    multi = MultiTracker(functools.cache(whole.sized), BATCH_SIZES, bundle.spec, bundle.settings)
+    return _multi(multi, BATCH_SIZES, frames, exact=precision == "float32")
 
 
 def loaded(bundle: Bundle, frames: int, backend: str) -> Report:
@@ -141,5 +141,5 @@ def _multi(multi: MultiTracker, sizes: Sequence[int], frames: int, *, exact: boo
     def single() -> Tracker:
         return Tracker(multi.backend, multi.spec, multi.settings)
 
-    found = measure(multi, single, frames, BUCKETS, exact=exact)
+    found = measure(multi, single, frames, BATCH_SIZES, exact=exact)
     return {"description": multi.backend.description, "buckets": list(sizes), **found}

@@ -32,11 +32,11 @@ SAME = 1e-4
 """Largest difference that a captured graph may show to the same work launched one by one, relative to the largest."""
 
 
-def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> TorchBackend:
-    return TorchBackend(bundle, device=device, threads=threads, targets=targets)
+def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> PyTorchBackend:
+    return PyTorchBackend(bundle, device=device, threads=threads, targets=targets)
 
 
-class TorchBackend:
+class PyTorchBackend:
     """Weights on one device; contexts have their own buffers and graphs.
 
     Args:
@@ -87,8 +87,8 @@ class TorchBackend:
         how = f"RoI {self.roi}" + (", CUDA graphs" if self.graphs else "")
         self.description = f"torch {torch.__version__}, {where}, {chosen}{' (TF32)' if tf32 else ''}, {how}"
 
-    def context(self) -> TorchContext:
-        return TorchContext(self)
+    def context(self) -> PyTorchContext:
+        return PyTorchContext(self)
 
     @functools.cached_property
     def crop_kernels(self) -> CropKernels:
@@ -100,7 +100,7 @@ class TorchBackend:
         """Handle of the stream that PyTorch works on now."""
         return int(self.torch.cuda.current_stream(self.device).cuda_stream)
 
-    def sized(self, targets: int) -> TorchBackend:
+    def sized(self, targets: int) -> PyTorchBackend:
         """The same weights for another number of targets."""
         other = copy.copy(self)
         other.targets = targets
@@ -135,10 +135,10 @@ class TorchBackend:
             warnings.warn(f"the RoI kernel is not used ({error})", RuntimeWarning, stacklevel=4)
 
 
-class TorchContext:
+class PyTorchContext:
     """One tracker's template, maps and buffers. Host buffers are pinned where there is a GPU."""
 
-    def __init__(self, backend: TorchBackend) -> None:
+    def __init__(self, backend: PyTorchBackend) -> None:
         self._backend, self._torch = backend, backend.torch
         spec, t = backend.spec, backend.targets
         self._host: dict[str, Tensor] = {}
@@ -259,7 +259,7 @@ class Stage:
     """
 
     def __init__(
-        self, backend: TorchBackend, work: Callable[[], None], outputs: Mapping[str, Tensor], stream: Any = None
+        self, backend: PyTorchBackend, work: Callable[[], None], outputs: Mapping[str, Tensor], stream: Any = None
     ) -> None:
         self._backend, self._work, self._outputs, self._stream = backend, work, outputs, stream
         self._graph: Any = None

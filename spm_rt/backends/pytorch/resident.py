@@ -15,12 +15,12 @@ from ...bundle import Bundle
 from ...errors import BackendError
 from ...gpu.driver import Device, Stream
 from ..protocol import TEMPLATE_NAMES
-from .backend import TorchBackend
+from .backend import PyTorchBackend
 
 Tensor = Any
 
 
-class TorchNetworks:
+class PyTorchNetworks:
     """See :class:`spm_rt.resident.frame_graph.Networks`.
 
     Args:
@@ -28,7 +28,7 @@ class TorchNetworks:
         bundle: whose settings say how many proposals there are.
     """
 
-    def __init__(self, backend: TorchBackend, bundle: Bundle) -> None:
+    def __init__(self, backend: PyTorchBackend, bundle: Bundle) -> None:
         if not backend.on_gpu:
             raise BackendError("the resident tracker needs a backend on a GPU (device='cuda')")
         torch, spec = backend.torch, bundle.spec

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, BundleError, Tracker
 from spm_rt.backends import load_backend
-from spm_rt.backends.pytorch.backend import Stage, TorchBackend
+from spm_rt.backends.pytorch.backend import PyTorchBackend, Stage
 from spm_rt.backends.pytorch.network import read_weights
 from spm_rt.results import Box
 
@@ -58,7 +58,7 @@ def test_all_three_stages_agree_with_onnx_runtime(targets: int, bundle: Bundle) 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_is_near(precision: str, bundle: Bundle) -> None:
-    context = TorchBackend(bundle, precision=precision).context()
+    context = PyTorchBackend(bundle, precision=precision).context()
     wanted, _ = both(bundle, 1)
     rng = np.random.default_rng(1)
     context.crop[:] = rng.uniform(0, 255, context.crop.shape)
@@ -81,15 +81,15 @@ def test_tracking_gives_the_same_boxes(default_bundle: Path, clip: Frames, clip_
 
 
 def test_positions_that_are_no_numbers_give_zeros(bundle: Bundle) -> None:
-    network = TorchBackend(bundle).network
+    network = PyTorchBackend(bundle).network
     deep, shallow = (torch.full((1, c, 34, 34), torch.nan) for c in (384, 256))
     boxes = torch.tensor([[[torch.nan, 10, 100, 90], [10, 10, torch.inf, 90], [300, 300, 400, 400]]])
     assert (network.crop_features(deep, shallow, boxes) == 0).all()
 
 
 def test_templates_move_between_contexts(bundle: Bundle) -> None:
-    backend = TorchBackend(bundle)
-    first, second = backend.context(), TorchBackend(bundle, targets=2).context()
+    backend = PyTorchBackend(bundle)
+    first, second = backend.context(), PyTorchBackend(bundle, targets=2).context()
     rng = np.random.default_rng(3)
     crops = rng.uniform(0, 255, (2, 3, 271, 271)).astype(np.float32)
     box = np.array([[90, 85, 180, 170]], np.float32)
@@ -121,7 +121,7 @@ def test_a_machine_without_a_gpu_says_so(bundle: Bundle, monkeypatch: pytest.Mon
 
 def test_unknown_precisions_are_refused(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match="precision 'int8': float32, float16 or bfloat16"):
-        TorchBackend(bundle, precision="int8")
+        PyTorchBackend(bundle, precision="int8")
 
 
 def test_damaged_weights_are_named(bundle: Bundle, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ import spm_rt.frame.steps
 from spm_rt.frame.crop import crop_exact, crop_into, fill_rim, finish_sums, mean_color, sample_region, start_sums
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
-from spm_rt.frame.steps import Proposals, choose, decide, judge, propose
+from spm_rt.frame.steps import Proposals, compiled_decide, compiled_propose, decide, propose
 from spm_rt.settings import ModelSpec, TrackerSettings
 
-pytestmark = pytest.mark.skipif(sample_region is None or choose is None, reason="built without a C compiler")
+pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
 
 SPEC = ModelSpec()
 SETTINGS = TrackerSettings()
@@ -258,7 +258,7 @@ def both(scores: Floats, boxes: Floats, settings: TrackerSettings, monkeypatch: 
     region = search_region(last, SPEC)
     found = [propose(scores, boxes, region, last, settings)]
     with monkeypatch.context() as patch:
-        patch.setattr(spm_rt.frame.steps, "choose", None)
+        patch.setattr(spm_rt.frame.steps, "compiled_propose", None)
         found.append(propose(scores, boxes, region, last, settings))
     return found
 
@@ -291,7 +291,7 @@ def test_odd_values_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPa
 
 
 def test_inputs_of_other_kinds_are_refused() -> None:
-    assert choose is not None
+    assert compiled_propose is not None
     scores, boxes = boxes_like_a_frame(20, 1)
     rest = ((1.0, 0.0, 0.0), 0.8, 0.1, 0.5, 1, 9)
     last = np.zeros(4, np.float32)
@@ -303,11 +303,11 @@ def test_inputs_of_other_kinds_are_refused() -> None:
         (scores, boxes, last[:3]),
     ):
         with pytest.raises(ValueError, match="must be float32"):
-            choose(*given, *rest)
+            compiled_propose(*given, *rest)
     with pytest.raises(ValueError, match="wanted"):
-        choose(scores, boxes, last, *rest[:-1], 0)
+        compiled_propose(scores, boxes, last, *rest[:-1], 0)
     with pytest.raises((ValueError, BufferError)):
-        choose(scores[::2], boxes[::2], last, *rest)
+        compiled_propose(scores[::2], boxes[::2], last, *rest)
 
 
 def test_region_and_selection_are_the_ones_of_the_documents() -> None:
@@ -344,7 +344,7 @@ def decide_both(
 ) -> None:
     found = decide(proposals, fine, region, last, (480, 640), SPEC, settings)
     with monkeypatch.context() as patch:
-        patch.setattr(spm_rt.frame.steps, "judge", None)
+        patch.setattr(spm_rt.frame.steps, "compiled_decide", None)
         box, wanted = decide(proposals, fine, region, last, (480, 640), SPEC, settings)
     np.testing.assert_array_equal(found[0], box)
     assert found[0].dtype == box.dtype
@@ -389,17 +389,17 @@ def test_odd_judgements_are_treated_alike(value: float, monkeypatch: pytest.Monk
 
 
 def test_judgements_of_other_kinds_are_refused() -> None:
-    assert judge is not None
+    assert compiled_decide is not None
     proposals, fine, _, last = judgements(9, 1)
     arrays: list[NDArray[Any]] = [*proposals, *fine, last]
     rest = ((1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)
-    assert len(judge(*arrays, *rest)) == 4
+    assert len(compiled_decide(*arrays, *rest)) == 4
     for place in range(6):
         for other in (arrays[place].astype(np.int32), arrays[place][:-1], np.repeat(arrays[place], 2, axis=0)):
             with pytest.raises(ValueError, match="must be float"):
-                judge(*arrays[:place], other, *arrays[place + 1 :], *rest)
+                compiled_decide(*arrays[:place], other, *arrays[place + 1 :], *rest)
     none = [array[:0] for array in arrays[:5]]
     with pytest.raises(ValueError, match="k > 0"):
-        judge(*none, last, *rest)
+        compiled_decide(*none, last, *rest)
     with pytest.raises((ValueError, BufferError)):
-        judge(*(array[::2] for array in arrays[:5]), last, *rest)
+        compiled_decide(*(array[::2] for array in arrays[:5]), last, *rest)

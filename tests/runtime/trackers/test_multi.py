@@ -118,10 +118,10 @@ def test_templates_lie_where_their_targets_are() -> None:
     ids = [multi.add(FRAME, box) for box in boxes]
     for removed in (ids[2], ids[0], ids[6], ids[3], ids[1]):
         multi.remove(removed)
-        for call in multi._calls:
-            for slot, id in enumerate(call.ids):
-                assert isinstance(call.context, BrightContext)
-                assert call.context.slots[slot] is multi._targets[id].template
+        for batch in multi._batches:
+            for slot, id in enumerate(batch.ids):
+                assert isinstance(batch.context, BrightContext)
+                assert batch.context.slots[slot] is multi._targets[id].template
 
 
 def test_no_targets_no_results() -> None:
@@ -214,16 +214,16 @@ def test_a_refused_frame_changes_nothing(frame: Any) -> None:
 def test_graphs_that_cannot_be_had_leave_the_targets_as_they_are() -> None:
     multi = bright_multi_tracker()
     multi.add(FRAME, BOX)
-    places = multi._places
+    make_context = multi._make_context
 
     def failing(targets: int) -> Any:
         raise BackendError("no memory")
 
-    multi._places = failing
+    multi._make_context = failing
     with pytest.raises(BackendError):
         multi.add(FRAME, FAR)
     assert list(multi.update(FRAME)) == [0]
-    multi._places = places
+    multi._make_context = make_context
     assert multi.add(FRAME, FAR) == 1
     assert list(multi.update(FRAME)) == [0, 1]
 
@@ -342,8 +342,8 @@ def test_calls_may_be_kept_small(synthetic_bundle: Path, clip: Frames, clip_box:
     for tracker in (multi, small):
         for _ in range(3):
             tracker.add(clip[0], clip_box)
-    assert [call.targets for call in multi._calls] == [2, 1]
-    assert [call.targets for call in small._calls] == [1, 1, 1]
+    assert [batch.size for batch in multi._batches] == [2, 1]
+    assert [batch.size for batch in small._batches] == [1, 1, 1]
 
 
 def test_a_bundle_with_graphs_for_one_target_takes_a_call_each(
