@@ -23,6 +23,7 @@ from .errors import SourceError, SpmError
 from .files import written_whole
 from .media.drawing import FOUND, annotate, contact_sheet, draw_result
 from .media.video import frame_count, frame_rate, frames
+from .precision import precision_argument
 from .results import Box, TrackResult
 from .settings import MODES
 from .terminal import Progress
@@ -87,7 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     parser.add_argument("--threads", type=int, help="threads per inference call (default: all usable cores)")
-    parser.add_argument("--precision", choices=("float32", "bf16"), help="bf16: faster on CPUs that have it (OpenVINO)")
+    parser.add_argument(
+        "--precision",
+        type=precision_argument,
+        choices=("float32", "bfloat16"),
+        help="bfloat16: faster on CPUs that have it (OpenVINO)",
+    )
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: as the bundle says)")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames (a camera goes on until Ctrl-C)")
     parser.add_argument("--show", action="store_true", help="show a window (needs an OpenCV build with one); q ends it")

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 LAYERS = {
     "spm_rt": (
         "errors",
-        "settings results",
+        "settings results precision",
         "files machine terminal",
         "frame",
         "bundle",

@@ -16,6 +16,7 @@ from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
 from spm_rt.machine import usable_cores
 from spm_rt.media.video import frames
+from spm_rt.precision import parse_precision
 from spm_rt.results import Box
 from spm_rt.settings import TrackerSettings
 from spm_rt.trackers.single import Tracker
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
     """One thing to be measured."""
 
     label: str
-    """as it will be shown: ``onnxruntime``, ``openvino:bf16``, ``openvino@my_int8_bundle``"""
+    """as it will be shown: ``onnxruntime``, ``openvino:bfloat16``, ``openvino@my_int8_bundle``"""
     backend: str
     asked: str | None
     """the precision that the backend is asked for; None for its default, which nothing is said about"""
@@ -56,6 +57,8 @@ def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int 
     name, _, precision = name.partition(":")
     if folder:
         bundle = Bundle.open(folder)
+    if precision:
+        precision = parse_precision(precision)
     if name == "auto":
         asked = ask_for(precision or None, load_backend)
         name = load_backend(bundle, name, device=device, threads=threads, **asked).name

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from spm_rt.precision import PRECISIONS
+
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
@@ -44,9 +46,9 @@ class Road:
     rtx: str
 
 
-_ALL = ("fp32", "fp16", "bf16", "int8")
-_HALF = ("fp32", "fp16")
-_TURING = ("fp32", "fp16", "int8")
+_ALL = tuple(PRECISIONS)
+_HALF = ("float32", "float16")
+_TURING = (*_HALF, "int8")
 """Tensor cores compute in int8 from 7.5 on, in bfloat16 from 8.0 on."""
 _LATEST = (99, 0)
 
@@ -82,7 +84,7 @@ ROADS = (
          _ALL, ((10, 8), _LATEST), "portable"),
 )  # fmt: skip
 """Ascending."""
-TOO_OLD = Road((0, 0), "", "too old for any of them: take a CPU backend", ("fp32",), None, "")
+TOO_OLD = Road((0, 0), "", "too old for any of them: take a CPU backend", ("float32",), None, "")
 
 
 def road(gpu: Gpu) -> Road:

@@ -317,5 +317,5 @@ def _gpu_at_hand() -> Gpu:
 def _check_precision(precision: str, capability: tuple[int, int]) -> None:
     if precision == "bfloat16" and capability < (8, 0):
         raise EngineError(
-            f"compute capability {capability[0]}.{capability[1]} has no bfloat16: export with --precision fp16"
+            f"compute capability {capability[0]}.{capability[1]} has no bfloat16: export with --precision float16"
         )

@@ -27,6 +27,7 @@ from spm_rt.bundle import FORMAT, FORMAT_VERSION, MANIFEST, STAGES, Bundle
 from spm_rt.bundle.self_test import Canary
 from spm_rt.errors import ExportError
 from spm_rt.files import file_digest, seal_manifest
+from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 from spm_rt.settings import TrackerSettings, to_json
 from spm_rt.trackers.single import Tracker
@@ -34,7 +35,7 @@ from spm_rt.trackers.single import Tracker
 from .calibration import Calibration
 from .graphs.builder import DOMAIN, GraphBuilder
 from .graphs.fast import FAST_BUILDERS, fast_weights
-from .graphs.half import LOWEST_OPSET, retype, typed_weights
+from .graphs.half import retype, typed_weights
 from .graphs.int8 import NOTHING, QUANTIZED_BUILDERS, SignedBuilder, build_quantized_search, quantized_weights
 from .graphs.portable import BUILDERS, GraphOptions, Maker
 from .model.checkpoint import checkpoint_digest, expected_weights
@@ -46,8 +47,6 @@ from .proof.self_test import check_canary, record_canary
 
 WEIGHTS = "weights.safetensors"
 VERIFICATION = "verification.json"
-FOR_CPUS = ("float32", "int8")
-"""Precisions whose bundles hold graphs for CPUs."""
 _INLINE_BYTES = 1024
 """Tensors up to this size stay inside the graph files."""
 
@@ -78,7 +77,7 @@ class ExportOptions:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        lowest = LOWEST_OPSET[self.precision]
+        lowest = PRECISIONS[self.precision].lowest_opset
         if self.opset < lowest:
             raise ExportError(f"opset {self.opset}: {self.precision} graphs need operator set {lowest} or later")
         if (self.precision == "int8") != (self.calibration is not None):
@@ -343,7 +342,7 @@ def _verify(
     def follow(tracker: Tracker) -> TrackCheck:
         return check_tracks(model, tracker, clip, box, clip_name, bundle.precision, lambda: step("tracking"))
 
-    if bundle.precision in FOR_CPUS:
+    if PRECISIONS[bundle.precision].for_cpus:
         tracker = Tracker.load(bundle, "onnxruntime")
     else:
         tracker = Tracker(RunnerBackend(bundle), bundle.spec, bundle.settings)

@@ -13,12 +13,10 @@ from spm_engines import cli as command
 from spm_rt.cli import parse_box
 from spm_rt.errors import ExportError, SpmError
 from spm_rt.media.video import frames
+from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
 from spm_rt.terminal import Progress, format_table
-
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
-"""What ``--precision`` takes, and what the manifest calls it."""
 
 DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
 DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)
@@ -31,7 +29,7 @@ EPILOG = """examples:
   spm-export --precision int8 --calibration OTB --out spm_int8   on clips of the kind that it will meet
   spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
   spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
-  spm-export --precision fp16 --targets 1,4,16 --out spm_fp16     for GPUs
+  spm-export --precision float16 --targets 1,4,16 --out spm_fp16  for GPUs
   spm-export spm_fp16 --engine tensorrt                       engines for the GPU at hand, into the user's cache
   spm-export spm_fp16 --engine tensorrt-rtx --compute-capability 8.6,12.0
   spm-export spm_int8 --engine tensorrt-rtx                   engines of the bundle's own precision, int8 here
@@ -86,11 +84,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: the configuration's)")
     parser.add_argument(
         "--precision",
+        type=precision_argument,
         choices=tuple(PRECISIONS),
-        help="fp16, bf16: type of the graphs' tensors, for GPUs; int8: search and relation in int8, for CPUs and for "
-        "TensorRT engines, where layers that lose accuracy stay float32 (default fp32)",
+        help="float16, bfloat16 (or fp16, bf16): type of the graphs' tensors, for GPUs; int8: search and relation in "
+        "int8, for CPUs and for TensorRT engines, where layers that lose accuracy stay float32 (default float32)",
     )
-    parser.add_argument("--opset", type=int, help="ONNX operator set, 17 to 23 (default 17; with bf16, 22)")
+    parser.add_argument("--opset", type=int, help="ONNX operator set, 17 to 23 (default 17; with bfloat16, 22)")
     parser.add_argument(
         "--targets",
         type=_targets,
@@ -122,16 +121,15 @@ def run(options: argparse.Namespace) -> int:
     try:
         from .bundle import ExportOptions, export_bundle, export_steps
         from .calibration import calibrate, calibration_clips, calibration_steps
-        from .graphs.half import LOWEST_OPSET
         from .graphs.portable import OPSETS
         from .model.checkpoint import load_model, save_checkpoint
         from .model.config import load_config
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed: pip install 'spm-rt[export]'") from error
 
-    precision = PRECISIONS[options.precision or "fp32"]
+    precision = options.precision or "float32"
     if options.opset is None:
-        options.opset = LOWEST_OPSET[precision]
+        options.opset = PRECISIONS[precision].lowest_opset
     if options.opset not in OPSETS:
         raise ExportError(f"--opset {options.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
     if bool(options.clip) != bool(options.box):

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..bundle import Bundle
-from ..errors import BackendError
+from ..errors import BackendError, SettingsError
 from ..machine import usable_cores
+from ..precision import parse_precision
 from .protocol import Backend
 
 # Name -> (module here, library it needs), in the order in which "auto" prefers them.
@@ -32,7 +33,7 @@ ON_CPU = ("onnxruntime", "openvino")
 """Those that "auto" chooses among on CPUs."""
 
 
-PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bf16")}
+PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bfloat16")}
 """What a backend can compute float32 graphs in. int8 is another bundle: ``spm-export --precision int8``."""
 
 
@@ -68,9 +69,10 @@ def load_backend(
         raise BackendError(f"threads is {threads}; it must be 1 or more")
     how: dict[str, Any] = {"device": device, "threads": threads, "targets": targets}
     if precision is not None:
-        how["precision"] = precision
-        if precision not in {one for offered in PRECISIONS.values() for one in offered}:
-            raise BackendError(f"precision {precision!r} is unknown; there are: float32, bf16 (int8 is a bundle's own)")
+        try:
+            how["precision"] = precision = parse_precision(precision, ("float32", "bfloat16"))
+        except SettingsError as error:
+            raise BackendError(f"{error} (int8 is a bundle's own)") from None
         if bundle.manifest["precision"] != "float32":
             raise BackendError(f"{bundle.path}: its graphs are {bundle.manifest['precision']}; no other precision fits")
     if name != "auto":

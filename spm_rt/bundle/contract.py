@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from ..precision import PRECISIONS, parse_precision
 from ..settings import ModelSpec
-
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
-"""What a bundle's graphs may compute in."""
 
 HANDED_ON = ("head_kernel", "target_half", "shallow", "deep")
 """What one graph hands to the next and the host never sees: of the bundle's precision, but float32
@@ -35,6 +33,4 @@ def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tup
 
 def tensor_type(name: str, precision: str) -> str:
     """The type of an input or output, ``float32``, ``float16`` or ``bfloat16``, in a bundle of that precision."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r}: one of {', '.join(PRECISIONS)}")
-    return precision if name in HANDED_ON and precision != "int8" else "float32"
+    return PRECISIONS[parse_precision(precision)].hands_on if name in HANDED_ON else "float32"

@@ -115,7 +115,7 @@ class Bundle:
         if variant not in forms:
             raise BundleError(
                 f"{self.path}: a {self.precision} bundle holds its graphs as {' and '.join(forms)} (for GPUs), not as "
-                f"{variant} (for CPUs); track with a GPU backend, or export again with --precision fp32"
+                f"{variant} (for CPUs); track with a GPU backend, or export again with --precision float32"
             )
         if str(targets) not in self.manifest["graphs"]:
             have = ", ".join(str(n) for n in self.targets)

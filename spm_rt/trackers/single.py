@@ -69,7 +69,7 @@ class Tracker:
             threads: threads per inference call; by default all cores the process may use.
             settings: instead of those in the bundle.
             precision: what the graphs are computed in, where the backend offers a choice: ``float32`` or, with OpenVINO
-                on CPUs that have it, ``bf16``. int8 is a bundle of its own.
+                on CPUs that have it, ``bfloat16``. int8 is a bundle of its own.
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.

@@ -88,7 +88,11 @@ def test_entries(default_bundle: Path) -> None:
     plain = parse_entry("onnxruntime", bundle)
     assert (plain.label, plain.backend, plain.asked, plain.precision) == ("onnxruntime", "onnxruntime", None, "float32")
     other = parse_entry(f"openvino:bf16@{default_bundle}", bundle)
-    assert (other.label, other.asked, other.precision) == (f"openvino:bf16@{default_bundle.name}", "bf16", "bf16")
+    assert (other.label, other.asked, other.precision) == (
+        f"openvino:bfloat16@{default_bundle.name}",
+        "bfloat16",
+        "bfloat16",
+    )
     assert parse_entry("auto", bundle).label in MODULES
     with pytest.raises(BackendError, match="'fastest' is unknown"):
         parse_entry("fastest:bf16", bundle)

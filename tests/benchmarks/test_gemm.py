@@ -41,12 +41,12 @@ def test_the_best_of_all_visits_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     monkeypatch.setattr(gemm, "_products", lambda shape, threads: products)
     monkeypatch.setattr(gemm, "_best_rate", lambda product: next(rates))
-    peaks = Peaks(1, ("float32", "int8", "bf16"), SMALL)
+    peaks = Peaks(1, ("float32", "int8", "bfloat16"), SMALL)
     peaks.visit()
     peaks.visit()
     assert peaks.peak("float32") == 10.0
     assert peaks.peak("int8") == 60.0
-    assert peaks.peak("bf16") is None
+    assert peaks.peak("bfloat16") is None
     report = peaks.report()["float32"]
     assert report["library"] == "two"
     assert report["by_visit"] == [10.0, 8.0]

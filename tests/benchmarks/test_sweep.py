@@ -34,16 +34,16 @@ def bundles(default_bundle: Path) -> tuple[Bundle, Bundle]:
 
 def test_combinations(bundles: tuple[Bundle, Bundle]) -> None:
     plain, small = bundles
-    choices = all_choices([small, plain], ["onnxruntime", "openvino"], ["bf16", "float32"], [2, 1], [1, 4])
+    choices = all_choices([small, plain], ["onnxruntime", "openvino"], ["bfloat16", "float32"], [2, 1], [1, 4])
     names = [choice.name for choice in choices]
     assert names[0] == f"onnxruntime@{plain.path.name}, 2 threads"
     assert len(set(names)) == len(names) == (2 * 2 + 2) * 2 * 2
-    assert f"openvino:bf16@{plain.path.name}, 1 thread, 4 targets" in names
+    assert f"openvino:bfloat16@{plain.path.name}, 1 thread, 4 targets" in names
     assert "openvino, 2 threads" in names
     by_name = {choice.name: choice for choice in choices}
     assert by_name["openvino, 2 threads"].entry.precision == "int8"
     assert by_name["openvino, 2 threads"].entry.asked is None
-    assert not any("bf16" in name and "@" not in name for name in names)
+    assert not any("bfloat16" in name and "@" not in name for name in names)
 
 
 def test_no_float32_no_reference(bundles: tuple[Bundle, Bundle]) -> None:
@@ -51,7 +51,7 @@ def test_no_float32_no_reference(bundles: tuple[Bundle, Bundle]) -> None:
     with pytest.raises(BackendError, match="name a float32 bundle"):
         all_choices([small], ["onnxruntime"], ["float32"], [1], [1])
     with pytest.raises(BackendError, match="name a float32 bundle"):
-        all_choices([plain], ["onnxruntime"], ["bf16"], [1], [1])
+        all_choices([plain], ["onnxruntime"], ["bfloat16"], [1], [1])
     with pytest.raises(BackendError, match="latency --against torch"):
         all_choices([plain], ["torch"], ["float32"], [1], [1])
     with pytest.raises(BackendError, match="same name"):
@@ -217,7 +217,7 @@ def test_from_end_to_end(default_bundle: Path, tmp_path: Path, capsys: pytest.Ca
                 "--quiet",
                 "--precision",
                 "float32",
-                "float3",
+                "bf16",
                 "--json",
             ]
         )
@@ -226,7 +226,7 @@ def test_from_end_to_end(default_bundle: Path, tmp_path: Path, capsys: pytest.Ca
     report = json.loads(capsys.readouterr().out)
     assert report["reference"] == "onnxruntime, 1 thread"
     assert list(report["choices"]) == ["onnxruntime, 1 thread", "onnxruntime, 1 thread, 2 targets"]
-    assert set(report["refused"]) == {"onnxruntime:float3, 1 thread", "onnxruntime:float3, 1 thread, 2 targets"}
+    assert set(report["refused"]) == {"onnxruntime:bfloat16, 1 thread", "onnxruntime:bfloat16, 1 thread, 2 targets"}
     one, two = report["choices"].values()
     assert one["drift"] == 0
     assert two["drift"] < 1e-5

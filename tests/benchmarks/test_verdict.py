@@ -27,7 +27,7 @@ def test_a_good_run_is_valid() -> None:
         ({"frames": ENOUGH_FRAMES - 1}, 0.01, "only 49 frames"),
         ({"forced_iou": 0.998}, 0.01, "b finds other boxes"),
         ({"forced_iou": float("nan")}, 0.01, "b finds other boxes"),
-        ({"forced_iou": 0.97, "precision": "bf16"}, 0.01, "0.98 is needed for bf16"),
+        ({"forced_iou": 0.97, "precision": "bfloat16"}, 0.01, "0.98 is needed for bfloat16"),
         ({"forced_iou": 0.99, "precision": "another"}, 0.01, "b finds other boxes"),
         ({"turn_spread": 0.5}, 0.01, "the turns of b spread by 50%"),
         ({}, 0.3, "matrix product spread by 30%"),
@@ -41,12 +41,12 @@ def test_each_fault_is_named(change: dict[str, Any], spread: float, word: str) -
 
 
 def test_lower_precisions_may_differ_more() -> None:
-    assert judge({"a": GOOD | {"forced_iou": 0.99, "precision": "bf16"}}, 0.0) == []
-    assert LEAST_IOU["int8"] < LEAST_IOU["bf16"] < LEAST_IOU["float32"] < 1
+    assert judge({"a": GOOD | {"forced_iou": 0.99, "precision": "bfloat16"}}, 0.0) == []
+    assert LEAST_IOU["int8"] < LEAST_IOU["bfloat16"] < LEAST_IOU["float32"] < 1
 
 
 def test_where_drift_is_the_question_float32_alone_is_held_to_it() -> None:
-    results = {"a": GOOD, "b": GOOD | {"forced_iou": 0.5, "precision": "bf16"}}
+    results = {"a": GOOD, "b": GOOD | {"forced_iou": 0.5, "precision": "bfloat16"}}
     assert judge(results, 0.0, ("float32",)) == []
     assert len(judge(results | {"a": GOOD | {"forced_iou": 0.5}}, 0.0, ("float32",))) == 1
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 from spm_export.bundle import ExportOptions, Verification, export_bundle
-from spm_export.graphs.half import LOWEST_OPSET
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TrackCheck
 from spm_rt import Bundle
+from spm_rt.precision import PRECISIONS
 
 TARGETS = (1, 4, 16)
 TARGETS_OF = {"float32": TARGETS, "float16": TARGETS, "bfloat16": TARGETS, "int8": (1, 4)}
@@ -31,7 +31,7 @@ def typed_bundle(
         if precision not in made:
             folder = tmp_path_factory.mktemp("typed") / precision
             options = ExportOptions(
-                opset=LOWEST_OPSET[precision],
+                opset=PRECISIONS[precision].lowest_opset,
                 targets=TARGETS_OF[precision],
                 precision=precision,
                 calibration=request.getfixturevalue("calibration") if precision == "int8" else None,

@@ -74,7 +74,7 @@ def test_each_generation_gets_its_road(name: str, capability: tuple[int, int], e
 def test_roads_are_in_order_and_their_precisions_are_what_cards_have() -> None:
     assert [r.lowest for r in ROADS] == sorted(r.lowest for r in ROADS)
     for r in ROADS:
-        assert ("bf16" in r.precisions) == (r.lowest >= (8, 0))
+        assert ("bfloat16" in r.precisions) == (r.lowest >= (8, 0))
         assert ("int8" in r.precisions) == (r.lowest >= (7, 5))
 
 
@@ -105,7 +105,7 @@ def test_findings_name_what_cannot_be_loaded_and_what_the_card_can_run(monkeypat
     monkeypatch.setattr(inventory, "probe", lambda name: inventory.Probe(None, "libnvinfer.so.10 is missing"))
     found = inventory.findings([Gpu("T4", (7, 5), "580.1")], [])
     assert "tensorrt: installed, but it cannot be loaded: libnvinfer.so.10 is missing" in found
-    assert "T4: fp32, fp16, int8 bundles" in found
+    assert "T4: float32, float16, int8 bundles" in found
     assert any("RoI plugin for TensorRT: none" in line for line in found)
     monkeypatch.setattr(inventory, "probe", lambda name: inventory.Probe("11.4.0", aot=True, builder=True))
     found = inventory.findings([Gpu("V100", (7, 0), "580.1")], [])

@@ -163,7 +163,7 @@ class _Plugin:
         (None, "10.16.1", "float32", {}, "no NVIDIA driver answers here.*tensorrt-rtx, which needs none"),
         (V100, "11.4.0.106", "float16", {}, "Tesla V100: TensorRT 11.4.0.106 has no kernels for it"),
         (P100, "10.0.1", "float32", {}, "Tesla P100: TensorRT 10.0.1 has no kernels for it"),
-        (T4, "11.4.0", "bfloat16", {}, "compute capability 7.5 has no bfloat16: export with --precision fp16"),
+        (T4, "11.4.0", "bfloat16", {}, "compute capability 7.5 has no bfloat16: export with --precision float16"),
         (T4, "11.4.0", "float16", {"hardware_compatible": True}, "hardware-compatible plans need compute capability 8"),
     ],
 )

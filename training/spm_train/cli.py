@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spm_rt.errors import SourceError, SpmError
+from spm_rt.precision import precision_argument
 
 EPILOG = """data sets (--data, as often as you like):
   got10k:FOLDER            GOT-10k: clips with groundtruth.txt; FOLDER is the set, its train or val, or any part
@@ -130,9 +131,10 @@ def make_parser() -> argparse.ArgumentParser:
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     machine.add_argument(
         "--precision",
-        choices=("auto", "bf16", "float32"),
+        type=lambda text: text if text == "auto" else precision_argument(text),
+        choices=("auto", "bfloat16", "float32"),
         default="auto",
-        help="auto: bf16 where the device has it in hardware",
+        help="auto: bfloat16 where the device has it in hardware",
     )
     machine.add_argument(
         "--workers",

@@ -84,7 +84,7 @@ def has_bf16(device: torch.device) -> bool:
 
 def make_config(options: argparse.Namespace, weights: Mapping[str, float], device: torch.device) -> TrainConfig:
     """The options that a run's results depend on."""
-    bf16 = has_bf16(device) if options.precision == "auto" else options.precision == "bf16"
+    bf16 = has_bf16(device) if options.precision == "auto" else options.precision == "bfloat16"
     return TrainConfig(
         steps=options.steps,
         batch=options.batch,

@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=["auto"],
         metavar="NAME",
         help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
-        "openvino:bf16 at another precision, openvino@FOLDER on another bundle",
+        "openvino:bfloat16 at another precision, openvino@FOLDER on another bundle",
     )
     parser.add_argument("--modes", action="store_true", help="each bundle in all three modes: " + ", ".join(MODES))
     parser.add_argument(

@@ -41,7 +41,7 @@ EPILOG = """ratio: the reference's p50 over this one's. The reference is --again
 examples:
   spm-bench latency spm_alexnet --against torch
   spm-bench latency spm_alexnet --backend onnxruntime openvino --clip clip.mp4 --box 193,158,57,72 --threads 1
-  spm-bench latency spm_alexnet --backend onnxruntime openvino:bf16 onnxruntime@spm_int8 --roofline
+  spm-bench latency spm_alexnet --backend onnxruntime openvino:bfloat16 onnxruntime@spm_int8 --roofline
 """
 
 
@@ -52,7 +52,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["auto"],
         metavar="NAME[:PRECISION][@BUNDLE]",
-        help="what to measure: onnxruntime, openvino, torch, openvino:bf16, onnxruntime@spm_int8, ... (default: auto)",
+        help="what to measure: onnxruntime, openvino, torch, openvino:bfloat16, onnxruntime@spm_int8, ... "
+        "(default: auto)",
     )
     parser.add_argument(
         "--against", metavar="NAME", help="what to measure against: torch (the PyTorch reference), or a backend"

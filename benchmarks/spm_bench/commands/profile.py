@@ -39,7 +39,7 @@ roofline. of peak: the operator's multiply-adds a second over those of the best 
 
 examples:
   spm-bench profile spm_alexnet --backend onnxruntime openvino --top 12
-  spm-bench profile spm_alexnet --backend openvino:bf16 --stage search --json
+  spm-bench profile spm_alexnet --backend openvino:bfloat16 --stage search --json
 """
 WARM_UP = 5
 
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["auto"],
         metavar="NAME[:PRECISION][@BUNDLE]",
-        help="what to profile: onnxruntime, openvino, openvino:bf16, ... (default: auto)",
+        help="what to profile: onnxruntime, openvino, openvino:bfloat16, ... (default: auto)",
     )
     parser.add_argument(
         "--stage",

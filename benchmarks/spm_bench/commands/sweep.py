@@ -14,6 +14,7 @@ from spm_rt.backends import available
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, SpmError
 from spm_rt.frame.geometry import iou
+from spm_rt.precision import precision_argument
 from spm_rt.results import Box
 from spm_rt.terminal import Progress
 from spm_rt.trackers.compare import center_distances, follow_both
@@ -51,7 +52,7 @@ is listed with its reason.
 
 examples:
   spm-bench sweep spm_alexnet --threads 1 2 --out sweep
-  spm-bench sweep spm_alexnet spm_int8 --backend onnxruntime openvino --precision float32 bf16 --out sweep
+  spm-bench sweep spm_alexnet spm_int8 --backend onnxruntime openvino --precision float32 bfloat16 --out sweep
   spm-bench sweep spm_many --targets 1 2 4 8 --out sweep
 """
 
@@ -84,7 +85,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", nargs="+", help="folders of bundles; drift is from the first float32 one")
     parser.add_argument("--backend", nargs="+", metavar="NAME", help="default: all that are installed")
     parser.add_argument(
-        "--precision", nargs="+", default=["float32"], metavar="NAME", help="float32, bf16, ... (default float32)"
+        "--precision",
+        nargs="+",
+        type=precision_argument,
+        default=["float32"],
+        metavar="NAME",
+        help="float32, bfloat16, ... (default float32)",
     )
     parser.add_argument(
         "--threads",

@@ -22,6 +22,7 @@ from typing import Any
 from spm_rt import Bundle, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.errors import SpmError
+from spm_rt.precision import FLOATS
 
 WANTED = {
     "torch": "PyTorch",
@@ -31,7 +32,7 @@ WANTED = {
     "cupy": "CuPy",
 }
 ENGINES = ("tensorrt", "tensorrt-rtx")
-PRECISIONS, TARGETS = ("float32", "float16", "bfloat16"), (1, 2, 4, 8, 16, 32, 64)
+TARGETS = (1, 2, 4, 8, 16, 32, 64)
 Report = dict[str, Any]
 
 
@@ -86,19 +87,19 @@ def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None
 
     plan: list[tuple[str, Callable[[], Any]]] = [
         ("kernels", lambda: parts.check_kernels(bundle, options.maps)),
-        *((f"pytorch {p}", lambda p=p: backend_part(bundle, options.frames, p)) for p in PRECISIONS),
+        *((f"pytorch {p}", lambda p=p: backend_part(bundle, options.frames, p)) for p in FLOATS),
         ("onnxruntime cuda", lambda: other_part(bundle, options.frames, "onnxruntime")),
         ("tensorrt", lambda: other_part(bundle, options.frames, "tensorrt")),
-        *((f"resident {p}", lambda p=p: parts.resident(bundle, options.frames, "pytorch", p)) for p in PRECISIONS),
+        *((f"resident {p}", lambda p=p: parts.resident(bundle, options.frames, "pytorch", p)) for p in FLOATS),
         ("resident tensorrt", lambda: parts.resident(bundle, options.frames, "tensorrt")),
         *(
             (f"several resident {p}", lambda p=p: several.resident(bundle, options.frames, "pytorch", p))
-            for p in PRECISIONS
+            for p in FLOATS
         ),
         *((f"several resident {n}", lambda n=n: several.resident(bundle, options.frames, n)) for n in ENGINES),
-        *((f"several pytorch {p}", lambda p=p: several.pytorch(bundle, options.frames, p)) for p in PRECISIONS),
+        *((f"several pytorch {p}", lambda p=p: several.pytorch(bundle, options.frames, p)) for p in FLOATS),
         *((f"several {n}", lambda n=n: several.loaded(bundle, options.frames, n)) for n in ("onnxruntime", *ENGINES)),
-        *((f"throughput {p}", lambda p=p: parts.throughput(bundle, p, TARGETS)) for p in PRECISIONS),
+        *((f"throughput {p}", lambda p=p: parts.throughput(bundle, p, TARGETS)) for p in FLOATS),
     ]
     for name, part in plan:
         start = time.perf_counter()

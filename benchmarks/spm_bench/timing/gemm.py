@@ -28,7 +28,7 @@ class Product(NamedTuple):
     """One matrix product that can be run."""
 
     precision: str
-    """``float32``, ``bf16`` or ``int8``: the type that is multiplied; sums are of a wider one"""
+    """``float32``, ``bfloat16`` or ``int8``: the type that is multiplied; sums are of a wider one"""
     library: str
     shape: tuple[int, int, int]
     run: Callable[[], object]
@@ -39,7 +39,7 @@ class Peaks:
 
     Args:
         threads: threads per product. Where BLAS under numpy has another number, it is not measured.
-        precisions: which of ``float32``, ``bf16``, ``int8`` are wanted; those that no library has here are left out.
+        precisions: which of ``float32``, ``bfloat16``, ``int8`` are wanted; what no library has here is left out.
         shapes: instead of :data:`SHAPES`.
     """
 
@@ -132,9 +132,9 @@ def _products(shape: tuple[int, int, int], threads: int) -> list[Product]:
 
         found.append(Product("float32", "openvino", shape, _openvino_product(shape, threads, "f32")))
         if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            found.append(Product("bf16", "openvino", shape, _openvino_product(shape, threads, "bf16")))
+            found.append(Product("bfloat16", "openvino", shape, _openvino_product(shape, threads, "bf16")))
     if "torch" in sys.modules:  # not worth its import: it is measured where it takes part anyway
-        found += [Product(name, "torch", shape, _torch_product(shape, name)) for name in ("float32", "bf16")]
+        found += [Product(name, "torch", shape, _torch_product(shape, name)) for name in ("float32", "bfloat16")]
     return found
 
 
@@ -181,7 +181,7 @@ def _onnxruntime_product(shape: tuple[int, int, int], threads: int, *, integers:
 
 
 def _openvino_product(shape: tuple[int, int, int], threads: int, kind: str) -> Callable[[], object]:
-    """The same in OpenVINO; in bf16 it converts the left side and the result by itself."""
+    """The same in OpenVINO; in bfloat16 it converts the left side and the result by itself."""
     import openvino
 
     left, right = _operands(shape)
@@ -201,7 +201,7 @@ def _torch_product(shape: tuple[int, int, int], precision: str) -> Callable[[], 
     import torch
 
     left, right = (torch.from_numpy(side) for side in _operands(shape))
-    if precision == "bf16":
+    if precision == "bfloat16":
         left, right = left.bfloat16(), right.bfloat16()
     return lambda: torch.mm(left, right)
 

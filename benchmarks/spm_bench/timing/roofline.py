@@ -10,7 +10,7 @@ from spm_rt.terminal import format_table
 
 from .gemm import Peaks
 
-PEAKS = ("float32", "bf16", "int8")
+PEAKS = ("float32", "bfloat16", "int8")
 
 
 def stage_shares(

@@ -17,7 +17,7 @@ from .turns import Contestant, Frame
 ENOUGH_FRAMES = 50
 PARITY_FRAMES = 30
 """Frames of the clip on which a contestant is compared with the reference."""
-LEAST_IOU = {"float32": 0.999, "bf16": 0.98, "float16": 0.98, "int8": 0.90}
+LEAST_IOU = {"float32": 0.999, "bfloat16": 0.98, "float16": 0.98, "int8": 0.90}
 """Mean overlap with the reference's boxes, each frame from the same last box, under which a backend computes something
 else and its speed means nothing. It is a guard against mistakes; whether a precision is good enough is another
 question, which `spm-bench sweep` and `spm-bench accuracy` answer."""

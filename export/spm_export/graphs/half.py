@@ -33,8 +33,6 @@ TYPES: dict[str, ir.DataType] = {
     "bfloat16": ir.DataType.BFLOAT16,
 }
 LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120}
-LOWEST_OPSET = {"float32": 17, "float16": 17, "bfloat16": 22, "int8": 17}
-"""Conv and MaxPool take bfloat16 from operator set 22 on."""
 
 FLOAT32_WEIGHTS = (
     "pixel_mean",

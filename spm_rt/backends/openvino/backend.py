@@ -60,9 +60,9 @@ class OpenVinoBackend:
             raise BackendError(f"device {device!r}: this openvino has {have}")
         # The precision is said aloud: on CPUs with AMX the default would be bfloat16.
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        self._hint = "bf16" if precision == "bf16" else "f32"
+        self._hint = "bf16" if precision == "bfloat16" else "f32"
         if self._hint == "bf16" and "BF16" not in self._core.get_property(self._device, "OPTIMIZATION_CAPABILITIES"):
-            raise BackendError(f"precision 'bf16': this {self._device} has no bfloat16 (AVX512_BF16 or AMX)")
+            raise BackendError(f"precision 'bfloat16': this {self._device} has no bfloat16 (AVX512_BF16 or AMX)")
         count = threads or usable_cores()
         if self._device == "CPU":
             self._options["INFERENCE_NUM_THREADS"] = count

@@ -19,7 +19,7 @@ import spm_export.bundle as exporter
 from spm_export.bundle import VERIFICATION, ExportOptions, export_bundle
 from spm_export.cli import main
 from spm_export.graphs.builder import GraphBuilder
-from spm_export.graphs.half import FLOAT32_WEIGHTS, LOWEST_OPSET, TYPES, retype, typed_weights
+from spm_export.graphs.half import FLOAT32_WEIGHTS, TYPES, retype, typed_weights
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TOLERANCES, TYPED_TOLERANCES, sample_inputs
 from spm_export.proof.runners import AS_THEY_ARE, Runner, make_twin, rounded
@@ -27,6 +27,7 @@ from spm_rt import BackendError, Bundle, BundleError, ExportError, Tracker
 from spm_rt.bundle import MANIFEST, STAGES, TYPED_VARIANTS
 from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.files import seal_manifest
+from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 
 from ...conftest import export_quickly
@@ -51,7 +52,7 @@ def bundle(
 ) -> Bundle:
     """A typed bundle of the shipped weights that passed the gate on few inputs."""
     precision = request.param
-    options = ExportOptions(opset=LOWEST_OPSET[precision], precision=precision)
+    options = ExportOptions(opset=PRECISIONS[precision].lowest_opset, precision=precision)
     return Bundle.open(
         export_quickly(default_model, tmp_path_factory.mktemp("typed") / precision, options, clip, clip_box)
     )

@@ -81,7 +81,7 @@ def has_bf16() -> bool:
 @pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
 def test_bf16_follows_closely(backend: Backend, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
     half = Tracker.load(default_bundle, "openvino", precision="bf16")
-    assert "bf16" in half.backend.description
+    assert "bfloat16" in half.backend.description
     tracks = follow_both(Tracker(backend, half.spec, half.settings), half, clip[:10], clip_box)
     overlaps = iou(tracks.first, tracks.forced)
     assert 0.95 < overlaps.mean() < 1
@@ -103,9 +103,9 @@ def test_bf16_without_hardware_is_refused(default_bundle: Path, monkeypatch: pyt
 
 def test_precisions_are_checked_before_anything_is_compiled(default_bundle: Path) -> None:
     bundle = Bundle.open(default_bundle)
-    with pytest.raises(BackendError, match="unknown; there are: float32, bf16"):
+    with pytest.raises(BackendError, match=r"unknown; there are: float32 \(fp32\), bfloat16 \(bf16\)"):
         load_backend(bundle, "openvino", precision="int4")
-    with pytest.raises(BackendError, match="'onnxruntime' does not offer precision 'bf16'; openvino does"):
+    with pytest.raises(BackendError, match="'onnxruntime' does not offer precision 'bfloat16'; openvino does"):
         load_backend(bundle, "onnxruntime", precision="bf16")
     int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
     with pytest.raises(BackendError, match="its graphs are int8"):
