@@ -27,7 +27,7 @@ class TrackResult:
         box: ``x, y, width, height`` in pixels of the frame. Where the score is below ``update_threshold`` this is the
             last box, unchanged.
         score: fused score of the chosen proposal, 0..1, without the window.
-        found: whether the target is thought to be in ``box`` (``score >= found_threshold``; docs/lost.md has figures).
+        found: whether the target is thought to be in ``box`` (``score >= found_threshold``; docs/notes/lost.md).
         coarse_score: the coarse stage's share of it.
         fine_score: the fine stage's share of it; NaN in ``coarse`` mode.
         candidates: all proposals of the frame, best ranking first, if they were asked for.

@@ -87,7 +87,7 @@ class TrackerSettings:
             TrackingNet 0.4).
         size_rate: how fast the box's size follows, scaled by the score (LR).
         update_threshold: fused score below which the box stays where it was (MAX_SCORE_THRESHOLD).
-        found_threshold: fused score from which on ``TrackResult.found`` is true; docs/lost.md has the figures.
+        found_threshold: fused score from which on ``TrackResult.found`` is true; docs/notes/lost.md has the figures.
         min_side: smallest width and height of a box, in pixels of the frame (10 in the release).
     """
 

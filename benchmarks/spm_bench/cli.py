@@ -35,7 +35,7 @@ EPILOG = """examples:
   spm-bench lost CLIPS                                     when to believe that the target is lost
 
 `spm-bench COMMAND --help` has the options of each. Exit status: 0 done, 1 refused or a check failed (the message says
-which), 2 wrong usage. docs/benchmarks.md explains what is measured and how.
+which), 2 wrong usage. docs/reference/benchmarks.md explains what is measured and how.
 """
 
 

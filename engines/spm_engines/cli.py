@@ -23,7 +23,7 @@ ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``spm-export BUNDLE --engine``."""
     group = parser.add_argument_group(
-        "engines", "compile a bundle's graphs into the cache of engines (no PyTorch needed); see docs/engines.md"
+        "engines", "compile a bundle's graphs into the cache of engines (no PyTorch needed); see docs/guide/engines.md"
     )
     group.add_argument(
         "--engine",

@@ -1,4 +1,4 @@
-"""Which versions and backends suit which GPU, by compute capability. docs/engines.md has the recipes.
+"""Which versions and backends suit which GPU, by compute capability. docs/guide/engines.md has the recipes.
 
 Facts from the support tables of TensorRT, TensorRT for RTX and ONNX Runtime's wheels, state of November 2026.
 """

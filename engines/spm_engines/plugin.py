@@ -1,10 +1,10 @@
 """The RoI operator as a TensorRT plugin that needs no Python at run time (TensorRT 10.9 and later).
 
 ``spm::FusedRoiCrop`` is a node of the portable graphs whose body is made of standard operators; a plugin of its name
-and namespace takes its place when an engine is built (docs/gpu.md). Ours is *ahead of time*: TensorRT puts the kernel's
-PTX and a formula for its arguments into the engine, which afterwards runs without this module. Where TensorRT is older,
-:mod:`spm_rt.backends.tensorrt.python_plugin` does the same with a class that has to be there at run time too; where
-there is no TensorRT with plugins at all (TensorRT for RTX), the node's own body is compiled.
+and namespace takes its place when an engine is built (docs/notes/gpu.md). Ours is *ahead of time*: TensorRT puts the
+kernel's PTX and a formula for its arguments into the engine, which afterwards runs without this module. Where TensorRT
+is older, :mod:`spm_rt.backends.tensorrt.python_plugin` does the same with a class that has to be there at run time too;
+where there is no TensorRT with plugins at all (TensorRT for RTX), the node's own body is compiled.
 
 Registered and driven in the tests over the plugin sources that the package ``tensorrt-cu13-bindings`` carries; never
 run on a GPU.

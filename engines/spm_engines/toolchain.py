@@ -143,7 +143,7 @@ def load_library(library: str) -> tuple[Any, str]:
     if numbers(found.version) < oldest:
         raise EngineError(
             f"{package} {found.version} is too old: {'.'.join(map(str, oldest))} is the first that can be used here; "
-            "docs/engines.md has the roads for older GPUs"
+            "docs/guide/engines.md says what runs on older GPUs"
         )
     return importlib.import_module(library), found.version
 

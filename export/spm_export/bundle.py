@@ -1,4 +1,4 @@
-"""Writing a bundle: graphs, shared weights, proof and manifest, whole or not at all. docs/bundle.md has the format."""
+"""Writing a bundle: graphs, shared weights, proof, manifest, whole or not at all. Format: docs/reference/bundle.md."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ its template, feature maps and buffers. Features never cross this border: a cont
 its device likes it, and ``relate`` reads it there.
 
 To add a backend, write a module with a function ``load(bundle, *, device, threads, targets) -> Backend`` and name it in
-``MODULES`` (docs/architecture.md has the recipe).
+``MODULES`` (CONTRIBUTING.md has the recipe).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``backend="auto"``: the fastest of what is installed on this machine, by a short measurement that is remembered.
 
-Which library is faster depends on the processor (docs/performance.md has examples of both), so it is tried: the first
+Which library is faster depends on the processor (docs/guide/speed.md has examples of both), so it is tried: the first
 time that a bundle is loaded with so many threads, each library runs search and relation a few times. The result is kept
 in the cache (:mod:`spm_rt.cache.store`) until a library, the bundle or the processor changes. With
 ``SPM_RT_AUTO=fixed``, or where the cache is switched off or cannot be written to, the first library of a fixed order is

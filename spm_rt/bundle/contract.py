@@ -1,4 +1,4 @@
-"""What goes in and out of the three graphs: names, shapes and types (docs/architecture.md has the table)."""
+"""What goes in and out of the three graphs: names, shapes and types (docs/reference/graphs.md has the table)."""
 
 from __future__ import annotations
 

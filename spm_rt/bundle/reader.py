@@ -1,4 +1,4 @@
-"""A bundle: the folder that ``spm-export`` writes and the runtime reads. docs/bundle.md describes the format.
+"""A bundle: the folder that ``spm-export`` writes and the runtime reads. docs/reference/bundle.md describes the format.
 
 Reading is strict. The manifest must be byte for byte what its own digest says, and every file must have the size and
 sha256 that the manifest names; whatever differs is named in a :class:`~spm_rt.errors.BundleError`.

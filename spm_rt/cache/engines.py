@@ -2,7 +2,7 @@
 
 An engine (a TensorRT *plan*) holds machine code. It is therefore loaded only from a folder and file that belong to this
 user and that nobody else can write to, and only when it is, byte for byte, what the JSON file beside it says. That file
-(the *sidecar*) records what the plan was made of and made for; docs/engines.md describes both.
+(the *sidecar*) records what the plan was made of and made for; docs/reference/engines.md describes both.
 
 This module reads. :mod:`spm_engines` builds and writes; nothing here needs TensorRT.
 """

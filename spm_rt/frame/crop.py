@@ -1,10 +1,10 @@
 """From a frame and a region to the network's input: the only code that touches pixels.
 
-A crop is what the release computes (docs/model.md, "Crop"): one bilinear sample per crop pixel, the first and last
-samples exactly on the region's edges, and everything that lies outside the frame is this frame's mean colour, decided
-sample by sample. :func:`crop_exact` follows the release's float32 arithmetic step by step; :func:`crop_into` is the
-fast form: the same bits where the C module was built and the frame is uint8, else OpenCV's ``remap``, which agrees to
-0.0001 grey levels (tests/runtime/frame/test_crop.py).
+A crop is what the release computes (docs/notes/model.md, "Crop"): one bilinear sample per crop pixel, the first and
+last samples exactly on the region's edges, and everything that lies outside the frame is this frame's mean colour,
+decided sample by sample. :func:`crop_exact` follows the release's float32 arithmetic step by step; :func:`crop_into` is
+the fast form: the same bits where the C module was built and the frame is uint8, else OpenCV's ``remap``, which agrees
+to 0.0001 grey levels (tests/runtime/frame/test_crop.py).
 """
 
 from __future__ import annotations

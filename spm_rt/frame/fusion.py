@@ -32,7 +32,7 @@ def fuse(
     window: Floats,
     settings: TrackerSettings,
 ) -> Fused:
-    """Weighted scores and boxes of both stages, and the best proposal (docs/model.md, "Fusion").
+    """Weighted scores and boxes of both stages, and the best proposal (docs/notes/model.md, "Fusion").
 
     In ``series`` mode the fine stage alone scores and places, in ``coarse`` mode the coarse stage.
 
@@ -72,7 +72,7 @@ def cosine_window(boxes: Floats, crop_size: int) -> Floats:
 def next_box(
     current: NDArray[np.float64], detected: Floats, score: float, frame_size: tuple[int, int], settings: TrackerSettings
 ) -> NDArray[np.float64]:
-    """The new box ``[4]``: the detection's centre, the size smoothed by the score (docs/model.md, "Final box").
+    """The new box ``[4]``: the detection's centre, the size smoothed by the score (docs/notes/model.md, "Final box").
 
     The clamp is the release's and not symmetric: the centre may go down to 0, the right and bottom edges stay inside.
 

@@ -32,7 +32,7 @@ class Region:
 
 
 def search_region(box: tuple[float, float, float, float] | FloatArray, spec: ModelSpec) -> Region:
-    """The square around a box ``x1, y1, x2, y2`` with context on all sides (paper, section 4.1; docs/model.md, "Crop").
+    """The square around a box ``x1, y1, x2, y2`` with context on all sides (paper, 4.1; docs/notes/model.md, "Crop").
 
     With ``c`` half of width + height, the template's side is ``s = sqrt((w + c) * (h + c))``, and the square's side is
     ``s * crop_size / template_size``. Nothing is rounded.

@@ -1,4 +1,4 @@
-"""Which of the coarse stage's boxes the fine stage looks at (paper, section 3.4; docs/model.md, "Proposals")."""
+"""Which of the coarse stage's boxes the fine stage looks at (paper, section 3.4; docs/notes/model.md, "Proposals")."""
 
 from __future__ import annotations
 

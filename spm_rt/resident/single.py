@@ -2,7 +2,7 @@
 
 What comes back per frame is one record of 48 bytes. The kernels (:mod:`spm_rt.gpu.kernels`) compute what the steps of
 :class:`~spm_rt.trackers.single.Tracker` compute, which stays the readable reference that this one is tested against;
-there on a stand-in for the driver that runs the kernels on the host, since no GPU was at hand (docs/gpu.md).
+there on a stand-in for the driver that runs the kernels on the host, since no GPU was at hand (docs/notes/gpu.md).
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class MultiTracker(TargetSlots[SlotContext]):
             capacity: number of targets to be ready for: the graphs for up to so many are compiled now. Others are
                 compiled when a target is added or removed that needs them, which takes a good part of a second.
             per_call: largest batch size; by default the largest that the bundle has graphs for. A CPU gains little from
-                large batches, and a small one nothing (docs/performance.md).
+                large batches, and a small one nothing (docs/guide/speed.md).
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.

@@ -55,5 +55,5 @@ def test_help_has_the_engines(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     printed = capsys.readouterr().out
-    for part in ("--engine", "--compute-capability", "--cache", "--refuse-stale", "docs/engines.md"):
+    for part in ("--engine", "--compute-capability", "--cache", "--refuse-stale", "docs/guide/engines.md"):
         assert part in printed

@@ -1,6 +1,6 @@
 """TensorRT for RTX compiles the graphs of all precisions, here and now and without a GPU.
 
-What cannot be seen without a GPU is whether the plans run: docs/engines.md keeps the list.
+What cannot be seen without a GPU is whether the plans run: docs/guide/engines.md keeps the list.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ K = 9
 
 
 def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
-    """The contract of docs/architecture.md, written out: ``half`` is the bundle's precision, int8 hands on float32."""
+    """The contract of docs/reference/graphs.md, written out: ``half`` is the bundle's precision; int8 gives float32."""
     half = "float32" if half == "int8" else half
     head = [("head_kernel", half, (t, 30, 256, 6, 6)), ("head_bias", "float32", (t, 30))]
     maps = [("shallow", half, (t, 256, 34, 34)), ("deep", half, (t, 384, 34, 34))]

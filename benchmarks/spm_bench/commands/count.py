@@ -19,7 +19,7 @@ EPILOG = """A frame costs search + relation; template is paid once per target. T
 same number of proposals stands beside it."""
 
 RELEASED_COARSE = 4_981_693_456
-"""Per frame in the authors' release: backbone and coarse stage (docs/model.md, "Cost")."""
+"""Per frame in the authors' release: backbone and coarse stage."""
 RELEASED_FINE = 108_594_688
 """The same, fine stage, per proposal."""
 

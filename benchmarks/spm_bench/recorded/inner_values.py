@@ -1,10 +1,10 @@
 """Backends that show what happens inside: the PyTorch reference and a bundle's graphs, intermediate arrays included.
 
 A probe is a backend like any other (:mod:`spm_rt.backends`), and a tracker can run on it. Its contexts also fill
-``seen``, under the names of docs/benchmarks.md: ``conv2, conv4, conv5`` (``[C, h, w]``; conv5 may be its central
-window), ``kcls``, ``kbox`` (template kernels ``[O, 256, 4, 4]``), ``template_feat`` ``[640, 6, 6]``, ``logits``,
-``deltas`` (``[O, 19, 19]``), ``roi_feat`` ``[K, 640, 6, 6]``, ``fm_logits`` ``[K, 2]``, ``fm_deltas`` ``[K, 4]``. What
-an implementation does not compute as such is not in it.
+``seen``, under the names of docs/reference/benchmarks.md: ``conv2, conv4, conv5`` (``[C, h, w]``; conv5 may be its
+central window), ``kcls``, ``kbox`` (template kernels ``[O, 256, 4, 4]``), ``template_feat`` ``[640, 6, 6]``,
+``logits``, ``deltas`` (``[O, 19, 19]``), ``roi_feat`` ``[K, 640, 6, 6]``, ``fm_logits`` ``[K, 2]``, ``fm_deltas`` ``[K,
+4]``. What an implementation does not compute as such is not in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scoring an implementation against recorded data of the authors' release (docs/benchmarks.md has the layout).
+"""Scoring an implementation against recorded data of the authors' release (layout: docs/reference/benchmarks.md).
 
 Every array that is in a file and that the implementation computes is compared, with the tolerance below.
 """

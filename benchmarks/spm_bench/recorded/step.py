@@ -1,6 +1,6 @@
 """One frame of the tracker, step by step, with every number kept: the rows that recorded reference data hold.
 
-The steps are the runtime's own functions on any backend's context; the names are those of docs/benchmarks.md.
+The steps are the runtime's own functions on any backend's context; the names are those of docs/reference/benchmarks.md.
 """
 
 from __future__ import annotations

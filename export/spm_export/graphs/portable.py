@@ -1,4 +1,4 @@
-"""The three ONNX graphs, written operator by operator (docs/architecture.md has their contract).
+"""The three ONNX graphs, written operator by operator (docs/reference/graphs.md has their contract).
 
 ``T`` targets are the leading axis of every tensor, ``K`` proposals per target, ``N`` anchors. Crops are BGR 0..255,
 boxes x1, y1, x2, y2 in crop pixels. Every rewrite against the reference model is exact algebra, and tested:
@@ -214,7 +214,7 @@ def decode(
     size: ir.Value,
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> ir.Value:
-    """Boxes from deltas ``[T, n, 4]`` and the centres and sizes of what they move (docs/model.md, "Box decoding")."""
+    """Boxes from deltas ``[T, n, 4]`` and the centres and sizes they move (docs/notes/model.md, "Box decoding")."""
     shift, log_scale = g.split(deltas, [2, 2], axis=2)
     if weights != (1.0, 1.0, 1.0, 1.0):
         shift = g.op("Div", shift, g.constant(list(weights[:2])))

@@ -1,8 +1,8 @@
 """The SPM-Tracker network as plain PyTorch: the reference that everything else is compared with.
 
 Written to be read beside the paper (Wang et al., "SPM-Tracker: Series-Parallel Matching for Real-Time Visual Object
-Tracking", CVPR 2019). Where the authors' release and the paper differ, this follows the release; docs/model.md lists
-the differences. Nothing is written to ``self`` in a forward pass, and every tensor has the batch axis first.
+Tracking", CVPR 2019). Where the authors' release and the paper differ, this follows the release; docs/notes/model.md
+lists the differences. Nothing is written to ``self`` in a forward pass, and every tensor has the batch axis first.
 
 Shapes: ``B`` crops or targets, ``K`` boxes per target, maps ``[B, C, H, W]``, boxes ``[..., 4]`` as x1, y1, x2, y2 in
 pixels of the 271 x 271 crop, ``N = 19 * 19 * 5`` anchors in the order row, column, anchor. All float32.
@@ -209,7 +209,7 @@ def center_crop(x: Tensor, cells: int) -> Tensor:
 
 
 def crop_and_resize(maps: Tensor, boxes: Tensor, cells: int) -> Tensor:
-    """Corner-aligned bilinear samples inside boxes; zero outside the map (docs/model.md, "Sampling").
+    """Corner-aligned bilinear samples inside boxes; zero outside the map (docs/notes/model.md, "Sampling").
 
     The first and last samples lie exactly on the box's edges, there is one sample per output cell, and a sample counts
     as outside as a whole. This is TensorFlow's operator of that name, not RoIAlign. The order of the float32 operations
@@ -253,7 +253,7 @@ def sample_positions(low: Tensor, high: Tensor, size: int, cells: int) -> Tensor
 
 
 def make_anchors(spec: ModelSpec) -> np.ndarray:
-    """The anchors' corners, ``[N, 4]`` float64, in crop pixels (docs/model.md, "Anchors")."""
+    """The anchors' corners, ``[N, 4]`` float64, in crop pixels (docs/notes/model.md, "Anchors")."""
     return anchor_grid(spec, spec.response_cells, spec.template_size / 2)
 
 
@@ -284,7 +284,7 @@ def flatten_deltas(deltas: Tensor) -> Tensor:
 
 
 def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> Tensor:
-    """Move and scale boxes by deltas (docs/model.md, "Box decoding").
+    """Move and scale boxes by deltas (docs/notes/model.md, "Box decoding").
 
     A box's size is taken with + 1, the result's corners are not corrected for it: a zero delta moves the right and
     bottom edge out by one pixel. Log sizes that are not finite become the upper limit, as in the release.

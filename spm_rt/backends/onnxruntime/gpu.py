@@ -1,7 +1,7 @@
 """ONNX Runtime on a GPU: options of its providers, and a context whose features stay there as OrtValues.
 
 For cards that TensorRT has left behind. The context is tested with OrtValues on the CPU; neither it nor the options
-have been tried on a GPU (docs/gpu.md).
+have been tried on a GPU (docs/notes/gpu.md).
 """
 
 from __future__ import annotations

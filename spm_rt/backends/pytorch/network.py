@@ -1,6 +1,6 @@
-"""The three graphs' arithmetic in PyTorch, on a bundle's own weights: no exporter, no ONNX (docs/gpu.md).
+"""The three graphs' arithmetic in PyTorch, on a bundle's own weights: no exporter, no ONNX (docs/notes/gpu.md).
 
-It follows the graphs operator by operator (docs/architecture.md, "Rewrites"): the composed coarse head, the split
+It follows the graphs operator by operator (docs/reference/graphs.md, "Rewrites"): the composed coarse head, the split
 relation convolution, conv5 on the window that its crop reads, batch norm after the sampling. In half precision the same
 parts stay float32 as in typed graphs: mean, LRN, RoI positions, scales, decoding, scores.
 
@@ -212,7 +212,7 @@ class Network:
     def _decode(
         self, deltas: Tensor, center: Tensor, size: Tensor, weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     ) -> Tensor:
-        """Boxes from deltas ``[T, n, 4]`` (docs/model.md, "Box decoding")."""
+        """Boxes from deltas ``[T, n, 4]`` (docs/notes/model.md, "Box decoding")."""
         parts = [deltas[..., i] / weights[i] for i in range(4)]
         low, high = [], []
         for axis in range(2):

@@ -1,8 +1,8 @@
-"""TensorRT: engines from the user's own cache (docs/engines.md), one stream and one set of buffers per context.
+"""TensorRT: engines from the user's own cache (docs/guide/engines.md), one stream and one set of buffers per context.
 
 Features, kernels and target features stay on the device; per call one copy goes up and one comes back. Search and
 relation are captured as CUDA graphs after a usual run, and the first captured result is compared with it. Tested over
-an emulated driver and a stand-in for TensorRT; not run on a GPU (docs/gpu.md).
+an emulated driver and a stand-in for TensorRT; not run on a GPU (docs/notes/gpu.md).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The arithmetic is in the headers beside this file and is that of the runtime's Python, operation by operation
 (:mod:`spm_rt.frame.crop`, :mod:`spm_rt.frame.proposals`, :mod:`spm_rt.frame.fusion`) and of the RoI operator
-(docs/model.md, "Sampling"). The same lines are compiled for the host by the tests (tests/kernels/), which compare them
-with those modules. :mod:`spm_rt.gpu.kernels.nvrtc` compiles them for a device. docs/gpu.md says what has been run
-where.
+(docs/notes/model.md, "Sampling"). The same lines are compiled for the host by the tests (tests/gpu/), which compare
+them with those modules. :mod:`spm_rt.gpu.kernels.nvrtc` compiles them for a device. docs/notes/gpu.md says what has
+been run where.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// Positions, boxes, overlaps: spm_rt/frame/geometry.py and the sampling of docs/model.md, operation by operation.
+// Positions, boxes, overlaps: spm_rt/frame/geometry.py and the sampling of docs/notes/model.md, operation by operation.
 #pragma once
 #include "portable.h"
 

@@ -1,7 +1,7 @@
 """Readers of packed sets: many JPEG files one after the other in one file, with boxes in JSON beside it.
 
 ``PackedStills`` reads ``images.bin`` and ``index.jsonl``, ``PackedVideo`` reads ``frames.bin`` and ``tracks.json``;
-docs/training.md has both formats. The pictures are mapped, not loaded: workers share one copy in the page cache.
+docs/guide/train.md has both formats. The pictures are mapped, not loaded: workers share one copy in the page cache.
 """
 
 from __future__ import annotations

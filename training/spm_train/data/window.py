@@ -1,4 +1,4 @@
-"""Where a crop lies in its picture, and boxes in it (docs/model.md, "Crop geometry").
+"""Where a crop lies in its picture, and boxes in it (docs/notes/model.md, "Crop").
 
 All boxes are in pixels of the release's 271 x 271 crop, whatever part of it is really cut out: a smaller crop of side
 ``n`` is the central ``n`` x ``n`` of the same 271, so one set of anchors and offsets serves both.
