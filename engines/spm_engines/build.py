@@ -10,9 +10,9 @@ from pathlib import Path
 from spm_rt.bundle import STAGES, Bundle
 from spm_rt.cache.engines import (
     EngineFacts,
-    cache_folder,
     differences,
     engine_facts,
+    engine_folder,
     engine_path,
     read_engine,
     read_facts,
@@ -68,7 +68,7 @@ def build_engines(
             engine was found that does not fit and ``refuse_stale`` is set.
     """
     tools = open_toolchain(options, bundle.precision)
-    place = prepare_folder(folder or cache_folder())
+    place = prepare_folder(folder or engine_folder())
     found = []
     for count in targets or bundle.targets:
         for stage in STAGES:

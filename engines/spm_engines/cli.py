@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from spm_rt.bundle import STAGES, Bundle
-from spm_rt.cache.engines import cache_folder
+from spm_rt.cache.engines import KIND, engine_folder
+from spm_rt.cache.store import VARIABLE, cache_folder
 from spm_rt.errors import EngineError
 from spm_rt.terminal import Progress, format_table
 
@@ -38,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="8.6[,12.0...]",
         help="tensorrt-rtx: cards to compile for (default: one portable plan for 8.0 and later)",
     )
-    group.add_argument("--cache", metavar="FOLDER", help="where engines are kept (default: the user's cache folder)")
+    group.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        help=f"keep engines in FOLDER/{KIND}, as with {VARIABLE}=FOLDER (default: the user's cache folder)",
+    )
     group.add_argument("--proposals", type=int, metavar="K", help="proposals per target (default: the bundle's, 9)")
     group.add_argument("--tf32", action="store_true", help="allow TF32 in float32 engines: faster, less exact")
     group.add_argument(
@@ -78,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if build.proposals is not None and not 1 <= build.proposals <= 64:
         raise EngineError(f"--proposals {build.proposals}: 1 to 64")
     targets = options.targets or bundle.targets
-    folder = Path(options.cache) if options.cache else cache_folder()
+    folder = Path(options.cache) / KIND if options.cache else engine_folder()
     bar = Progress("building engines", len(targets) * len(STAGES), quiet=options.quiet or options.json)
     built = build_engines(bundle, build, targets, folder, refuse_stale=options.refuse_stale, step=bar.step)
     bar.close()
@@ -102,7 +107,7 @@ def doctor(as_json: bool) -> int:
         print(json.dumps({"libraries": entries, "gpus": cards_found, "findings": seen, "advice": advice}))
         return 0
     print(format_table(["package", "version", "what for"], [[x.name, x.version or "-", x.purpose] for x in found]))
-    print("\n" + "\n".join([*seen, f"engines are kept in {cache_folder()}", "", *advice]))
+    print("\n" + "\n".join([*seen, f"engines are kept in {cache_folder(KIND) or 'no folder'}", "", *advice]))
     return 0
 
 

@@ -13,22 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spm_rt.cache.engines import EngineFacts, check_own, seal_facts
+from spm_rt.cache.engines import EngineFacts, seal_facts
+from spm_rt.cache.store import private_folder
 from spm_rt.errors import EngineError
 from spm_rt.files import written_whole
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Make the cache's folder, for this user alone, where it is missing.
+    """Make the folder of engines, for this user alone, where it is missing.
 
     Raises:
         EngineError: it cannot be made, or others may write to it.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        check_own(folder, folder.stat())
+        private_folder(folder)
     except OSError as error:
         raise EngineError(f"{folder}: no folder to keep engines in ({error.strerror}); choose another") from error
     return folder

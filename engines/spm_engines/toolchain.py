@@ -18,7 +18,8 @@ from typing import Any
 
 from spm_rt.bundle import Bundle
 from spm_rt.bundle.contract import contract, tensor_type
-from spm_rt.cache.engines import AMPERE_PLUS, PORTABLE, EngineTensor, read_own
+from spm_rt.cache.engines import AMPERE_PLUS, PORTABLE, EngineTensor
+from spm_rt.cache.store import read_own
 from spm_rt.errors import EngineError
 
 from .doctor import gpus, probe
@@ -272,7 +273,7 @@ def _use_timing(config: Any, timing: Path | None) -> Any:
     """Start from earlier measurements, or from none where the file is missing or not this user's own."""
     try:
         known = read_own(timing) if timing is not None else b""
-    except EngineError:
+    except OSError:
         known = b""
     cache = config.create_timing_cache(known)
     if cache is not None and not config.set_timing_cache(cache, False) and known:  # another GPU's or version's

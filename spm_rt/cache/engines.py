@@ -12,20 +12,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import platform
-import stat
 from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
 from ..errors import EngineError
 from ..files import seal_manifest
-from .store import user_folder
+from .store import VARIABLE, cache_folder, facts_key, read_own
 
 FORMAT = "spm_rt engine"
 FORMAT_VERSION = 1
-CACHE_VARIABLE = "SPM_ENGINE_CACHE"
+KIND = "engines"
 PORTABLE = "portable"
 """Target of a TensorRT for RTX plan that was made for no card in particular: compute capability 8.0 and later."""
 AMPERE_PLUS = "ampere_plus"
@@ -132,18 +130,24 @@ def engine_facts(
     )
 
 
-def cache_folder() -> Path:
-    """The user's own cache of engines (not made here): ``$SPM_ENGINE_CACHE``, or ``spm_rt/engines`` in the cache folder
-    of the system (``$XDG_CACHE_HOME``, ``~/.cache``, ``%LOCALAPPDATA%``)."""
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
-    return user_folder() / "engines"
+def engine_folder() -> Path:
+    """The user's own engines: ``engines`` in the cache folder (:func:`spm_rt.cache.store.cache_folder`); not made here.
+
+    Raises:
+        EngineError: nothing shall be kept, or the user has no home.
+    """
+    folder = cache_folder(KIND)
+    if folder is None:
+        raise EngineError(
+            f"no folder of engines: {VARIABLE} is off, or there is no home folder. Set {VARIABLE}=FOLDER, to build and "
+            f"to load them; `spm-export BUNDLE --engine ... --cache FOLDER` builds for a later {VARIABLE}=FOLDER"
+        )
+    return folder
 
 
 def engine_key(facts: EngineFacts) -> str:
     """32 hexadecimal digits that stand for all that an engine was made of and for."""
-    wanted = {name: value for name, value in dataclasses.asdict(facts).items() if name not in RESULTS}
-    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
+    return facts_key({name: value for name, value in dataclasses.asdict(facts).items() if name not in RESULTS})
 
 
 def engine_path(folder: Path, facts: EngineFacts) -> Path:
@@ -168,7 +172,7 @@ def read_engine(path: Path, expected: EngineFacts) -> bytes:
         different = differences(facts, expected)
         if different:
             raise EngineError(f"{path}: {'; '.join(different)}. {_again(expected)}")
-        plan = read_own(path)
+        plan = _read(path)
         if len(plan) == facts.plan_bytes and hashlib.sha256(plan).hexdigest() == facts.plan_sha256:
             return plan
         if read_facts(path) == facts:  # otherwise it was just built anew: look again
@@ -186,7 +190,7 @@ def read_facts(path: Path) -> EngineFacts:
         EngineError: otherwise.
     """
     sidecar = path.with_suffix(".json")
-    raw = read_own(sidecar)
+    raw = _read(sidecar)
     try:
         content = json.loads(raw)
         if content.get("format") != FORMAT or content.get("format_version") != FORMAT_VERSION:
@@ -264,16 +268,6 @@ def compute_capability(target: str) -> tuple[int, int] | None:
     return (int(digits[:-1]), int(digits[-1])) if target.startswith("sm_") and digits.isdigit() and digits[1:] else None
 
 
-def check_own(path: Path, found: os.stat_result) -> None:
-    """Refuse a file or folder that another user owns or may write to (root is trusted; not checked on Windows)."""
-    if not hasattr(os, "geteuid"):
-        return
-    if found.st_uid not in (os.geteuid(), 0):
-        raise EngineError(f"{path} belongs to another user (uid {found.st_uid}); engines are loaded only from your own")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise EngineError(f"{path} can be written to by others; an engine is machine code: chmod go-w {path}")
-
-
 def _same_library(built: EngineFacts, wanted: EngineFacts) -> bool:
     if built.library != wanted.library:
         return False
@@ -292,18 +286,17 @@ def _runs_on(built: EngineFacts, wanted: EngineFacts) -> bool:
     return here is not None and here >= (8, 0) and built.target in (PORTABLE, AMPERE_PLUS)
 
 
-def read_own(path: Path) -> bytes:
-    """The bytes of a file that nobody else can have put there or changed."""
+def _read(path: Path) -> bytes:
+    """A file of the cache, if it is a plain one that nobody else can have put there or changed."""
     try:
-        check_own(path.parent, path.parent.stat())
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as stream:
-            check_own(path, os.fstat(descriptor))
-            return stream.read()
+        return read_own(path)
     except FileNotFoundError as error:
         raise EngineError(f"{path}: no such engine; `spm-export BUNDLE --engine ...` builds it") from error
     except OSError as error:
-        raise EngineError(f"{path}: cannot be read ({error.strerror or error}); engines are plain files") from error
+        raise EngineError(
+            f"{error.filename or path}: {error.strerror or error}; engines are machine code, loaded only from plain "
+            "files that are your own"
+        ) from error
 
 
 def _again(wanted: EngineFacts) -> str:

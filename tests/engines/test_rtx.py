@@ -108,7 +108,7 @@ def test_an_int8_bundle_on_the_command_line(
     here = {"library": "tensorrt_rtx", "version": engines[0]["version"], "target": "sm_89"}
     for e in engines:
         wanted = engine_facts(bundle, e["stage"], targets=e["targets"], **here)
-        assert find_engine(tmp_path / "e", wanted) == Path(e["path"])
+        assert find_engine(tmp_path / "e" / "engines", wanted) == Path(e["path"])
 
 
 def test_a_zero_point_would_be_refused(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_engines_are_reproducible_from_the_bundle_alone(
 ) -> None:
     bundle = typed_bundle("float16")
     cache = tmp_path / "engines"
-    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--targets", "1", "--cache", str(cache), "--json"]
+    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--targets", "1", "--cache", str(tmp_path), "--json"]
     done = subprocess.run([sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     entries = json.loads(done.stdout)["engines"]
@@ -213,7 +213,7 @@ def test_a_table_for_people(
     assert cli.main([*arguments, "--compute-capability", "8.6,12.0"]) == 0
     printed = capsys.readouterr()
     assert "sm_86+sm_120" in printed.out
-    assert f"engines in {tmp_path / 'e'}" in printed.out
+    assert f"engines in {tmp_path / 'e' / 'engines'}" in printed.out
     assert "building engines" in printed.err
 
 
@@ -236,6 +236,14 @@ def test_what_is_refused(
     bundle = str(typed_bundle("float16").path)
     assert cli.main([bundle, "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_without_a_folder_nothing_is_built(
+    typed_bundle: Callable[[str], Bundle], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPM_RT_CACHE", "off")
+    assert cli.main([str(typed_bundle("float16").path), "--engine", "tensorrt-rtx"]) == 1
+    assert "SPM_RT_CACHE is off" in capsys.readouterr().err
 
 
 def test_a_graph_that_cannot_be_read_is_named(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from spm_rt.cache.store import VARIABLE
 from spm_rt.errors import BackendError
 from spm_rt.gpu import kernels
 from spm_rt.gpu.kernels import nvrtc
@@ -123,72 +125,95 @@ class Counting:
         return f"{architecture} {name} {len(text)}".encode()
 
 
-def compiled(folder: Path, library: Counting, unit: str = "roi", architecture: str = "sm_90") -> bytes:
-    return nvrtc.compiled(unit, architecture, library=library, folder=folder)  # type: ignore[arg-type]
+def compiled(library: Counting, unit: str = "roi", architecture: str = "sm_90") -> bytes:
+    return nvrtc.compiled(unit, architecture, library=library)  # type: ignore[arg-type]
 
 
-def test_what_was_compiled_is_kept(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "deep" / "folder"))
+    return tmp_path / "deep" / "folder" / "kernels"
+
+
+def test_what_was_compiled_is_kept(folder: Path) -> None:
     library = Counting()
-    first = compiled(tmp_path / "deep" / "folder", library)
-    assert compiled(tmp_path / "deep" / "folder", library) == first
+    first = compiled(library)
+    assert compiled(library) == first
     assert library.made == 1
 
 
-def test_another_card_unit_compiler_or_source_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_card_unit_compiler_or_source_is_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = Counting()
-    compiled(tmp_path, library)
-    compiled(tmp_path, library, architecture="sm_80")
-    compiled(tmp_path, library, unit="frame")
+    compiled(library)
+    compiled(library, architecture="sm_80")
+    compiled(library, unit="frame")
     assert library.made == 3
     library._words = "12.8"
-    compiled(tmp_path, library)
+    compiled(library)
     assert library.made == 4
     monkeypatch.setattr(nvrtc, "source", lambda unit: "other text")
-    compiled(tmp_path, library)
+    compiled(library)
     assert library.made == 5
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 5
 
 
-def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_compiled_anew(folder: Path) -> None:
     library = Counting()
-    first = compiled(tmp_path, library)
-    (path,) = tmp_path.iterdir()
+    first = compiled(library)
+    (path,) = folder.glob("*/code.bin")
     whole = path.read_bytes()
-    for damaged in (b"", whole[:40], whole[:-1], whole[:35] + b"!" + whole[36:], b"\0" + whole[1:]):
+    for damaged in (b"", whole[:10], whole[:-1], whole[:5] + b"!" + whole[6:], b"\0" + whole[1:]):
         path.write_bytes(damaged)
-        assert compiled(tmp_path, library) == first
+        assert compiled(library) == first
         assert path.read_bytes() == whole
     assert library.made == 6
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    library, blocked = Counting(), tmp_path / "file"
-    blocked.write_text("in the way")
-    assert compiled(blocked / "folder", library) == compiled(blocked / "folder", library)
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners on this system")
+@pytest.mark.parametrize("what", ["file", "folder", "owner"])
+def test_code_that_others_may_have_written_is_compiled_anew(what: str, folder: Path) -> None:
+    old_mask = os.umask(0o002)
+    library = Counting()
+    first = compiled(library)
+    os.umask(old_mask)
+    assert compiled(library) == first
+    assert library.made == 1
+    (path,) = folder.glob("*/code.bin")
+    if what == "owner":
+        if os.geteuid():
+            pytest.skip("only root can give files away")
+        os.chown(path, 12345, -1)
+    else:
+        (path if what == "file" else path.parent).chmod(0o777)
+    assert compiled(library) == first
     assert library.made == 2
+
+
+@pytest.mark.parametrize("cache", ["off", "blocked"])
+def test_where_nothing_can_be_kept_it_is_done_without(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(VARIABLE, cache if cache == "off" else str(tmp_path / "file" / "folder"))
+    library = Counting()
+    assert compiled(library) == compiled(library)
+    assert library.made == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def _compile_many(folder: Path) -> None:
     for _ in range(20):
-        compiled(folder, Counting())
-        for path in folder.glob("*.bin"):
+        compiled(Counting())
+        for path in folder.glob("*/code.bin"):
             path.unlink(missing_ok=True)
 
 
-def test_processes_that_write_at_once_leave_whole_files(tmp_path: Path) -> None:
+def test_processes_that_write_at_once_leave_whole_files(folder: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_compile_many, args=(tmp_path,)) for _ in range(4)]
+    workers = [context.Process(target=_compile_many, args=(folder,)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 4
-    assert list(tmp_path.glob(".part_*")) == []
-
-
-def test_the_folder_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(nvrtc.CACHE_VARIABLE, raising=False)
-    assert nvrtc.cache_folder() == tmp_path / "spm_rt" / "kernels"
-    monkeypatch.setenv(nvrtc.CACHE_VARIABLE, str(tmp_path / "elsewhere"))
-    assert nvrtc.cache_folder() == tmp_path / "elsewhere"
+    assert list(folder.glob(".new.*")) == []

@@ -16,7 +16,8 @@ from spm_rt.backends import load_backend
 from spm_rt.backends.tensorrt.backend import TensorRtBackend, TensorRtNetworks
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.self_test import canary_box, canary_crop
-from spm_rt.cache.engines import CACHE_VARIABLE, engine_facts
+from spm_rt.cache.engines import engine_facts
+from spm_rt.cache.store import VARIABLE
 from spm_rt.errors import EngineError
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
@@ -322,12 +323,20 @@ def test_engines_for_something_else_are_named(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "others"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    folder = tmp_path / "others" / "engines"
+    folder.mkdir(mode=0o700, parents=True)
+    monkeypatch.setenv(VARIABLE, str(folder.parent))
     for stage in STAGES:
         write_engine(folder, bundle, stage, **changed)
     with pytest.raises(EngineError, match=message):
+        TensorRtBackend(bundle)
+
+
+def test_without_a_folder_of_engines_it_says_what_to_do(
+    machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "off")
+    with pytest.raises(EngineError, match="Set SPM_RT_CACHE=FOLDER, to build and to load them"):
         TensorRtBackend(bundle)
 
 

@@ -17,7 +17,8 @@ from spm_rt import Bundle
 from spm_rt.backends.tensorrt import backend as backend_module
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.contract import contract, tensor_type
-from spm_rt.cache.engines import CACHE_VARIABLE, engine_facts, engine_path, seal_facts
+from spm_rt.cache.engines import engine_facts, engine_path, seal_facts
+from spm_rt.cache.store import VARIABLE
 from spm_rt.gpu import driver as cuda_driver
 from spm_rt.gpu.kernels import nvrtc
 
@@ -110,7 +111,7 @@ class Execution:
 
 
 def machine_with(bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Engines:
-    """A GPU, with engines for all the bundle's numbers of targets in the cache ``folder``."""
+    """A GPU, with engines for all the bundle's numbers of targets in ``folder``, whose name is ``engines``."""
     emulator = Emulator(built)
     driver = driver_on(emulator, monkeypatch)
     monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
@@ -119,7 +120,7 @@ def machine_with(bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyP
     engines = Engines(bundle, emulator)
     monkeypatch.setitem(sys.modules, "tensorrt", engines)
     folder.mkdir(mode=0o700)
-    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(VARIABLE, str(folder.parent))
     for targets in bundle.targets:
         for stage in STAGES if targets == 1 else STAGES[1:]:
             write_engine(folder, bundle, stage, targets=targets)

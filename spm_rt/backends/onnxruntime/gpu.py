@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache.store import cache_folder
 from ...errors import BackendError
 from ...settings import ModelSpec
 from ..protocol import TEMPLATE_NAMES, Template
@@ -41,22 +42,11 @@ def provider_options(
         # TF32 would move scores by a thousandth; every convolution is measured once.
         options |= {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "enable_cuda_graph": str(int(capture))}
     if provider == "TensorrtExecutionProvider":
-        folder = str(cache or _cache() / "onnxruntime")
-        options |= {
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": folder,
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": folder,
-            "trt_cuda_graph_enable": str(int(capture)),
-            "trt_int8_enable": str(int(int8)),
-        }
+        options |= {"trt_cuda_graph_enable": str(int(capture)), "trt_int8_enable": str(int(int8))}
+        folder = cache or cache_folder("engines/onnxruntime")
+        for kept in ("engine", "timing") if folder else ():
+            options |= {f"trt_{kept}_cache_enable": "1", f"trt_{kept}_cache_path": str(folder)}
     return options
-
-
-def _cache() -> Path:
-    from ...cache.engines import cache_folder
-
-    return cache_folder()
 
 
 class DeviceContext:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import contract, tensor_type
 from ...bundle.self_test import observe
-from ...cache.engines import EngineFacts, cache_folder, engine_facts, find_engine, read_engine, stored_engines
+from ...cache.engines import EngineFacts, engine_facts, engine_folder, find_engine, read_engine, stored_engines
 from ...errors import BackendError, EngineError
 from ...frame.geometry import Region
 from ...gpu.capture import Captured
@@ -110,7 +110,7 @@ class TensorRtBackend:
 
     def _choose(self, wanted: EngineFacts) -> tuple[Any, EngineFacts]:
         """The engine's file: one with the RoI plugin before one without."""
-        folder = cache_folder()
+        folder = engine_folder()
         stored = stored_engines(folder, wanted.stage, wanted.targets, wanted.precision)
         digests = sorted({facts.plugin_sha256 for _, facts in stored} | {""}, reverse=True)
         refused: EngineError | None = None

@@ -15,14 +15,14 @@ import os
 import re
 from pathlib import Path
 
-from ...cache.store import user_folder
+from ...cache.store import find_entry, make_entry, read_own
 from ...errors import BackendError
-from ...files import written_whole
 from . import source
 
 # Contracting a * b + c to one rounding would move sample positions across the rim of a map (portable.h).
 OPTIONS = ("--std=c++17", "--fmad=false")
-CACHE_VARIABLE = "SPM_KERNEL_CACHE"
+KIND, CODE = "kernels", "code.bin"
+"""In the cache (:mod:`spm_rt.cache.store`): the code of one unit for one card."""
 _NO_LIBRARY = (
     "no NVRTC was found to compile the kernels with: `pip install nvidia-cuda-nvrtc-cu12` (any card since Pascal) "
     "or `pip install nvidia-cuda-nvrtc` (CUDA 13, compute capability 7.5 and later)"
@@ -141,56 +141,33 @@ def capability_of(architecture: str) -> int:
     return int(match[1])
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept (not made here): ``$SPM_KERNEL_CACHE``, or beside the engines' cache."""
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
-    return user_folder() / "kernels"
-
-
-def compiled(unit: str, architecture: str, *, library: Nvrtc | None = None, folder: Path | None = None) -> bytes:
+def compiled(unit: str, architecture: str, *, library: Nvrtc | None = None) -> bytes:
     """One unit of our kernels for ``sm_XY`` (a cubin) or ``compute_XY`` (PTX), from the cache or compiled and kept.
 
-    A file of the cache is used only if it is, byte for byte, what its digest says. Where the folder cannot be written
-    to, the kernels are compiled every time (about a second).
+    Kept code is used only if it is, byte for byte, what its digest says, and if nobody else can have put it there.
+    Where nothing can be kept, the kernels are compiled every time (about a second).
 
     Args:
         unit: ``roi`` or ``frame``.
         architecture: see :meth:`Nvrtc.compile`.
         library: which NVRTC; by default the oldest one here that knows the card.
-        folder: of the cache; by default :func:`cache_folder`.
 
     Raises:
         BackendError: no NVRTC, or it refuses.
     """
     compiler = library or find(capability_of(architecture))
     text = source(unit)
-    wanted = "\0".join((text, architecture, *OPTIONS, compiler._words))
-    key = hashlib.sha256(wanted.encode()).hexdigest()
-    path = (folder or cache_folder()) / f"{unit}_{architecture}_{key[:32]}.bin"
-    kept = _read_kept(path)
-    if kept is not None:
-        return kept
+    facts = {
+        "unit": unit,
+        "architecture": architecture,
+        "options": " ".join(OPTIONS),
+        "compiler": compiler._words,
+        "source": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    entry = find_entry(KIND, facts)
+    if entry is not None:
+        with contextlib.suppress(OSError):
+            return read_own(entry / CODE)
     code = compiler.compile(text, architecture, f"{unit}.cu")
-    with contextlib.suppress(OSError):
-        _keep(path, code)
+    make_entry(KIND, facts, lambda folder: (folder / CODE).write_bytes(code))
     return code
-
-
-def _read_kept(path: Path) -> bytes | None:
-    """The code in a file of the cache; None where there is no file, or it is damaged or another user's."""
-    try:
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            return None
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:32], content[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _keep(path: Path, code: bytes) -> None:
-    """Write a file of the cache under its final name complete, whoever else does so at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with written_whole(path, mode=0o600) as part:
-        part.write_bytes(hashlib.sha256(code).digest() + code)

@@ -137,13 +137,18 @@ def test_the_cuda_provider_is_asked_for_float32_and_graphs(monkeypatch: pytest.M
     assert provider_options("CUDAExecutionProvider", 0, graph=False)["enable_cuda_graph"] == "0"
 
 
-def test_the_tensorrt_provider_keeps_its_engines(tmp_path: Path) -> None:
+def test_the_tensorrt_provider_keeps_its_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = provider_options("TensorrtExecutionProvider", 0, graph=True, cache=tmp_path)
     assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
     assert options["trt_engine_cache_enable"] == options["trt_cuda_graph_enable"] == "1"
     assert options["trt_int8_enable"] == "0"
     assert provider_options("TensorrtExecutionProvider", 0, cache=tmp_path, int8=True)["trt_int8_enable"] == "1"
     assert provider_options("CPUExecutionProvider", 0) == {"device_id": "0"}
+    monkeypatch.setenv("SPM_RT_CACHE", str(tmp_path))
+    kept = provider_options("TensorrtExecutionProvider", 0)["trt_engine_cache_path"]
+    assert kept == str(tmp_path / "engines" / "onnxruntime")
+    monkeypatch.setenv("SPM_RT_CACHE", "off")
+    assert not [name for name in provider_options("TensorrtExecutionProvider", 0) if "cache" in name]
 
 
 def test_an_error_of_the_library_names_the_stage(bundle: Bundle, sessions: dict[str, Any]) -> None:

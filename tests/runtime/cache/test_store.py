@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_rt.cache.store
-from spm_rt import Bundle, Tracker
+from spm_rt import Bundle, EngineError, Tracker
 from spm_rt.backends.onnxruntime import backend
-from spm_rt.cache.store import ENTRY, VARIABLE, cache_folder, find_entry, make_entry
+from spm_rt.cache.engines import engine_folder
+from spm_rt.cache.store import ENTRY, RETIRED, VARIABLE, cache_folder, find_entry, make_entry
 from spm_rt.machine import processor
 from spm_rt.results import Box
 
@@ -104,9 +106,41 @@ def test_the_first_of_two_writers_wins(folder: Path) -> None:
 @pytest.mark.parametrize("value", ["off", "OFF", "0", "none"])
 def test_it_can_be_switched_off(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, value)
-    assert cache_folder() is None
+    check_that_nothing_is_kept()
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    check_that_nothing_is_kept()
+
+
+def homeless() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def check_that_nothing_is_kept() -> None:
+    """Compiled graphs and kernels are done without; engines have to be found."""
+    assert cache_folder() is cache_folder("kernels") is None
     assert make_entry("kind", FACTS, lambda _: pytest.fail("was asked")) is None
     assert find_entry("kind", FACTS) is None
+    with pytest.raises(EngineError, match=r"SPM_RT_CACHE is off, or there is no home folder\. Set SPM_RT_CACHE=FOLDER"):
+        engine_folder()
+
+
+@pytest.mark.parametrize("variable", RETIRED)
+def test_variables_of_earlier_versions_are_named_once(
+    variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spm_rt.cache.store._warn_of.cache_clear()
+    monkeypatch.setenv(variable, str(folder / "elsewhere"))
+    with pytest.warns(RuntimeWarning, match=f"{variable} is not read any more: SPM_RT_CACHE=FOLDER moves all"):
+        assert engine_folder() == folder / "engines"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cache_folder() == folder
+    spm_rt.cache.store._warn_of.cache_clear()
 
 
 def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +150,27 @@ def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypat
     assert find_entry("kind", FACTS) is None
 
 
-def test_it_lies_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("base", "folder"), [("/base", "/base"), ("relative/folder", "/home/me/.cache"), ("", "/home/me/.cache")]
+)
+def test_every_kind_has_a_folder_in_the_users_cache_folder(
+    base: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(VARIABLE)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "spm_rt"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "spm_rt"
+    monkeypatch.setenv("XDG_CACHE_HOME", base)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == Path(folder, "spm_rt")
+    assert cache_folder("kernels") == Path(folder, "spm_rt", "kernels")
+    assert engine_folder() == Path(folder, "spm_rt", "engines")
+
+
+def test_every_kind_moves_with_the_variable(folder: Path) -> None:
+    assert cache_folder() == folder
+    assert cache_folder("kernels") == folder / "kernels"
+    assert engine_folder() == folder / "engines"
+    made = make_entry("kind", FACTS, write)
+    assert made is not None
+    assert made.parent == folder / "kind"
 
 
 def test_the_entries_used_least_recently_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
