@@ -18,7 +18,23 @@ MODES = ("series-parallel", "series", "coarse")
 class ModelSpec:
     """Sizes and constants of the network. The defaults are the release's AlexNet model.
 
-    Sizes are in pixels of the crop. ``fine_weights`` are the divisors of the fine stage's box deltas.
+    Sizes are in pixels of the crop.
+
+    Attributes:
+        backbone: the network that gives the features; ``alexnet`` is the only one.
+        template_size: side of the square around the target (with context) in the template's crop.
+        crop_size: side of both crops.
+        stride: distance between the centres of two neighbouring cells of the feature maps.
+        template_cells: side of the template's central part, in cells.
+        search_cells: side of the part of the search crop's features that the template is compared with, in cells.
+        response_cells: side of the coarse stage's response, in cells.
+        context_amount: share of width + height that is added around the box; 0.5 is what the geometry is defined for.
+        anchor_ratios: height / width of the anchors of a cell.
+        anchor_scales: their size, in strides.
+        pixel_mean_bgr: taken off every pixel.
+        coarse_scale_factor: what the coarse stage's correlation is multiplied by, for scores and for boxes.
+        roi_cells: side of the fine stage's features of a box, in samples.
+        fine_weights: divisors of the fine stage's box deltas.
     """
 
     backbone: str = "alexnet"

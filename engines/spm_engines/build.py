@@ -64,8 +64,7 @@ def build_engines(
 
     Raises:
         EngineError: see :func:`spm_engines.toolchain.open_toolchain` and :func:`spm_engines.toolchain.build_plan`; or
-        an
-            engine was found that does not fit and ``refuse_stale`` is set.
+            an engine was found that does not fit and ``refuse_stale`` is set.
     """
     tools = open_toolchain(options, bundle.precision)
     place = prepare_folder(folder or engine_folder())

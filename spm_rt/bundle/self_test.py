@@ -76,7 +76,7 @@ class Canary:
             anchors: rows that search has.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what :meth:`to_json` gives.
+            KeyError, TypeError, ValueError: it is not what ``to_json`` gives.
         """
         positions = tuple(content["positions"])
         if not positions or not all(isinstance(n, int) and 0 <= n < anchors for n in positions):

@@ -67,7 +67,8 @@ class EngineFacts:
         workspace: scratch memory that the builder was allowed, bytes; 0 for the library's own limit.
         plugin_sha256: of the RoI plugin's code; empty where the graph's own body was compiled.
         tensors: inputs and outputs, as the parsed network has them.
-        plan_sha256, plan_bytes: of the plan.
+        plan_sha256: of the plan.
+        plan_bytes: the plan's size.
     """
 
     stage: str

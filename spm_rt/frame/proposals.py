@@ -51,7 +51,7 @@ def best_apart(
 ) -> Indices:
     """The best-scored of ``rows`` after suppression, at most ``wanted``.
 
-    Nearly always the first :data:`_FIRST` are enough, so only they are sorted at first.
+    Nearly always the first ``_FIRST`` are enough, so only they are sorted at first.
     """
     pool = scores[rows]
     if len(rows) > _FIRST:

@@ -25,9 +25,11 @@ class DeviceFrame:
 
     Attributes:
         address: of the first pixel.
-        height, width: in pixels.
+        height: in pixels.
+        width: in pixels.
         channels: 1 (grey), 3 (BGR) or 4 (BGRA).
-        row_step, pixel_step: bytes from one row, and one pixel, to the next; either may be negative.
+        row_step: bytes from one row to the next; may be negative.
+        pixel_step: bytes from one pixel to the next; may be negative.
         stream: work on this stream, as CUDA's handle, finds the picture complete; None where every stream does.
         owner: what keeps the memory alive.
     """

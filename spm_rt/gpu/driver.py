@@ -245,7 +245,7 @@ class Module:
 
 
 class Prepared:
-    """A kernel ready to go. The arguments can be changed between launches through :attr:`values`."""
+    """A kernel ready to go. The arguments can be changed between launches through ``values``."""
 
     def __init__(self, module: Module, function: Any, launch: Launch, arguments: Sequence[Any]) -> None:
         self._call, self._module, self._function, self._launch = module._call, module, function, launch

@@ -90,7 +90,7 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
             precision: of ``pytorch``: ``float32``, ``float16`` or ``bfloat16``; by default the bundle's.
             settings: by default the bundle's.
             capacity: number of targets to be ready for: what up to so many need is made now.
-            sizes: batch sizes; by default those that the bundle has graphs for, and :data:`BATCH_SIZES` for
+            sizes: batch sizes; by default those that the bundle has graphs for, and ``BATCH_SIZES`` for
                 ``pytorch``, which needs no graphs.
 
         Raises:

@@ -111,7 +111,7 @@ def settings_record(spec: ModelSpec, settings: TrackerSettings) -> NDArray[Any]:
 
 
 def roi_launch(proposals: int, data: str = "float32") -> Launch:
-    """``spm_roi_*`` on ``proposals`` boxes in all; ``data`` is the maps' and the output's type (:data:`DATA_TYPES`)."""
+    """``spm_roi_*`` on ``proposals`` boxes in all; ``data`` is the maps' and the output's type (``DATA_TYPES``)."""
     return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, ROI_PARTS, 1), ROI_THREADS)
 
 

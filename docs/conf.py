@@ -1,0 +1,38 @@
+"""How Sphinx builds this folder: `sphinx-build -W -n docs FOLDER` (scripts/test.sh does, with the extra `docs`)."""
+
+import sys
+from pathlib import Path
+
+from sphinx.ext.napoleon import GoogleDocstring
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "spm_rt"
+author = "the spm_rt authors"
+html_title = "spm_rt"
+root_doc = "README"
+exclude_patterns = ["_sphinx"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_sphinx.tables", "_sphinx.pages"]
+
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False
+napoleon_use_ivar = True
+napoleon_numpy_docstring = False
+python_maximum_signature_line_length = 100
+
+html_theme = "furo"
+html_copy_source = False
+html_show_sphinx = False
+# A docstring of a constant is a sentence; napoleon would take what stands before a colon in it for a type.
+GoogleDocstring._consume_inline_attribute = lambda self: ("", self._consume_to_end())
+# Types of other projects, whose documentation is not at hand while this one is built; aliases of ours.
+OTHERS = "numpy|np|torch|onnx|ir|onnx_ir|cv2|argparse|pathlib|os|collections|typing|ctypes|mmap|json|nn"
+ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Tensor|Floats|Boxes|Load|Item|Holder"
+nitpick_ignore_regex = [
+    ("py:.*", rf"({OTHERS})(\..*)?"),
+    ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Settings)"),
+    ("py:.*", r"tuple\[int"),
+]
