@@ -1,69 +1,87 @@
-"""What all tests share, made once per session: weights, models, bundles, frames.
+"""What all tests share, made once per run: weights, models, bundles, frames; and the marker ``fast``.
 
-Folders and arrays given out here are shared. Copy before you change one.
+Folders and arrays given out here are shared. Copy before you change one. Nothing here imports PyTorch, onnx or the
+exporter before a test needs them.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 # PyTorch's threads shall sleep while they wait: on a busy machine, those that spin take most of its time. This has to
 # be said before PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Nothing depends on which library is faster today; what they compile is kept for the session, apart from the user's.
+# Nothing depends on which library is faster today; what they compile is kept for the run, apart from the user's. The
+# worker processes of a run inherit its folder.
 os.environ["SPM_RT_AUTO"] = "fixed"
-os.environ["SPM_RT_CACHE"] = tempfile.mkdtemp(prefix="spm_rt_cache.")
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["SPM_RT_CACHE"] = tempfile.mkdtemp(prefix="spm_rt_cache.")
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-import spm_export.bundle as exporter
-from spm_export.bundle import ExportOptions
-from spm_export.calibration import Calibration, calibrate
 from spm_export.cli import DEMO_BOX, DEMO_CLIP
-from spm_export.model.checkpoint import load_model
-from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import sample_inputs
 from spm_rt import TrackerSettings
 from spm_rt.media.video import frames
 from spm_rt.results import Box
 
-from .support.synthetic import write_checkpoint
+from .support.layers import is_fast, loaded_by_module, module_name, refuse_heavy_imports
 
-Frames = list[NDArray[np.uint8]]
+if TYPE_CHECKING:
+    from spm_export.calibration import Calibration
+    from spm_export.model.network import SPMTracker
 
-EXPORT_FRAMES = 6
-"""Bundles made for tests are verified on this many frames of the clip, to be quick, ..."""
-EXPORT_INPUTS = slice(1, 3)
-"""... and on these inputs: one of noise, one of the clip."""
+    from .support.exports import Frames
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "fast":
+        refuse_heavy_imports()
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["SPM_RT_CACHE"], ignore_errors=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["SPM_RT_CACHE"], ignore_errors=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m fast``, modules that import a heavy library are not even imported."""
+    if config.option.markexpr != "fast" or collection_path.suffix != ".py":
+        return None
+    return bool(loaded_by_module(module_name(collection_path))) or None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and is_fast(item):
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session")
 def synthetic_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """cm_stage.pt and fm_stage.pt with synthetic weights (tests/support/synthetic.py)."""
+    from .support.synthetic import write_checkpoint
+
     return write_checkpoint(tmp_path_factory.mktemp("synthetic_checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def synthetic_model(synthetic_checkpoint: tuple[Path, Path]) -> SPMTracker:
     """The reference model with synthetic weights."""
+    from spm_export.model.checkpoint import load_model
+
     return load_model(synthetic_checkpoint)
 
 
 @pytest.fixture(scope="session")
 def default_model() -> SPMTracker:
     """The reference model with the shipped weights."""
+    from spm_export.model.checkpoint import load_model
+
     return load_model()
 
 
@@ -85,19 +103,9 @@ def clip_box() -> Box:
 @pytest.fixture(scope="session")
 def calibration(default_model: SPMTracker, clip: Frames, clip_box: Box) -> Calibration:
     """What int8 needs: the shipped weights on a few frames."""
+    from spm_export.calibration import calibrate
+
     return calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:8], clip_box)])
-
-
-def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:
-    """A bundle that passed a verification on few inputs."""
-
-    def few(*given: Any) -> Iterator[Any]:
-        return itertools.islice(sample_inputs(*given), EXPORT_INPUTS.start, EXPORT_INPUTS.stop)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "sample_inputs", few)
-        exporter.export_bundle(model, folder, options, pictures[:EXPORT_FRAMES], box, "clip")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -105,8 +113,14 @@ def synthetic_bundle(
     tmp_path_factory: pytest.TempPathFactory, synthetic_model: SPMTracker, clip: Frames, clip_box: Box
 ) -> Path:
     """A verified bundle of the synthetic weights: opset 17, graphs for one target and for two."""
+    from .support.exports import ExportOptions, export_quickly, made_once
+
     options = ExportOptions(targets=(1, 2), source="synthetic weights")
-    return export_quickly(synthetic_model, tmp_path_factory.mktemp("synthetic") / "bundle", options, clip, clip_box)
+    return made_once(
+        tmp_path_factory,
+        "synthetic_bundle",
+        lambda folder: export_quickly(synthetic_model, folder, options, clip, clip_box),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -114,5 +128,11 @@ def default_bundle(
     tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker, clip: Frames, clip_box: Box
 ) -> Path:
     """A verified bundle of the shipped weights: opset 17, graphs for one target."""
+    from .support.exports import ExportOptions, export_quickly, made_once
+
     options = ExportOptions(source="shipped weights")
-    return export_quickly(default_model, tmp_path_factory.mktemp("default") / "bundle", options, clip, clip_box)
+    return made_once(
+        tmp_path_factory,
+        "default_bundle",
+        lambda folder: export_quickly(default_model, folder, options, clip, clip_box),
+    )

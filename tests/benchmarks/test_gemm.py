@@ -11,6 +11,7 @@ from spm_bench.timing.gemm import Calibration, Peaks, Product
 SMALL = ((32, 16, 24),)
 
 
+@pytest.mark.heavy
 def test_every_library_multiplies_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gemm, "_blas_threads", lambda: 1)
     products = gemm._products((32, 16, 24), 1)
@@ -52,6 +53,7 @@ def test_the_best_of_all_visits_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> 
     assert report["by_visit"] == [10.0, 8.0]
 
 
+@pytest.mark.heavy
 def test_only_wanted_precisions_are_measured() -> None:
     peaks = Peaks(1, ("int8",), SMALL)
     peaks.visit()

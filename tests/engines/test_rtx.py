@@ -23,7 +23,7 @@ from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
 from spm_rt.cache.engines import EngineTensor, engine_facts, find_engine, read_engine, read_facts
 
-from .conftest import TARGETS_OF
+from ..support.exports import TARGETS_OF
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+from typing import TYPE_CHECKING
 
 import pytest
 
-import spm_export.bundle as exporter
-from spm_export.bundle import ExportOptions, Verification, export_bundle
-from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import TrackCheck
 from spm_rt import Bundle
 
 from ..support.host_build import build
+
+if TYPE_CHECKING:
+    from spm_export.model.network import SPMTracker
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +30,10 @@ def library(request: pytest.FixtureRequest, built: ctypes.CDLL) -> ctypes.CDLL:
 @pytest.fixture(scope="session")
 def half_bundle(tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker) -> Bundle:
     """A float16 bundle of the shipped weights, for one target and for two; not verified, to be quick."""
-    passed = Verification([], TrackCheck("none", 0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0))
-    folder = tmp_path_factory.mktemp("half") / "bundle"
+    from ..support.exports import ExportOptions, export_unverified, made_once
+
     options = ExportOptions(targets=(1, 2), precision="float16")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "_verify", lambda *_: passed)
-        export_bundle(default_model, folder, options, [], (0.0, 0.0, 1.0, 1.0), "none")
+    folder = made_once(
+        tmp_path_factory, "half_bundle", lambda folder: export_unverified(default_model, folder, options)
+    )
     return Bundle.open(folder)

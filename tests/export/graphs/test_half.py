@@ -30,7 +30,7 @@ from spm_rt.files import seal_manifest
 from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 
-from ...conftest import export_quickly
+from ...support.exports import export_quickly
 
 Frames = list[NDArray[np.uint8]]
 HALVES = ("float16", "bfloat16")

@@ -1,0 +1,79 @@
+"""Bundles of trained and of synthetic weights, verified in a short way or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_export.bundle as exporter
+from spm_export.bundle import ExportOptions, Verification
+from spm_export.calibration import Calibration
+from spm_export.model.network import SPMTracker
+from spm_export.proof.compare import TrackCheck, sample_inputs
+from spm_rt.precision import PRECISIONS
+from spm_rt.results import Box
+
+Frames = list[NDArray[np.uint8]]
+
+EXPORT_FRAMES = 6
+"""Bundles made for tests are verified on this many frames of the clip, to be quick, ..."""
+EXPORT_INPUTS = slice(1, 3)
+"""... and on these inputs: one of noise, one of the clip."""
+TARGETS_OF = {"float32": (1, 4, 16), "float16": (1, 4, 16), "bfloat16": (1, 4, 16), "int8": (1, 4)}
+"""The numbers of targets that :func:`export_typed` exports for, by precision."""
+UNVERIFIED = Verification([], TrackCheck("none", 0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What ``make`` writes to a path: one process of a test run writes it, the others wait and use it."""
+    common = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    path = common / "made_once" / name
+    path.parent.mkdir(exist_ok=True)
+    with open(path.with_name(f"{name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            unfinished = path.with_name(f"{name}.unfinished")
+            make(unfinished)
+            unfinished.rename(path)
+    return path
+
+
+def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:
+    """A bundle that passed a verification on few inputs."""
+
+    def few_inputs(*arguments: Any) -> Iterator[Any]:
+        return itertools.islice(sample_inputs(*arguments), EXPORT_INPUTS.start, EXPORT_INPUTS.stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "sample_inputs", few_inputs)
+        exporter.export_bundle(model, folder, options, pictures[:EXPORT_FRAMES], box, "clip")
+    return folder
+
+
+def export_unverified(model: SPMTracker, folder: Path, options: ExportOptions) -> Path:
+    """A bundle whose graphs nobody has compared with the reference, for tests that only compile or time them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_verify", lambda *_: UNVERIFIED)
+        exporter.export_bundle(model, folder, options, [], (0.0, 0.0, 1.0, 1.0), "none")
+    return folder
+
+
+def export_typed(model: SPMTracker, folder: Path, precision: str, calibration: Calibration | None) -> Path:
+    """A bundle of a precision for all :data:`TARGETS_OF` it, not verified."""
+    options = ExportOptions(
+        opset=PRECISIONS[precision].lowest_opset,
+        targets=TARGETS_OF[precision],
+        precision=precision,
+        calibration=calibration,
+    )
+    return export_unverified(model, folder, options)
