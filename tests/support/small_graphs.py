@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spm_export.graphs.builder import GraphBuilder
 
-from .networks import run, session_of
+from .sessions import run, session_of
 
 Part = Callable[[GraphBuilder, list[ir.Value]], ir.Value | tuple[ir.Value, ...]]
 

@@ -7,7 +7,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -256,94 +255,24 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
 
 
 def _run_reference(options: argparse.Namespace) -> int:
-    from ..recorded.score import is_operators, load_reference, score_set, steps_of
+    from ..recorded.reading import read_recorded
+    from ..recorded.subjects import bundle_subject, calls_of, reference_subject, score_all, scores_report, scores_text
 
     if len(options.subjects) != 1:
         raise SourceError("--reference scores one subject: a bundle's folder, or torch")
     name = options.subjects[0]
-    sets = {Path(path).name: load_reference(path) for path in options.reference}
-    subject, operators_of = _reference_subject(name, options)
-    steps = sum(1 if is_operators(data) else steps_of(subject, data) for data in sets.values())
-    bar = Progress("scoring", steps, quiet=options.quiet)
-    results = {}
-    for file, data in sets.items():
-        if is_operators(data):
-            from ..recorded.operators import score_operators
-
-            results[file] = score_operators(data, operators_of)
-            bar.step()
-        else:
-            results[file] = score_set(subject, data, bar.step)
-    bar.close()
-    passed = all(checks.passed for checks in results.values())
-    if options.json:
-        print(
-            json.dumps(
-                {
-                    "subject": subject.backend.description,
-                    "passed": passed,
-                    "sets": {
-                        file: {"passed": checks.passed, "arrays": {c.array: c.to_json() for c in checks.found.values()}}
-                        for file, checks in results.items()
-                    },
-                },
-                indent=1,
-            )
-        )
-    else:
-        print(f"{name}: {subject.backend.description}")
-        for file, checks in results.items():
-            print(f"\n{file}: {'ok' if checks.passed else 'FAILED'}\n{reference_table(checks)}")
-        if not passed and _foreign_weights(results):
-            print(
-                "\nnearly everything that depends on weights differs: was this exported from the checkpoint that the "
-                "data were recorded with?"
-            )
-    return 0 if passed else 1
-
-
-def _reference_subject(name: str, options: argparse.Namespace) -> tuple[Any, Any]:
-    """What is scored (:class:`~spm_bench.recorded.score.Subject`), and what has the single operators."""
-    from ..recorded.score import Subject
-
+    files = {Path(path).name: read_recorded(path) for path in options.reference}
     if name == TORCH:
-        import torch
-
-        from spm_export.model.checkpoint import load_model
-
-        from ..recorded.inner_values import TorchProbe
-
-        torch.set_num_threads(options.threads)
-        probe = TorchProbe(load_model(options.checkpoint))
-        return Subject(name, probe.model.spec, probe, (probe,)), probe.model
-    from spm_rt.backends import load_backend
-
-    from ..recorded.inner_values import GraphProbe
-
-    bundle = Bundle.open(name)
-    backend = load_backend(bundle, options.backend, device=options.device, threads=options.threads)
-    # The form that stays closest to the reference, and the one for CPUs.
-    close = GraphProbe(bundle, "expanded", options.threads)
-    fast = GraphProbe(bundle, "fast_expanded", options.threads, beside=close)
-    return Subject(name, bundle.spec, backend, (close, fast)), bundle
-
-
-def reference_table(checks: Any) -> str:
-    rows = [
-        [
-            c.array,
-            f"{c.worst:.0f} differ" if c.kind == "exact" else f"{c.worst:.1e}",
-            "none" if c.kind == "exact" else f"{c.allowed:.0e} {c.kind}",
-            str(c.values),
-            "ok" if c.passed else "FAILED",
-        ]
-        for c in checks.found.values()
-    ]
-    return format_table(["array", "worst", "allowed", "values", ""], rows)
-
-
-def _foreign_weights(results: dict[str, Any]) -> bool:
-    heads = [
-        c for checks in results.values() for c in checks.found.values() if c.array in ("conv2", "logits", "cm_scores")
-    ]
-    return bool(heads) and all(not c.passed for c in heads)
+        subject, operators_of = reference_subject(options.checkpoint, options.threads)
+    else:
+        subject, operators_of = bundle_subject(name, options.backend, options.device, options.threads)
+    bar = Progress("scoring", calls_of(subject, files), quiet=options.quiet)
+    scores = score_all(subject, operators_of, files, bar.step)
+    bar.close()
+    passed = all(checks.passed for checks in scores.values())
+    if options.json:
+        report = {"subject": subject.backend.description, "passed": passed, "sets": scores_report(scores)}
+        print(json.dumps(report, indent=1))
+    else:
+        print(f"{name}: {subject.backend.description}{scores_text(scores)}")
+    return 0 if passed else 1

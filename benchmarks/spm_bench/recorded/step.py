@@ -1,11 +1,10 @@
-"""One frame of the tracker, step by step, with every number kept: the rows that recorded reference data hold.
+"""One step of the tracker with every number kept, under the names of recorded data.
 
-The steps are the runtime's own functions on any backend's context; the names are those of docs/reference/benchmarks.md.
+The steps are the runtime's own functions on any backend's context. A context with an attribute ``inner_values``
+(:mod:`spm_bench.recorded.inner_values`) adds those. docs/reference/benchmarks.md has the names.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +16,34 @@ from spm_rt.frame.geometry import overlap_with, search_region, to_crop, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.settings import ModelSpec, TrackerSettings
 
-Array = NDArray[Any]
-Row = dict[str, Array]
+from .reading import Array, Arrays
 
 TIE = 1e-6
 """Scores this close are the same but for rounding."""
 
 
-def start_row(context: Context, frame: Array, box: Array, spec: ModelSpec) -> Row:
-    """Take the template at ``box`` (x1, y1, x2, y2 in the frame): the ``init_*`` arrays."""
+def template_step(context: Context, frame: Array, box: Array, spec: ModelSpec) -> Arrays:
+    """Take the template at ``box`` (x1, y1, x2, y2 in the frame): ``x_box``, ``scale``, ``roi``, ``crop_fast``."""
     region = search_region(box, spec)
     crop_into(check_frame(frame), region, context.crop[0])
     roi = to_crop(box, region)
     context.set_template(roi[None])
     return {
-        "init_x_box": np.array([region.x1, region.y1, region.x2, region.y2]),
-        "init_scale": np.array(region.scale),
-        "init_roi": roi,
-        "init_crop": _normalized(crop_exact(check_frame(frame), region, spec.crop_size), spec),
-        "init_crop_fast": _normalized(context.crop[0], spec),
-        **_seen(context),
+        "x_box": np.array([region.x1, region.y1, region.x2, region.y2]),
+        "scale": np.array(region.scale),
+        "roi": roi,
+        "crop_fast": _normalized(context.crop[0], spec),
+        **_inner_values(context),
     }
 
 
-def frame_row(context: Context, frame: Array, box: Array, spec: ModelSpec, settings: TrackerSettings) -> Row:
+def tracking_step(context: Context, frame: Array, box: Array, spec: ModelSpec, settings: TrackerSettings) -> Arrays:
     """One step from the last box ``box`` (x1, y1, x2, y2, float64), which may be any box at all."""
     region = search_region(box, spec)
     crop_into(check_frame(frame), region, context.crop[0])
-    row: Row = {
+    values: Arrays = {
         "x_box": np.array([region.x1, region.y1, region.x2, region.y2]),
         "scale": np.array(region.scale),
-        "crop": _normalized(crop_exact(check_frame(frame), region, spec.crop_size), spec),
         "crop_fast": _normalized(context.crop[0], spec),
     }
     scores, crop_boxes = (array[0].copy() for array in context.search())
@@ -58,7 +54,7 @@ def frame_row(context: Context, frame: Array, box: Array, spec: ModelSpec, setti
     proposals = np.ascontiguousarray(crop_boxes[index])
     tied = (overlaps > settings.near_iou) & (np.abs(scores - scores[index[-1]]) <= TIE)
     fine_scores, fine_boxes = (array[0].copy() for array in context.relate(proposals[None]))
-    row.update(
+    values.update(
         cm_scores=scores,
         cm_boxes=np.concatenate([frame_boxes, crop_boxes], axis=1),
         near_count=np.array((overlaps > settings.near_iou).sum()),
@@ -71,7 +67,7 @@ def frame_row(context: Context, frame: Array, box: Array, spec: ModelSpec, setti
         prop_score=scores[index],
         fm_scores=fine_scores,
         fm_boxes=fine_boxes,
-        **_seen(context),
+        **_inner_values(context),
     )
     window = cosine_window(proposals, spec.crop_size)
     fused = fuse(scores[index], frame_boxes[index], fine_scores, to_frame(fine_boxes, region), window, settings)
@@ -79,7 +75,7 @@ def frame_row(context: Context, frame: Array, box: Array, spec: ModelSpec, setti
     score = float(fused.scores[fused.chosen])
     updated = score >= settings.update_threshold
     moved = next_box(box, fused.boxes[fused.chosen], score, (frame.shape[0], frame.shape[1]), settings)
-    row.update(
+    values.update(
         win_scores=window,
         pred_scores=fused.scores,
         final_scores=fused.ranking,
@@ -90,7 +86,12 @@ def frame_row(context: Context, frame: Array, box: Array, spec: ModelSpec, setti
         updated=np.array(updated),
         box_out=moved if updated else box,
     )
-    return row
+    return values
+
+
+def exact_crop(frame: Array, box: Array, spec: ModelSpec) -> NDArray[np.float32]:
+    """The normalised crop around ``box`` by the slow form, which follows the release's arithmetic step by step."""
+    return _normalized(crop_exact(check_frame(frame), search_region(box, spec), spec.crop_size), spec)
 
 
 def _normalized(crop: Array, spec: ModelSpec) -> Array:
@@ -98,5 +99,5 @@ def _normalized(crop: Array, spec: ModelSpec) -> Array:
     return crop - np.array(spec.pixel_mean_bgr, np.float32)[:, None, None]
 
 
-def _seen(context: Context) -> Row:
-    return dict(getattr(context, "seen", {}))
+def _inner_values(context: Context) -> Arrays:
+    return dict(getattr(context, "inner_values", {}))

@@ -51,13 +51,15 @@ class Runner:
         merge: let the library make integer operators of QuantizeLinear and DequantizeLinear, as it does for users.
             Without, products of rounded numbers are added up in float32. int8 codes give the same on a GPU, to float32
             rounding, and on a CPU without VNNI this library's sums of signed codes may overflow.
+        threads: per call; the library's own choice if None.
     """
 
-    def __init__(self, model: str | bytes, name: Path, *, merge: bool = True) -> None:
+    def __init__(self, model: str | bytes, name: Path, *, merge: bool = True, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
         # Many sessions take turns here with PyTorch: threads that spin while they wait would slow each other down.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", str(int(not merge)))

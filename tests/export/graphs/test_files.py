@@ -22,7 +22,7 @@ from spm_rt.bundle import STAGES, VARIANTS
 from spm_rt.bundle.contract import contract
 from spm_rt.settings import ModelSpec
 
-from ...support.networks import run, session_of
+from ...support.sessions import run, session_of
 
 SPEC = ModelSpec()
 TARGETS = (1, 2)

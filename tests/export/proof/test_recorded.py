@@ -2,84 +2,99 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from spm_export.model.backend import reference_tracker
+from spm_bench.recorded.checks import Checks
+from spm_bench.recorded.inner_values import GraphInnerValues, ReferenceInnerValues
+from spm_bench.recorded.reading import RecordedSet
+from spm_bench.recorded.score import score_frames, score_free_run, score_steps, score_track
 from spm_export.model.network import SPMTracker
 from spm_rt import Bundle, Tracker
 from spm_rt.backends import MODULES, load_backend
+from spm_rt.backends.protocol import Backend
 from spm_rt.bundle import VARIANTS
-from spm_rt.frame.geometry import xywh_to_xyxy, xyxy_to_xywh
 
-from ...support.networks import GraphNetwork, RuntimeNetwork, TorchNetwork
-from ...support.recorded import SETS, TOLERANCES, Network, Recorded, failures, measure_rows, read_set, run_freely
+from ...support.recorded import SETS, SPEC, read_set
 
 CHIEF = ("torch", "portable", "fast_expanded")
 """Compared with all sets; the other forms of the graphs with two small ones."""
-ROWS = [(n, s) for n in ("torch", *VARIANTS) for s in SETS if n in CHIEF or s in ("noise", "border_small")]
+STEPS = [(n, s) for n in ("torch", *VARIANTS) for s in SETS if n in CHIEF or s in ("noise", "border_small")]
 RUNTIME = ("torch", "onnxruntime", "openvino")
-EVERYWHERE = {name for name in TOLERANCES if not name.startswith("track")}
-HIDDEN = {"init_conv5_samples", "kbox_samples", "template_feat", "roi_feat_first"}
+EVERYWHERE = {
+    *("init_x_box", "init_scale", "init_roi", "init_crop", "init_crop_fast", "init_conv2", "init_conv4", "init_conv5"),
+    *("kcls", "kbox", "template_feat", "x_box", "scale", "crop", "crop_fast", "crop_mean", "conv2", "conv4", "conv5"),
+    *("logits", "deltas", "cm_scores", "cm_boxes", "near_count", "near_iou", "num_prop", "prop_index", "prop_image"),
+    *("prop_crop", "prop_score", "roi_feat_first", "fm_logits", "fm_deltas", "fm_scores", "fm_boxes", "win_scores"),
+    *("pred_scores", "final_scores", "fused_image", "fused_crop", "chosen", "best_score", "updated", "box_out"),
+}
+HIDDEN = {"init_conv5", "kbox", "template_feat", "roi_feat_first"}
 """What some graphs do not compute in this form, or only inside a node."""
 
 
 @pytest.fixture(scope="module")
-def network(request: pytest.FixtureRequest, synthetic_model: SPMTracker, synthetic_bundle: Path) -> Network:
-    if request.param == "torch":
-        return TorchNetwork(synthetic_model)
-    bundle = Bundle.open(synthetic_bundle)
-    if request.param in MODULES:
-        pytest.importorskip(request.param)
-        return RuntimeNetwork(load_backend(bundle, request.param))
-    return GraphNetwork(bundle, request.param)
+def backend_of(synthetic_model: SPMTracker, synthetic_bundle: Path) -> Callable[[str], Backend]:
+    """A backend by name: the reference, a form of the bundle's graphs, or one of the runtime's."""
+
+    @functools.cache
+    def load(name: str) -> Backend:
+        if name == "torch":
+            return ReferenceInnerValues(synthetic_model)
+        bundle = Bundle.open(synthetic_bundle)
+        if name not in MODULES:
+            return GraphInnerValues(bundle, name)
+        pytest.importorskip(name)
+        return load_backend(bundle, name)
+
+    return load
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_frames_are_the_recorded_ones(name: str) -> None:
-    recorded = read_set(name)
-    found = [hashlib.sha256(frame.tobytes()).hexdigest() for frame in recorded.frames]
-    assert found == list(recorded.arrays["frame_sha256"])
+    checks = Checks()
+    score_frames(checks, read_set(name))
+    assert checks.passed
 
 
-@pytest.mark.parametrize(("network", "name"), ROWS, indirect=["network"])
-def test_rows_agree_stage_by_stage(network: Network, name: str) -> None:
-    worst = measure_rows(network, read_set(name))
-    assert failures(worst) == {}
-    missing = EVERYWHERE - worst.keys()
+@pytest.mark.parametrize(("backend", "name"), STEPS)
+def test_steps_agree_stage_by_stage(backend: str, name: str, backend_of: Callable[[str], Backend]) -> None:
+    checks = steps_of(backend_of(backend), read_set(name))
+    assert checks.failed == []
+    missing = EVERYWHERE - checks.by_array.keys()
     assert missing <= HIDDEN
-    assert not missing or not isinstance(network, TorchNetwork)
+    assert not missing or backend != "torch"
 
 
-@pytest.mark.parametrize("network", RUNTIME, indirect=True)
-def test_window_influence_changes_the_choice_as_recorded(network: Network) -> None:
-    worst = measure_rows(network, read_set("config"))
-    assert failures(worst) == {}
-    assert {"final_scores", "chosen", "box_out"} <= worst.keys()
+@pytest.mark.parametrize("backend", RUNTIME)
+def test_window_influence_changes_the_choice_as_recorded(backend: str, backend_of: Callable[[str], Backend]) -> None:
+    checks = steps_of(backend_of(backend), read_set("config"))
+    assert checks.failed == []
+    assert {"final_scores", "chosen", "box_out"} <= checks.by_array.keys()
 
 
-@pytest.mark.parametrize("network", RUNTIME, indirect=True)
+@pytest.mark.parametrize("backend", RUNTIME)
 @pytest.mark.parametrize("name", [*SETS, "config"])
-def test_free_run_takes_the_recorded_decisions(network: Network, name: str) -> None:
-    assert failures(run_freely(network, read_set(name))) == {}
+def test_free_run_takes_the_recorded_decisions(name: str, backend: str, backend_of: Callable[[str], Backend]) -> None:
+    checks = Checks()
+    score_free_run(checks, backend_of(backend).context(), SPEC, read_set(name))
+    assert checks.failed == []
+    assert set(checks.by_array) == {"track", "track_chosen", "track_updated", "track_prop_index"}
 
 
-@pytest.mark.parametrize("name", [*SETS, "config"])
-def test_exported_tracker_follows_the_recorded_track(name: str, synthetic_bundle: Path) -> None:
-    recorded = read_set(name)
-    compare_track(Tracker.load(synthetic_bundle, "onnxruntime", settings=recorded.settings), recorded)
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [*(("onnxruntime", name) for name in (*SETS, "config")), ("torch", "noise"), ("torch", "border_small")],
+)
+def test_tracker_follows_the_recorded_track(backend: str, name: str, backend_of: Callable[[str], Backend]) -> None:
+    checks, recorded = Checks(), read_set(name)
+    score_track(checks, Tracker(backend_of(backend), SPEC, recorded.settings), recorded)
+    assert checks.passed
 
 
-@pytest.mark.parametrize("name", ["noise", "border_small"])
-def test_reference_tracker_follows_the_recorded_track(name: str, synthetic_model: SPMTracker) -> None:
-    recorded = read_set(name)
-    compare_track(reference_tracker(synthetic_model, recorded.settings), recorded)
-
-
-def compare_track(tracker: Tracker, recorded: Recorded) -> None:
-    tracker.init(recorded.frames[0], xyxy_to_xywh(recorded.arrays["init_box"]))
-    track = [xywh_to_xyxy(tracker.box)] + [xywh_to_xyxy(tracker.update(frame).box) for frame in recorded.frames[1:]]
-    np.testing.assert_allclose(np.array(track), recorded.arrays["track"], rtol=0, atol=TOLERANCES["track"])
+def steps_of(backend: Backend, recorded: RecordedSet) -> Checks:
+    checks = Checks()
+    score_steps(checks, backend.context(), SPEC, recorded)
+    return checks
