@@ -5,36 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from spm_bench.cli import main
 from spm_bench.profiling.multiply_adds import count_layers
 from spm_rt.errors import BundleError
 
-
-def _weight(name: str, *shape: int) -> TensorProto:
-    return onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
-
-
-def _save(
-    path: Path,
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, list[int | str]],
-    outputs: list[str],
-    weights: list[TensorProto],
-) -> Path:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-        [helper.make_empty_tensor_value_info(n) for n in outputs],
-        weights,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+from ..support.graphs import save_graph, zero_weight
 
 
 def test_counts_by_hand(tmp_path: Path) -> None:
@@ -47,12 +25,12 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["p", "product"], ["e"]),
     ]
     weights = [
-        _weight("grouped.weight", 6, 2, 3, 3),
-        _weight("up.weight", 6, 5, 2, 2),
-        _weight("linear.weight", 7, 5 * 6 * 7),
-        _weight("product", 8, 3),
+        zero_weight("grouped.weight", 6, 2, 3, 3),
+        zero_weight("up.weight", 6, 5, 2, 2),
+        zero_weight("linear.weight", 7, 5 * 6 * 7),
+        zero_weight("product", 8, 3),
     ]
-    path = _save(tmp_path / "m.onnx", nodes, {"x": [1, 4, 5, 6], "p": [2, "K", 8]}, ["d", "e"], weights)
+    path = save_graph(tmp_path / "m.onnx", nodes, {"x": [1, 4, 5, 6], "p": [2, "K", 8]}, ["d", "e"], weights)
     layers = count_layers(path, proposals=9)
     assert [(layer.name, layer.macs) for layer in layers] == [
         ("grouped", 6 * 5 * 6 * (2 * 3 * 3)),
@@ -64,12 +42,12 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_shape_that_stays_unknown_is_an_error(tmp_path: Path) -> None:
-    path = _save(
+    path = save_graph(
         tmp_path / "m.onnx",
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         {"x": ["rows", 4]},
         ["y"],
-        [_weight("w", 4, 2)],
+        [zero_weight("w", 4, 2)],
     )
     with pytest.raises(BundleError, match="MatMul"):
         count_layers(path, 9)

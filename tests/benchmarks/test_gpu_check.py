@@ -23,9 +23,9 @@ from spm_rt.gpu import driver as cuda_driver
 from spm_rt.gpu.kernels import nvrtc
 
 from ..gpu.test_driver import driver_on
-from ..support.emulator import CUresult, Emulator
-from ..support.fake_backend import bright_multi_tracker, bright_tracker
-from ..support.host_build import build
+from ..support.emulator.driver import CUresult, Emulator
+from ..support.emulator.host_build import build
+from ..support.fakes.backend import bright_multi_tracker, bright_tracker
 
 SCRIPT = Path(gpu_check.__file__).parents[2] / "gpu_check.py"
 

@@ -15,7 +15,7 @@ from spm_bench.profiling.operators import name_operators, unmatched_work, work_f
 from spm_rt.backends import load_backend
 from spm_rt.bundle import Bundle
 
-from .test_count import _save, _weight
+from ..support.graphs import save_graph, zero_weight
 
 Shapes = tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]
 
@@ -29,8 +29,12 @@ def graph(tmp_path: Path) -> Path:
         helper.make_node("MatMul", ["transform", "second.weight"], ["w"], name="node_MatMul_2"),
         helper.make_node("MatMul", ["b", "w"], ["c"], name="node_MatMul_3"),
     ]
-    weights = [_weight("first.weight", 6, 3, 3, 3), _weight("transform", 8, 5), _weight("second.weight", 5, 7)]
-    return _save(tmp_path / "m.onnx", nodes, {"x": [1, 3, 10, 10]}, ["c"], weights)
+    weights = [
+        zero_weight("first.weight", 6, 3, 3, 3),
+        zero_weight("transform", 8, 5),
+        zero_weight("second.weight", 5, 7),
+    ]
+    return save_graph(tmp_path / "m.onnx", nodes, {"x": [1, 3, 10, 10]}, ["c"], weights)
 
 
 CONV, PRODUCT = 6 * 8 * 8 * 27, 6 * 8 * 8 * 7

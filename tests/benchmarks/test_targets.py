@@ -15,7 +15,7 @@ from spm_bench.timing.several import Apart, Together, overlaps, spread_boxes
 from spm_rt.trackers.checks import no_clock
 from spm_rt.trackers.multi import MultiTracker
 
-from ..support.fake_backend import bright_frame, bright_multi_tracker, bright_tracker
+from ..support.fakes.backend import bright_frame, bright_multi_tracker, bright_tracker
 
 BOX = (45.0, 35.0, 30.0, 30.0)
 FRAMES = [bright_frame(60 + k, 50) for k in range(5)]

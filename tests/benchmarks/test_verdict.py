@@ -11,7 +11,7 @@ from spm_bench.timing.turns import Contestant
 from spm_bench.timing.verdict import ENOUGH_FRAMES, LEAST_IOU, judge, same_boxes, turn_spread, verdict_line
 from spm_rt.settings import TrackerSettings
 
-from ..support.fake_backend import bright_frame, bright_tracker
+from ..support.fakes.backend import bright_frame, bright_tracker
 
 GOOD: dict[str, Any] = {"frames": ENOUGH_FRAMES, "forced_iou": 1.0, "precision": "float32", "turn_spread": 0.02}
 

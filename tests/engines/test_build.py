@@ -22,7 +22,7 @@ from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
 from spm_rt.cache.engines import EngineTensor, read_engine, read_facts
 
-from ..support.hollow_bundle import hollow_bundle
+from ..support.fakes.bundle import hollow_bundle
 
 OPTIONS = BuildOptions("tensorrt")
 TOOLS = Toolchain(None, "tensorrt", "10.16.1.11", "sm_86", "NVIDIA A10")

@@ -16,7 +16,7 @@ from spm_rt.backends.tensorrt import python_plugin as roi_plugin
 from spm_rt.errors import BackendError
 from spm_rt.gpu.kernels import nvrtc, source
 
-from ..support import fake_tensorrt as fake
+from ..support.fakes import tensorrt_plugins as fake
 
 SHAPES = ((2, 384, 34, 34), (2, 256, 34, 34), (2, 9, 4), (1, 640, 1, 1), (1, 640, 1, 1))
 OUT = (18, 640, 6, 6)

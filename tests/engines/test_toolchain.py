@@ -20,8 +20,8 @@ from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_tool
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle.contract import contract, tensor_type
 
-from ..support import fake_builder
-from ..support.hollow_bundle import hollow_bundle
+from ..support.fakes import tensorrt_builder as fake_builder
+from ..support.fakes.bundle import hollow_bundle
 
 A10 = Gpu("NVIDIA A10", (8, 6), "580.1")
 V100 = Gpu("Tesla V100", (7, 0), "580.1")

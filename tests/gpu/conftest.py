@@ -9,7 +9,7 @@ import pytest
 
 from spm_rt import Bundle
 
-from ..support.host_build import build
+from ..support.emulator.host_build import build
 
 if TYPE_CHECKING:
     from spm_export.model.network import SPMTracker

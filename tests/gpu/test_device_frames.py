@@ -24,10 +24,10 @@ from spm_rt.gpu.device_frames import device_frame
 from spm_rt.gpu.driver import Device, Stream
 from spm_rt.results import Box
 
-from ..support.device_pictures import OnDevice, Packed
-from ..support.emulator import CUresult
-from ..support.engines import Engines, machine_with
-from ..support.resident_networks import view
+from ..support.emulator.driver import CUresult
+from ..support.emulator.engines import Engines, machine_with
+from ..support.emulator.networks import view
+from ..support.emulator.pictures import OnDevice, Packed
 
 Frames = list[NDArray[np.uint8]]
 NEAR = 0.0 if sample_region else 0.01

@@ -14,7 +14,7 @@ from spm_rt import FrameError
 from spm_rt.gpu import dlpack
 from spm_rt.gpu.device_frames import LEGACY_STREAM, device_frame, is_device_array
 
-from ..support.device_pictures import OnDevice, Packed
+from ..support.emulator.pictures import OnDevice, Packed
 
 PICTURE = np.arange(40 * 50 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 50, 3)
 

@@ -15,8 +15,8 @@ from spm_rt.frame.geometry import search_region
 from spm_rt.gpu import kernels
 from spm_rt.gpu.driver import CudaError, Device, Driver
 
-from ..support.emulator import CUresult, Emulator
-from ..support.host_build import SPEC, settings_of
+from ..support.emulator.driver import CUresult, Emulator
+from ..support.emulator.host_build import SPEC, settings_of
 
 
 @pytest.fixture

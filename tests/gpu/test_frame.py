@@ -18,7 +18,7 @@ from spm_rt.frame.proposals import select_proposals
 from spm_rt.gpu import kernels
 from spm_rt.settings import ModelSpec, TrackerSettings
 
-from ..support.host_build import SPEC, call, settings_of, state_of
+from ..support.emulator.host_build import SPEC, call, settings_of, state_of
 
 Floats = NDArray[np.float32]
 ANCHORS = make_anchors(SPEC).astype(np.float32)

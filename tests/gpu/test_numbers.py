@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 import torch
 
-from ..support.host_build import call
+from ..support.emulator.host_build import call
 
 RNG = np.random.default_rng(21)
 ALL = np.arange(1 << 16, dtype=np.uint16)

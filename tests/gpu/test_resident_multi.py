@@ -21,8 +21,8 @@ from spm_rt.resident.frame_graph import FrameGraph
 from spm_rt.resident.multi import networks_of
 from spm_rt.results import Box
 
-from ..support.emulator import CUresult, Emulator
-from ..support.resident_networks import EmulatedNetworks
+from ..support.emulator.driver import CUresult, Emulator
+from ..support.emulator.networks import EmulatedNetworks
 from .test_driver import driver_on
 from .test_resident_single import OnDevice
 

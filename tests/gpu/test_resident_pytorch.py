@@ -29,7 +29,7 @@ from spm_rt.gpu.kernels import nvrtc
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
 
-from ..support.emulator import Emulator
+from ..support.emulator.driver import Emulator
 from .test_driver import driver_on
 from .test_resident_single import OnDevice
 

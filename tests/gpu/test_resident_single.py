@@ -17,9 +17,9 @@ from spm_rt.gpu.kernels import nvrtc
 from spm_rt.resident import ResidentTracker
 from spm_rt.results import Box
 
-from ..support.device_pictures import OnDevice
-from ..support.emulator import CUresult, Emulator
-from ..support.resident_networks import EmulatedNetworks
+from ..support.emulator.driver import CUresult, Emulator
+from ..support.emulator.networks import EmulatedNetworks
+from ..support.emulator.pictures import OnDevice
 from .test_driver import driver_on
 
 Frames = list[NDArray[np.uint8]]

@@ -14,7 +14,7 @@ from spm_export.model.weights import _fine
 from spm_rt.gpu.kernels import roi_launch
 from spm_rt.settings import ModelSpec
 
-from ..support.host_build import call
+from ..support.emulator.host_build import call
 
 Floats = NDArray[np.float32]
 CELLS, LAST = 34, 33

@@ -22,9 +22,9 @@ from spm_rt.errors import EngineError
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
 
-from ..support.emulator import CUresult
-from ..support.engines import VERSION, Engines, machine_with, write_engine
-from ..support.resident_networks import view
+from ..support.emulator.driver import CUresult
+from ..support.emulator.engines import VERSION, Engines, machine_with, write_engine
+from ..support.emulator.networks import view
 
 Frames = list[NDArray[np.uint8]]
 

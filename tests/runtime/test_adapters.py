@@ -10,7 +10,7 @@ import pytest
 
 from spm_rt.adapters import Got10kTracker, OpenCVTracker
 
-from ..support.fake_backend import bright_frame, bright_tracker
+from ..support.fakes.backend import bright_frame, bright_tracker
 
 BOX = (68.0, 48.0, 24.0, 24.0)
 FRAMES = [bright_frame(80 + 2 * k, 60 - k) for k in range(4)]

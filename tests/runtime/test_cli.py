@@ -14,7 +14,7 @@ from spm_rt import Tracker
 from spm_rt.cli import main
 from spm_rt.media.video import frames
 
-from ..support.fake_backend import bright_frame, bright_tracker
+from ..support.fakes.backend import bright_frame, bright_tracker
 
 Capture = pytest.CaptureFixture[str]
 COUNT = 5

@@ -23,7 +23,7 @@ from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_rt.settings import ModelSpec
 
-from ...support.small_graphs import evaluate
+from ...support.graphs import evaluate
 from .test_portable import BOXES, roi_in_reference
 
 SPEC = ModelSpec()

@@ -19,8 +19,8 @@ from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import compose_head
 from spm_rt.settings import ModelSpec
 
+from ...support.graphs import evaluate
 from ...support.recorded import read_arrays
-from ...support.small_graphs import evaluate
 
 SPEC = ModelSpec()
 OPS = read_arrays("ops")

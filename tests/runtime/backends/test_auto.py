@@ -14,7 +14,7 @@ from spm_rt import BackendError, Bundle
 from spm_rt.backends import ON_CPU, auto, available, chosen_because, load_backend
 from spm_rt.backends.auto import choose, pick
 
-from ...support.fake_backend import BrightBackend, BrightContext
+from ...support.fakes.backend import BrightBackend, BrightContext
 
 NAMES = ("first", "second")
 LIBRARIES = {"first": "numpy", "second": "pytest"}

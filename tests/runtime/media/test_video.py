@@ -15,7 +15,7 @@ from spm_rt.media.drawing import annotate, contact_sheet
 from spm_rt.media.video import frame_count, frame_rate, frames, is_camera, picture_files, read_picture
 from spm_rt.terminal import Progress, format_table, track_progress
 
-from ...support.fake_backend import bright_frame
+from ...support.fakes.backend import bright_frame
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from spm_rt.backends import MODULES, available
 from spm_rt.results import Box
 from spm_rt.trackers.slots import split
 
-from ...support.fake_backend import (
+from ...support.fakes.backend import (
     BrightContext,
     another_thread_inside,
     bright_frame,

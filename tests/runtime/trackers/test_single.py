@@ -15,7 +15,7 @@ from spm_rt import BoxError, FrameError, NotInitializedError, SpmError, Tracker,
 from spm_rt.results import Box
 from spm_rt.trackers.checks import check_box
 
-from ...support.fake_backend import BrightBackend, BrightContext, bright_frame, bright_tracker
+from ...support.fakes.backend import BrightBackend, BrightContext, bright_frame, bright_tracker
 
 BOX = (68.0, 48.0, 24.0, 24.0)
 FRAME = bright_frame(80, 60)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spm_rt import ThreadError, Tracker, TrackResult
 from spm_rt.results import Box
 
-from ...support.fake_backend import another_thread_inside, bright_frame, bright_tracker
+from ...support.fakes.backend import another_thread_inside, bright_frame, bright_tracker
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)

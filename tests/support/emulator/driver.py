@@ -1,6 +1,6 @@
 """A GPU driver on the host: ``cuda.bindings.driver`` as far as spm_rt uses it.
 
-Device memory is host memory, a kernel runs its host build (tests/support/host_build.cpp), and what a stream captures is
+Device memory is host memory, a kernel runs its host build (host_build.cpp beside this), and what a stream captures is
 replayed when its graph is launched. Every call is recorded; any call can be made to fail.
 """
 

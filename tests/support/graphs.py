@@ -1,13 +1,16 @@
-"""Parts of graphs, built and run on their own."""
+"""Small graphs: parts that are built and run on their own, nodes that are written to a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from spm_export.graphs.builder import GraphBuilder
 
@@ -29,3 +32,26 @@ def evaluate(
         output.shape = None
     seen = run(session_of(ir.serde.to_proto(model)), {f"in{i}": array for i, array in enumerate(inputs)})
     return [seen[f"out{i}"] for i in range(len(outputs))]
+
+
+def zero_weight(name: str, *shape: int) -> TensorProto:
+    return onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
+
+
+def save_graph(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[int | str]],
+    outputs: list[str],
+    weights: list[TensorProto],
+) -> Path:
+    """A model of opset 17 with these nodes; the shapes of its outputs are left open."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+        weights,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path

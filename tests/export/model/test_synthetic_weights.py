@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .synthetic import State, coarse_state, digests, fine_state
+from ...support.synthetic import State, coarse_state, digests, fine_state
 
-DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "parity" / "weights.json").read_text())
+DIGESTS = json.loads((Path(__file__).parents[2] / "data" / "parity" / "weights.json").read_text())
 
 
 @pytest.mark.parametrize(("name", "make"), [("cm_stage", coarse_state), ("fm_stage", fine_state)])

@@ -13,7 +13,7 @@ from spm_rt import Bundle
 from spm_rt.backends import load_backend
 from spm_rt.gpu.driver import Device
 
-from .emulator import Emulator
+from .driver import Emulator
 
 Floats = NDArray[np.float32]
 

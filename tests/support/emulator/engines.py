@@ -22,9 +22,9 @@ from spm_rt.cache.store import VARIABLE
 from spm_rt.gpu import driver as cuda_driver
 from spm_rt.gpu.kernels import nvrtc
 
-from ..gpu.test_driver import driver_on
-from .emulator import Emulator
-from .resident_networks import view
+from ...gpu.test_driver import driver_on
+from .driver import Emulator
+from .networks import view
 
 VERSION = "11.4.0.106"
 

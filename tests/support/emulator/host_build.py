@@ -1,4 +1,4 @@
-"""The kernels' arithmetic on the host: tests/support/host_build.cpp built with g++ and called through ctypes."""
+"""The arithmetic of the kernels on the host: host_build.cpp beside this, built with g++ and called through ctypes."""
 
 from __future__ import annotations
 
