@@ -1,4 +1,4 @@
-"""Pages that a reader of the files and a reader of the built site both find in order.
+"""Makes the same pages fit for readers of the files and for readers of the built site.
 
 ``docs/README.md`` lists the pages in its sections; the site's navigation is made from that list, so there is one order.
 """
@@ -30,6 +30,12 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] += "\n\n" + "\n\n".join(trees) + "\n"
 
 
+def name_files(app: Sphinx, page: str, source: list[str]) -> None:
+    """A link to a file outside this folder, which the site does not have, becomes the file's path in words."""
+    up = r"(?:\.\./)" * (page.count("/") + 1)
+    source[0] = re.sub(rf"\[([^]]+)\]\({up}([\w/.-]+)\)", r"\1 (`\2`)", source[0])
+
+
 def find_public_name(app: Sphinx, environment: BuildEnvironment, node: pending_xref, content: nodes.TextElement) -> Any:
     """Where ``spm_rt.trackers.single.Tracker.init`` is written, the page of ``spm_rt.Tracker.init`` is meant."""
     if node.get("refdomain") != "py":
@@ -48,5 +54,6 @@ def find_public_name(app: Sphinx, environment: BuildEnvironment, node: pending_x
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", add_navigation)
+    app.connect("source-read", name_files)
     app.connect("missing-reference", find_public_name)
     return {"parallel_read_safe": True}
