@@ -6,30 +6,9 @@ import json
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
-SIZE = (96, 72)  # width, height
-
-
-def draw(shape: int, center: tuple[float, float], seed: int = 0) -> tuple[np.ndarray, list[float]]:
-    """A picture with one shape on a pattern, and the shape's box as x, y, width, height."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(60, 200, (9, 12, 3), dtype=np.uint8)
-    picture = cv2.resize(small, SIZE, interpolation=cv2.INTER_CUBIC)
-    color = [(30, 30, 220), (220, 40, 30), (30, 200, 40), (20, 210, 230)][shape % 4]
-    x, y = round(center[0]), round(center[1])
-    width, height = (24, 20) if shape % 2 else (18, 26)
-    if shape % 2:
-        cv2.ellipse(picture, (x, y), (width // 2, height // 2), 0, 0, 360, color, -1)
-    else:
-        cv2.rectangle(picture, (x - width // 2, y - height // 2), (x + width // 2, y + height // 2), color, -1)
-    cv2.line(picture, (x - 5, y - 5), (x + 5, y + 4), (255, 255, 255), 2)
-    return picture, [x - width / 2, y - height / 2, float(width), float(height)]
-
-
-def jpeg(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+from tests.support.shapes import SIZE, draw, pack
 
 
 @pytest.fixture
@@ -37,24 +16,14 @@ def stills(tmp_path: Path) -> Path:
     """A packed set of eight photographs, two of each of four categories."""
     folder = tmp_path / "stills"
     folder.mkdir()
-    data, lines = b"", []
+    lines = []
     for i in range(8):
         picture, box = draw(i % 4, (30 + 4 * i, 30 + i), seed=i)
-        code = jpeg(picture)
-        lines.append(
-            json.dumps(
-                {
-                    "offset": len(data),
-                    "length": len(code),
-                    "size": SIZE,
-                    "source": "made/up",
-                    "objects": [{"category": f"shape {i % 4}", "box": box}],
-                }
-            )
-        )
-        data += code
-    (folder / "images.bin").write_bytes(data)
-    (folder / "index.jsonl").write_text("\n".join(lines) + "\n")
+        [(offset, length)] = pack(folder / "images.bin", [picture])
+        objects = [{"category": f"shape {i % 4}", "box": box}]
+        entry = {"offset": offset, "length": length, "size": SIZE, "source": "made/up", "objects": objects}
+        lines.append(json.dumps(entry) + "\n")
+    (folder / "index.jsonl").write_text("".join(lines))
     return folder
 
 
@@ -63,30 +32,14 @@ def video(tmp_path: Path) -> Path:
     """A packed set of three clips of five frames; the second frame of the first clip has no box."""
     folder = tmp_path / "video"
     folder.mkdir()
-    data, clips = b"", []
+    about = {"data_set": "made up", "source": "made/up", "commit": "0", "licence": "none", "step": 1, "size": SIZE}
+    clips = []
     for clip in range(3):
-        spans, boxes = [], []
-        for frame in range(5):
-            picture, box = draw(clip, (30 + 6 * frame, 34 + 2 * clip), seed=100 + clip)
-            code = jpeg(picture)
-            spans.append([len(data), len(code)])
-            boxes.append(None if (clip, frame) == (0, 1) else box)
-            data += code
+        drawn = [draw(clip, (30 + 6 * frame, 34 + 2 * clip), seed=100 + clip) for frame in range(5)]
+        spans = pack(folder / "frames.bin", [picture for picture, _ in drawn])
+        boxes = [None if (clip, frame) == (0, 1) else box for frame, (_, box) in enumerate(drawn)]
         tracks = [{"category": f"shape {clip}", "boxes": boxes}]
-        clips.append(
-            {
-                "name": f"clip{clip}",
-                "data_set": "made up",
-                "source": "made/up",
-                "commit": "0",
-                "licence": "none",
-                "step": 1,
-                "size": SIZE,
-                "frames": spans,
-                "tracks": tracks,
-            }
-        )
-    (folder / "frames.bin").write_bytes(data)
+        clips.append({"name": f"clip{clip}", **about, "frames": spans, "tracks": tracks})
     (folder / "tracks.json").write_text(json.dumps({"clips": clips}))
     return folder
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from spm_train.objective.batch import Batch, ObjectiveConfig, Pairs, _coarse_truths, jitter, make_pairs
-from spm_train.objective.losses import LossConfig, box_loss, class_loss, overlap_loss, pick_anchors
+from spm_train.objective.assignment import coarse_truths, pick_anchors
+from spm_train.objective.boxes import jitter, overlap
+from spm_train.objective.losses import LossConfig, box_loss, class_loss, overlap_loss
+from spm_train.objective.pairs import Batch, Pairs, make_pairs
+from spm_train.objective.total_loss import ObjectiveConfig
 
 
 def test_class_loss_by_hand() -> None:
@@ -67,15 +70,13 @@ def test_generalised_training_takes_every_object_of_the_category() -> None:
     others = torch.tensor([[[10.0, 10, 60, 60], [200.0, 200, 240, 240]]] * 2)
     batch = _batch(others, torch.tensor([[True, False]] * 2))
     pairs = Pairs(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([True, False]), torch.tensor([True, True]))
-    wide = _coarse_truths(batch, pairs, generalised=True).isfinite().all(-1)
+    wide = coarse_truths(batch, pairs, generalised=True).isfinite().all(-1)
     assert wide.tolist() == [[True, True, False], [True, True, False]]
-    narrow = _coarse_truths(batch, pairs, generalised=False).isfinite().all(-1)
+    narrow = coarse_truths(batch, pairs, generalised=False).isfinite().all(-1)
     assert narrow.tolist() == [[True, False, False], [False, False, False]]
 
 
 def test_jitter_ranges_from_close_to_loose() -> None:
-    from spm_train.objective.boxes import overlap
-
     box = torch.tensor([[80.0, 90, 160, 150]])
     around = jitter(box, 4000, torch.Generator().manual_seed(1))
     found = overlap(around, box[:, None])

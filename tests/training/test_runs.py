@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,43 +18,19 @@ from spm_export.model.checkpoint import load_model, save_checkpoint
 from spm_export.model.network import SPMTracker
 from spm_rt.errors import CheckpointError, SourceError
 from spm_rt.settings import ModelSpec
-from spm_train import cli, state
+from spm_train import cli
+from spm_train.checkpoints import load_state, save_state
 from spm_train.config import TrainConfig
 from spm_train.data.augment import AugmentConfig
 from spm_train.data.packed import PackedStills
 from spm_train.data.sampling import PairSampler, SamplingConfig
 from spm_train.trainer import Trainer
-from tests.training.test_sampling import PLAIN
+from tests.support.shapes import PLAIN
 
-SMALL = [
-    "--steps",
-    "7",
-    "--batch",
-    "2",
-    "--template-side",
-    "143",
-    "--search-side",
-    "175",
-    "--shift",
-    "16",
-    "--save-every",
-    "3",
-    "--validate-every",
-    "100",
-    "--held-out-every",
-    "0",
-    "--warmup",
-    "2",
-    "--threads",
-    "2",
-    "--precision",
-    "float32",
-    "--workers",
-    "1",
-    "--init",
-    "none",
-    "--quiet",
-]
+SMALL = shlex.split(
+    "--steps 7 --batch 2 --template-side 143 --search-side 175 --shift 16 --validate-every 100 --held-out-every 0 "
+    "--warmup 2 --threads 2 --precision float32 --workers 1 --init none --quiet"
+)
 
 
 def losses_of(folder: Path) -> dict[int, float]:
@@ -75,8 +52,8 @@ def test_killed_and_resumed_gives_the_same_losses(stills: Path, video: Path, tmp
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert cli.main([*data, "--out", str(whole), *SMALL]) == 0
 
-    command = [sys.executable, "-m", "spm_train.cli", *data, "--out", str(killed), *SMALL]
-    process = subprocess.Popen(command, start_new_session=True)
+    arguments = [*data, "--out", str(killed), *SMALL, "--save-every", "4"]
+    process = subprocess.Popen([sys.executable, "-m", "spm_train.cli", *arguments], start_new_session=True)
     deadline = time.monotonic() + 1200
     while process.poll() is None and time.monotonic() < deadline:
         if (killed / "log.jsonl").exists() and len(losses_of(killed)) >= 5:
@@ -87,7 +64,7 @@ def test_killed_and_resumed_gives_the_same_losses(stills: Path, video: Path, tmp
     process.wait()
     done = len(losses_of(killed))
     assert 5 <= done < 7
-    assert cli.main([*data, "--out", str(killed), *SMALL, "--resume"]) == 0
+    assert cli.main([*arguments, "--resume"]) == 0
 
     assert losses_of(killed) == losses_of(whole)
     assert len(losses_of(whole)) == 7
@@ -136,7 +113,7 @@ def test_a_tiny_set_is_learned_by_heart(stills: Path, tmp_path: Path) -> None:
 def test_disk_full_keeps_the_last_good_state(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.pt"
     good = {"step": 3, "model": {}, "average": {}, "optimizer": {}, "config": "c", "best": 0.0, "history": []}
-    state.save_state(path, good)
+    save_state(path, good)
     before = path.read_bytes()
 
     def full(*_: object, **__: object) -> None:
@@ -144,14 +121,14 @@ def test_disk_full_keeps_the_last_good_state(stills: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(CheckpointError, match=r"No space left on device.*previous state is unharmed"):
-        state.save_state(path, good)
+        save_state(path, good)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.glob("*state*")] == ["state.pt"], "no half-written file is left"
     monkeypatch.undo()
-    assert state.load_state(path)["step"] == 3
+    assert load_state(path)["step"] == 3
     path.write_bytes(before[: len(before) // 2])
     with pytest.raises(CheckpointError, match="not a readable training state"):
-        state.load_state(path)
+        load_state(path)
 
 
 def test_a_state_of_other_settings_is_refused(stills: Path, tmp_path: Path) -> None:

@@ -10,30 +10,12 @@ import torch
 
 from spm_rt.errors import SourceError
 from spm_rt.settings import ModelSpec
-from spm_train.data.augment import AugmentConfig
+from spm_train.data.crop import Window, cut, window_around
 from spm_train.data.loading import batches
 from spm_train.data.packed import PackedStills, PackedVideo
 from spm_train.data.sampling import PairSampler, SamplingConfig
-from spm_train.data.window import Window, cut, window_around
+from tests.support.shapes import PLAIN
 
-PLAIN = AugmentConfig(
-    shift=0,
-    scale=0,
-    aspect=0,
-    mirror=0,
-    turn_round=0,
-    template_angle=0,
-    color=0,
-    grey=0,
-    light=0,
-    blur=0,
-    noise=0,
-    low_detail=0,
-    occlusion=0,
-    background=0,
-    video_background=0,
-    paste=0,
-)
 SPEC = ModelSpec()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from spm_rt.errors import SourceError, SpmError
 from spm_rt.precision import precision_argument
@@ -51,6 +52,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+_SCHEDULE = (
+    # option, type, default, metavar, help
+    ("--steps", int, 4000, None, ""),
+    ("--batch", int, 16, None, "samples per step, even"),
+    ("--rate", float, "4e-4", None, "learning rate of the heads"),
+    ("--backbone-rate", float, 0.4, "SHARE", "that of conv3..conv5, as a share of --rate"),
+    ("--warmup", int, 150, "STEPS", ""),
+    ("--decay", float, 0.45, "SHARE", "last part of the run, over which the rate falls"),
+    ("--weight-decay", float, 0.01, None, ""),
+    ("--ema", float, 0.998, None, "averaging of the weights, per step"),
+    ("--seed", int, 1, None, ""),
+)
+_SAMPLES = (
+    ("--template-side", int, 143, "PX", "143 has what the template needs; 271 is the whole crop"),
+    ("--search-side", int, 207, "PX", "271 is the whole crop"),
+    ("--shift", float, 40, "PX", "largest shift of the target"),
+    ("--max-gap", int, 60, "FRAMES", "between a pair's frames"),
+    ("--overlap-loss", float, 1.0, "W", "weight of 1 - GIoU beside the paper's losses; 0: the paper's alone"),
+)
+_SAVING = (
+    ("--save-every", int, 100, "STEPS", ""),
+    ("--validate-every", int, 250, "STEPS", ""),
+    ("--validation-samples", int, 192, None, ""),
+)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spm-train",
@@ -62,114 +89,70 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where everything goes")
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
+    share = "a set that is not named gets the square root of its number of clips or pictures"
     parser.add_argument(
-        "--weights",
-        default="",
-        metavar="NAME=SHARE[,...]",
-        help="how often to draw from a data set; "
-        "a set that is not named gets the square root of its number of clips or pictures",
+        "--weights", default="", metavar="NAME=SHARE[,...]", help=f"how often to draw from a data set; {share}"
     )
-    parser.add_argument(
-        "--held-out-every",
-        type=int,
-        default=12,
-        metavar="N",
-        help="one clip or picture in N is kept for validation; 0 for none (default 12)",
-    )
+    held_out = ("--held-out-every", int, 12, "N", "one clip or picture in N is kept for validation; 0 for none")
+    _add_options(parser, held_out)
     start = parser.add_argument_group("where to start")
-    start.add_argument(
-        "--init",
-        nargs="+",
-        default=[],
-        metavar="WEIGHTS",
-        help="a .safetensors, cm_stage.pt and fm_stage.pt, or none for random weights (default: the shipped weights)",
-    )
+    weights = "a .safetensors, cm_stage.pt and fm_stage.pt, or none for random weights (default: the shipped weights)"
+    start.add_argument("--init", nargs="+", default=[], metavar="WEIGHTS", help=weights)
     start.add_argument("--backbone", metavar="NPZ", help="conv1 to conv5 from this file (conv1.weight, ...)")
-    rates = parser.add_argument_group("schedule")
-    rates.add_argument("--steps", type=int, default=4000, help="(default 4000)")
-    rates.add_argument("--batch", type=int, default=16, help="samples per step, even (default 16)")
-    rates.add_argument("--rate", type=float, default=4e-4, help="learning rate of the heads (default 4e-4)")
-    rates.add_argument(
-        "--backbone-rate",
-        type=float,
-        default=0.4,
-        metavar="SHARE",
-        help="that of conv3..conv5, as a share of --rate (default 0.4)",
-    )
-    rates.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
-    rates.add_argument("--warmup", type=int, default=150, metavar="STEPS", help="(default 150)")
-    rates.add_argument(
-        "--decay",
-        type=float,
-        default=0.45,
-        metavar="SHARE",
-        help="last part of the run, over which the rate falls (default 0.45)",
-    )
-    rates.add_argument("--weight-decay", type=float, default=1e-2, help="(default 0.01)")
-    rates.add_argument("--ema", type=float, default=0.998, help="averaging of the weights, per step (default 0.998)")
-    rates.add_argument("--seed", type=int, default=1, help="(default 1)")
-    what = parser.add_argument_group("samples and losses")
-    what.add_argument(
-        "--template-side",
-        type=int,
-        default=143,
-        metavar="PX",
-        help="143 has what the template needs; 271 is the whole crop (default 143)",
-    )
-    what.add_argument("--search-side", type=int, default=207, metavar="PX", help="(default 207; 271 is the whole crop)")
-    what.add_argument("--shift", type=float, default=40, metavar="PX", help="largest shift of the target (default 40)")
-    what.add_argument("--max-gap", type=int, default=60, metavar="FRAMES", help="between a pair's frames (default 60)")
-    what.add_argument(
-        "--overlap-loss",
-        type=float,
-        default=1.0,
-        metavar="W",
-        help="weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default 1)",
-    )
-    what.add_argument("--no-generalised", action="store_true", help="coarse stage: only the target is a positive")
+    schedule = parser.add_argument_group("schedule")
+    _add_options(schedule, *_SCHEDULE)
+    schedule.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
+    samples = parser.add_argument_group("samples and losses")
+    _add_options(samples, *_SAMPLES)
+    samples.add_argument("--no-generalised", action="store_true", help="coarse stage: only the target is a positive")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    precision = "auto: bfloat16 where the device has it in hardware"
     machine.add_argument(
-        "--precision",
-        type=lambda text: text if text == "auto" else precision_argument(text),
-        choices=("auto", "bfloat16", "float32"),
-        default="auto",
-        help="auto: bfloat16 where the device has it in hardware",
+        "--precision", type=precision_argument, choices=("auto", "bfloat16", "float32"), default="auto", help=precision
     )
-    machine.add_argument(
-        "--workers",
-        type=int,
-        default=-1,
-        help="processes that prepare samples; 0: none (default: 1 on a CPU, with cuda one per core)",
-    )
+    workers = "processes that prepare samples; 0: none (default: 1 on a CPU, with cuda one per core)"
+    machine.add_argument("--workers", type=int, default=-1, help=workers)
     machine.add_argument("--threads", type=int, default=0, help="of the CPU (default: all cores)")
-    machine.add_argument(
-        "--stop-after", type=float, default=0, metavar="MINUTES", help="save the state and end there; --resume goes on"
-    )
-    machine.add_argument("--save-every", type=int, default=100, metavar="STEPS", help="(default 100)")
-    machine.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="(default 250)")
-    machine.add_argument("--validation-samples", type=int, default=192, help="(default 192)")
+    ending = "save the state and end there; --resume goes on"
+    machine.add_argument("--stop-after", type=float, default=0, metavar="MINUTES", help=ending)
+    _add_options(machine, *_SAVING)
     machine.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     machine.add_argument("--quiet", action="store_true", help="no progress")
     return parser
 
 
+def _add_options(
+    group: argparse._ActionsContainer, *rows: tuple[str, type[int] | type[float], float | str, str | None, str]
+) -> None:
+    """Options that take a number; their help ends with the default."""
+    for name, kind, default, metavar, text in rows:
+        group.add_argument(
+            name, type=kind, default=default, metavar=metavar, help=f"{text} (default %(default)s)".lstrip()
+        )
+
+
 def run(options: argparse.Namespace) -> int:
     # PyTorch takes seconds to import: not before --help and usage errors are dealt with.
-    from .session import train
+    from .run import train
 
     summary = train(options, parse_data(options.data), parse_weights(options.weights))
     if options.json:
         print(json.dumps(summary, indent=1))
     elif not options.quiet:
         print(
-            f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; held-out: top coarse box's IoU "
-            f"{summary['top_overlap']:.3f}, IoU after both stages {summary['fine_overlap']:.3f}, fine stage's AUC "
-            f"{summary['fine_auc']:.3f}; wrote {summary['last']}"
-            if "fine_auc" in summary
-            else f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; wrote {summary['last']}"
+            f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; {_validated(summary)}wrote {summary['last']}"
         )
     return 0
+
+
+def _validated(summary: Mapping[str, Any]) -> str:
+    if "fine_auc" not in summary:
+        return ""
+    return (
+        f"held-out: top coarse box's IoU {summary['top_overlap']:.3f}, "
+        f"IoU after both stages {summary['fine_overlap']:.3f}, fine stage's AUC {summary['fine_auc']:.3f}; "
+    )
 
 
 def parse_data(values: Sequence[str]) -> list[tuple[str, list[Path]]]:

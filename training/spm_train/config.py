@@ -7,7 +7,7 @@ import dataclasses
 from spm_rt.errors import SettingsError
 
 from .data.sampling import SamplingConfig
-from .objective.batch import ObjectiveConfig
+from .objective.total_loss import ObjectiveConfig
 
 
 @dataclasses.dataclass(frozen=True)

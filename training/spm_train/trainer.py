@@ -14,22 +14,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from spm_export.model.checkpoint import save_checkpoint
 from spm_export.model.network import SPMTracker
 from spm_rt.errors import CheckpointError
 
+from .checkpoints import load_state, save_state, save_weights
 from .config import TrainConfig
 from .data.loading import batches
 from .data.sampling import PairSampler
-from .objective.batch import Batch, losses
-from .state import load_state, save_state
+from .objective.pairs import Batch
+from .objective.total_loss import compute_losses
 from .validation import Validation, validate, validation_batches
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def config_text(config: TrainConfig) -> str:
-    """What must be equal for a state to be resumed: everything but the length and the times of saving."""
+    """The settings that must be equal for a state to be resumed: all but the run's length and the times of saving."""
     free = {"steps", "validate_every", "save_every", "validation_samples"}
     return repr({k: v for k, v in sorted(dataclasses.asdict(config).items()) if k not in free})
 
@@ -136,7 +136,7 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.step)
         self.model.eval()  # there is no dropout, and the batch norms run on running values (network.py)
         with autocast(self.device, config.bf16):
-            terms = losses(self.model, batch, config.objective, generator)
+            terms = compute_losses(self.model, batch, config.objective, generator)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -157,26 +157,18 @@ class Trainer:
             torch._foreach_lerp_(averaged, mine, 1 - decay)
 
     def _validate(self, report: Report) -> None:
-        save_checkpoint(self.average, self.folder / "last.safetensors", half=True, metadata={"step": str(self.step)})
+        save_weights(self.average, self.folder / "last.safetensors", self.step)
         if self.held_out is None:
             return
         with autocast(self.device, self.config.bf16):
             self._held_out_batches = self._held_out_batches or validation_batches(self.held_out, self.config)
             picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
             result: Validation = validate(self.average, self._held_out_batches, self.device, picture)
-        self.history.append(
-            {
-                "step": self.step,
-                "top_overlap": result.top_overlap,
-                "fine_auc": result.fine_auc,
-                "fine_overlap": result.fine_overlap,
-            }
-        )
+        means = {name: getattr(result, name) for name in ("top_overlap", "fine_auc", "fine_overlap")}
+        self.history.append({"step": self.step, **means})
         if result.score > self.best:
             self.best = result.score
-            save_checkpoint(
-                self.average, self.folder / "best.safetensors", half=True, metadata={"step": str(self.step)}
-            )
+            save_weights(self.average, self.folder / "best.safetensors", self.step)
         report({"kind": "validation", "step": self.step, **result._asdict()})
 
 

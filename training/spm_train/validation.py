@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spm_export.model.network import SPMTracker, decode, flatten_deltas, foreground_score
+from spm_export.model.network import SPMTracker, decode
 
 from .config import TrainConfig
 from .data.loading import collate
 from .data.sampling import PairSampler
 from .objective import network
-from .objective.batch import Batch, jitter, make_pairs
-from .objective.boxes import overlap, spread_out
+from .objective.boxes import jitter, overlap, spread_out, take
+from .objective.pairs import Batch, make_pairs
 
-SHOWN = 8
+DRAWN = 8
 """Samples in a picture."""
 
 
@@ -47,7 +47,7 @@ def validation_batches(sampler: PairSampler, config: TrainConfig) -> list[Batch]
 
 @torch.no_grad()
 def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path | None) -> Validation:
-    """Judge ``model`` on held-out batches; the first one is drawn if there is a ``picture`` to write."""
+    """Run ``model`` on held-out batches; the first one is drawn if there is a ``picture`` to write."""
     tops, fines, scores, labels = [], [], [], []
     for number, cpu_batch in enumerate(held_out):
         batch = Batch(*(value.to(device) for value in cpu_batch))
@@ -63,7 +63,7 @@ def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device,
 
 
 class Prediction(NamedTuple):
-    """What the network says about a batch of samples."""
+    """Boxes and scores of a batch of samples."""
 
     coarse_box: Tensor
     """[B, 4] the coarse stage's best"""
@@ -79,24 +79,20 @@ class Prediction(NamedTuple):
 
 def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Prediction:
     """Both stages on each sample's own pair, and the fine stage under a wrong template as well."""
-    side, count = batch.search.shape[-1], len(batch.box)
-    z = network.features(model, batch.template, model.spec.template_cells)
-    x = network.features(model, batch.search, network.cells_of(side) - 10)
+    count = len(batch.box)
     index = torch.arange(count, device=batch.box.device)
-    out = network.coarse(model, model.coarse.kernels(z.embedding), x.embedding, index, index)
-    scores = foreground_score(out.logits)
-    boxes = decode(network.search_anchors(model, side), flatten_deltas(out.deltas))
+    result = network.match(model, batch.template, batch.search, index, index)
+    boxes, scores = result.boxes, result.scores
     best = spread_out(boxes, scores, 8, 0.5)
-    proposals = torch.gather(boxes, 1, best[..., None].expand(-1, -1, 4))
-    proposal_scores = torch.gather(scores, 1, best)
-    shown = torch.cat([proposals, jitter(batch.box, 4, generator)], dim=1)
-    targets = network.roi_features(model, network.normalized(model, z), batch.template_box[:, None], z.offset)[:, 0]
-    values = network.roi_features(model, network.normalized(model, x), shown, x.offset).flatten(0, 1)
+    proposals, proposal_scores = take(boxes, best), torch.gather(scores, 1, best)
+    compared = torch.cat([proposals, jitter(batch.box, 4, generator)], dim=1)
+    targets = network.target_features(model, result.template, batch.template_box)
+    values = network.proposal_features(model, result.search, compared).flatten(0, 1)
     fine: list[Tensor] = []
     other: list[Tensor] = []
     partner = make_pairs(batch.category, batch.instance).template[count:]
     for templates, results in ((index, fine), (partner, other)):
-        logits, deltas = network.fine(model, targets, values, templates.repeat_interleave(shown.shape[1]))
+        logits, deltas = network.fine(model, targets, values, templates.repeat_interleave(compared.shape[1]))
         results += [logits.softmax(-1)[:, 1].reshape(count, -1), deltas.reshape(count, -1, 4)]
     fine_scores, deltas = fine[0][:, :8], fine[1][:, :8]
     fine_boxes = decode(proposals, deltas, model.spec.fine_weights)
@@ -104,7 +100,7 @@ def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Pred
     fused = share * proposals + (1 - share) * fine_boxes
     fused_scores = 0.5 * proposal_scores + 0.5 * fine_scores
     chosen = fused_scores.argmax(dim=1)
-    label = overlap(shown, batch.box[:, None]) >= 0.5
+    label = overlap(compared, batch.box[:, None]) >= 0.5
     differs = (batch.instance[partner] != batch.instance)[:, None].expand_as(label)
     return Prediction(
         boxes[index, scores.argmax(dim=1)],
@@ -132,7 +128,7 @@ def draw(batch: Batch, result: Prediction, path: Path) -> None:
     side = batch.search.shape[-1]
     origin = (271 - side) / 2
     columns = []
-    for i in range(min(SHOWN, len(batch.box))):
+    for i in range(min(DRAWN, len(batch.box))):
         template = np.ascontiguousarray(batch.template[i].permute(1, 2, 0).cpu().numpy())
         search = np.ascontiguousarray(batch.search[i].permute(1, 2, 0).cpu().numpy())
         boxes = (batch.box[i], (0, 200, 0)), (result.coarse_box[i], (255, 80, 0)), (result.box[i], (0, 0, 255))

@@ -14,9 +14,8 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -130,7 +129,9 @@ def _save(model: SPMTracker, target: Path, half: bool, metadata: Mapping[str, st
         if half and (large := [name for name, value in data.items() if not value.isfinite().all()]):
             raise CheckpointError(f"too large for float16: {', '.join(large)}")
         payload = safetensors_save(data, metadata={**metadata, "format": FORMAT})
-        write_atomically(target, lambda stream: stream.write(payload))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as part:
+            part.write_bytes(payload)
         return [target]
     if target.suffix:
         raise CheckpointError(
@@ -140,10 +141,8 @@ def _save(model: SPMTracker, target: Path, half: bool, metadata: Mapping[str, st
     written = []
     for name, state in zip(("cm_stage.pt", "fm_stage.pt"), to_official(weights), strict=True):
         # The old container is the one that the PyTorch of the release's time can open.
-        def save(stream: IO[bytes], state: OrderedDict[str, Tensor] = state) -> None:
-            torch.save(state, stream, _use_new_zipfile_serialization=False)
-
-        write_atomically(target / name, save)
+        with written_whole(target / name) as part:
+            torch.save(state, part, _use_new_zipfile_serialization=False)
         written.append(target / name)
     return written
 
@@ -170,13 +169,6 @@ def checkpoint_digest(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file in a folder that is made where it is missing: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part, open(part, "wb") as stream:
-        write(stream)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -25,7 +25,6 @@ from spm_export.model.checkpoint import (
     load_weights,
     save_checkpoint,
     to_official,
-    write_atomically,
 )
 from spm_export.model.network import SPMTracker
 from spm_rt import CheckpointError
@@ -364,20 +363,6 @@ def test_a_whole_model_is_refused(synthetic_checkpoint: Pair, tmp_path: Path) ->
 
 
 # Writing.
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(b"old")
-
-    def fail(stream: Any) -> None:
-        stream.write(b"half of the n")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_folders_are_made_as_needed(tmp_path: Path, empty_model: SPMTracker) -> None:

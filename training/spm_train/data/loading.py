@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..objective.batch import Batch
+from ..objective.pairs import Batch
 from .sampling import PairSampler, Sample
 
 

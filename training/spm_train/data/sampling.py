@@ -25,8 +25,8 @@ from spm_rt.errors import SourceError
 from spm_rt.settings import ModelSpec
 
 from .augment import AugmentConfig, change_colors, cover, lower_detail, put, soften, surround, to_grey
+from .crop import Window, cut, window_around
 from .readers import Boxes, Image, Instance, Reader, is_held_out
-from .window import Window, cut, window_around
 
 MAX_OTHERS = 4
 """Boxes of other objects kept per search crop."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,33 +31,6 @@ class LossConfig:
     """coarse positives that count, per pair"""
     sampled: int = 64
     """coarse anchors that count, per pair; what is not positive is negative, half of it the hardest"""
-
-
-def pick_anchors(labels: Tensor, foreground: Tensor, config: LossConfig, generator: torch.Generator) -> Tensor:
-    """Weights ``[B, N]`` of the coarse stage's anchors: 1 where an anchor was picked.
-
-    Up to ``positives`` positives at random; as many negatives as fill up to ``sampled``, half of them those that look
-    most like the target, half at random.
-
-    Args:
-        labels: ``[B, N]`` of :class:`Assignment`.
-        foreground: ``[B, N]`` the anchors' present scores.
-    """
-    noise = torch.rand(labels.shape, generator=generator, device=generator.device)
-    picked = torch.zeros_like(foreground)
-    order = torch.where(labels == 1, noise, noise - 2).argsort(dim=1, descending=True)
-    rank = order.argsort(dim=1)
-    picked[(labels == 1) & (rank < config.positives)] = 1
-    negatives = config.sampled - picked.sum(dim=1, keepdim=True)
-    hard = (negatives / 2).floor()
-    is_negative = labels == 0
-    rank = torch.where(is_negative, foreground, foreground - 2).argsort(dim=1, descending=True).argsort(dim=1)
-    is_hard = is_negative & (rank < hard)
-    picked[is_hard] = 1
-    rest = is_negative & ~is_hard
-    rank = torch.where(rest, noise, noise - 2).argsort(dim=1, descending=True).argsort(dim=1)
-    picked[rest & (rank < negatives - hard)] = 1
-    return picked
 
 
 def class_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spm_export.model.network import CoarseKernels, CoarseOutput, SPMTracker, anchor_grid, center_crop, correlate
+from spm_export.model.network import (
+    CoarseKernels,
+    CoarseOutput,
+    SPMTracker,
+    anchor_grid,
+    center_crop,
+    correlate,
+    decode,
+    flatten_deltas,
+    foreground_score,
+)
 from spm_rt.settings import ModelSpec
 
 
@@ -77,6 +87,34 @@ def pool_and_normalize(x: Tensor) -> Tensor:
     band = ((index[:, None] - index).abs() <= 2).to(x.dtype)[..., None, None]
     energy = 1.0 + F.conv2d(x * x, band) * (1e-4 / 5)
     return x * energy.sqrt().rsqrt() * energy.rsqrt()
+
+
+class Match(NamedTuple):
+    """What the coarse stage gives for P pairs of templates and search crops."""
+
+    template: Maps
+    search: Maps
+    anchors: Tensor
+    """[N, 4]"""
+    logits: Tensor
+    """[P, 10, n, n]"""
+    deltas: Tensor
+    """[P, N, 4]"""
+    scores: Tensor
+    """[P, N], without gradient"""
+    boxes: Tensor
+    """[P, N, 4]"""
+
+
+def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: Tensor, search_of: Tensor) -> Match:
+    """Features of both kinds of crops ``[B, 3, s, s]``, and the coarse stage on the pairs given by numbers ``[P]``."""
+    side = searches.shape[-1]
+    z = features(model, templates, model.spec.template_cells)
+    x = features(model, searches, cells_of(side) - 10)
+    out = coarse(model, model.coarse.kernels(z.embedding), x.embedding, template_of, search_of)
+    anchors, deltas = search_anchors(model, side), flatten_deltas(out.deltas)
+    scores = foreground_score(out.logits).detach()
+    return Match(z, x, anchors, out.logits, deltas, scores, decode(anchors, deltas))
 
 
 def coarse(
@@ -149,6 +187,16 @@ def roi_features(model: SPMTracker, values: Tensor, boxes: Tensor, offset: int) 
     rows = rows.reshape(batch * count, width, cells * channels)
     out = torch.bmm(a_x.reshape(batch * count, cells, width), rows)  # [B * K, 6 (x), 6 (y) * C]
     return out.reshape(batch, count, cells, cells, channels).permute(0, 1, 4, 3, 2)
+
+
+def target_features(model: SPMTracker, maps: Maps, boxes: Tensor) -> Tensor:
+    """Features ``[B, 640, 6, 6]`` of the targets at ``boxes`` ``[B, 4]`` in template crops."""
+    return proposal_features(model, maps, boxes[:, None])[:, 0]
+
+
+def proposal_features(model: SPMTracker, maps: Maps, boxes: Tensor) -> Tensor:
+    """Features ``[B, K, 640, 6, 6]`` inside ``boxes`` ``[B, K, 4]`` of search crops."""
+    return roi_features(model, normalized(model, maps), boxes, maps.offset)
 
 
 def fine(model: SPMTracker, targets: Tensor, proposals: Tensor, target_of: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from spm_export.model.checkpoint import load_model
 from spm_export.model.network import SPMTracker
 from spm_rt.errors import BackendError, CheckpointError, SettingsError
-from spm_rt.machine import instruction_sets
+from spm_rt.machine import instruction_sets, usable_cores
 from spm_rt.terminal import Progress
 
 from .config import TrainConfig
@@ -27,23 +27,21 @@ from .data.folders import Coco, Got10k, ImagenetVid
 from .data.packed import PackedStills, PackedVideo
 from .data.readers import Reader
 from .data.sampling import PairSampler, SamplingConfig
-from .objective.batch import ObjectiveConfig
 from .objective.losses import LossConfig
+from .objective.total_loss import ObjectiveConfig
 from .trainer import Trainer
 
 
 def make_reader(kind: str, paths: Sequence[Path]) -> Reader:
     """The reader of a ``--data`` entry."""
-    if kind == "coco":
-        return Coco(paths[0], paths[1] if len(paths) > 1 else None)
-    readers: dict[str, Any] = {
+    readers: dict[str, Callable[..., Reader]] = {
+        "coco": Coco,
         "got10k": Got10k,
         "vid": ImagenetVid,
         "packed-stills": PackedStills,
         "packed-video": PackedVideo,
     }
-    reader: Reader = readers[kind](paths[0])
-    return reader
+    return readers[kind](*paths[:2])
 
 
 def initial_model(files: Sequence[str], backbone: str | None) -> SPMTracker:
@@ -83,34 +81,20 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def make_config(options: argparse.Namespace, weights: Mapping[str, float], device: torch.device) -> TrainConfig:
-    """The options that a run's results depend on."""
-    bf16 = has_bf16(device) if options.precision == "auto" else options.precision == "bfloat16"
+    """The options that a run's results depend on; most have their setting's name."""
+
+    def named(config: type[TrainConfig] | type[SamplingConfig]) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(config)}
+        return {name: value for name, value in vars(options).items() if name in names}
+
+    augment = AugmentConfig(shift=options.shift)
     return TrainConfig(
-        steps=options.steps,
-        batch=options.batch,
-        rate=options.rate,
-        backbone_rate=options.backbone_rate,
-        warmup=options.warmup,
-        decay=options.decay,
-        weight_decay=options.weight_decay,
-        ema=options.ema,
-        train_shallow=options.train_shallow,
-        bf16=bf16,
-        seed=options.seed,
-        save_every=options.save_every,
-        validate_every=options.validate_every,
-        validation_samples=options.validation_samples,
+        **named(TrainConfig),
+        bf16=has_bf16(device) if options.precision == "auto" else options.precision == "bfloat16",
         objective=ObjectiveConfig(
             generalised=not options.no_generalised, loss=LossConfig(overlap=options.overlap_loss)
         ),
-        sampling=SamplingConfig(
-            template_side=options.template_side,
-            search_side=options.search_side,
-            max_gap=options.max_gap,
-            weights=dict(weights),
-            held_out_every=options.held_out_every,
-            augment=AugmentConfig(shift=options.shift),
-        ),
+        sampling=SamplingConfig(**{**named(SamplingConfig), "weights": dict(weights), "augment": augment}),
     )
 
 
@@ -119,7 +103,7 @@ def train(
 ) -> dict[str, Any]:
     """Train as the options say; returns the summary."""
     started = time.monotonic()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     torch.set_num_threads(options.threads or cores)
     cv2.setNumThreads(1)
     device = pick_device(options.device)

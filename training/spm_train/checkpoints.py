@@ -1,4 +1,4 @@
-"""States of a run on disk: whole or not at all, and everything that the next step depends on."""
+"""Files that a run writes: its state, from which the next step can go on, and weights for ``spm-export``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from typing import Any
 
 import torch
 
-from spm_export.model.checkpoint import write_atomically
+from spm_export.model.checkpoint import save_checkpoint
+from spm_export.model.network import SPMTracker
 from spm_rt.errors import CheckpointError
+from spm_rt.files import written_whole
+
+
+def save_weights(model: SPMTracker, path: Path, step: int) -> None:
+    """Write a checkpoint in float16, with the number of steps in its header."""
+    save_checkpoint(model, path, half=True, metadata={"step": str(step)})
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a state; where that fails (disk full, ...) the previous one is still there and the error says so."""
     try:
-        write_atomically(path, lambda stream: torch.save(state, stream))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Through a stream: given a path, PyTorch would write the temporary file's name into the archive.
+        with written_whole(path) as part, part.open("wb") as stream:
+            torch.save(state, stream)
     except (OSError, RuntimeError) as error:
         kept = "the previous state is unharmed" if path.exists() else "there is no earlier one"
         raise CheckpointError(f"{path}: the state could not be written ({error}); {kept}") from error

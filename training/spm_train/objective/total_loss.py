@@ -1,0 +1,186 @@
+"""The loss of a batch: both stages run on its pairs, the boxes that the fine stage compares, and the weighted sum."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spm_export.model.network import SPMTracker, decode
+
+from . import network
+from .assignment import assign, coarse_truths, pick_anchors
+from .boxes import encode, jitter, overlap, spread_out, take
+from .losses import COARSE_BEND, FINE_BEND, LossConfig, box_loss, class_loss, overlap_loss
+from .pairs import Batch, Pairs, make_pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What counts as a positive, and how many boxes the fine stage compares.
+
+    Attributes:
+        generalised: every object of the template's category is a positive of the coarse stage; off: only the target.
+        near: fine boxes per pair jittered around the target.
+        proposed: fine boxes per pair from the coarse stage.
+        distractors: fine boxes per pair on other objects, or on what the coarse stage takes for the target.
+        crossed: fine boxes per pair of two different objects.
+    """
+
+    generalised: bool = True
+    anchor_high: float = 0.6
+    anchor_low: float = 0.3
+    fine_high: float = 0.5
+    near: int = 8
+    proposed: int = 6
+    distractors: int = 2
+    crossed: int = 4
+    momentum: float = 0.01
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+
+
+class LossTerms(NamedTuple):
+    """The loss and what it is made of; scalars."""
+
+    total: Tensor
+    coarse_class: Tensor
+    coarse_box: Tensor
+    fine_class: Tensor
+    fine_box: Tensor
+    overlap: Tensor
+    top_overlap: Tensor
+    """mean IoU of the best-scored coarse box, not a loss"""
+    fine_accuracy: Tensor
+    """share of fine boxes with the right class, not a loss"""
+
+
+class _StageLosses(NamedTuple):
+    """The two losses of a stage, and what its overlap loss is computed from."""
+
+    classes: Tensor
+    boxes: Tensor
+    predicted: Tensor
+    """[M, 4]"""
+    truth: Tensor
+    """[M, 4]"""
+    weight: Tensor
+    """[M], 0 for a box that is no positive"""
+    accuracy: Tensor
+    """scalar without gradient: the coarse stage's mean IoU of the best box, the fine stage's share of right classes"""
+
+
+def compute_losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> LossTerms:
+    """The loss of one batch. All randomness comes from ``generator``, which is of the model's device."""
+    pairs = make_pairs(batch.category, batch.instance)
+    result = network.match(model, batch.template, batch.search, pairs.template, pairs.search)
+    network.update_statistics(model, result.search, config.momentum)
+    coarse = _coarse_losses(result, batch, pairs, config, generator)
+    fine = _fine_losses(model, result, batch, pairs, config, generator)
+    weights = config.loss
+    overlaps = coarse.boxes.new_zeros(())
+    if weights.overlap > 0:
+        overlaps = overlap_loss(*coarse[2:5]) + overlap_loss(*fine[2:5])
+    total = (
+        weights.coarse_class * coarse.classes
+        + weights.coarse_box * coarse.boxes
+        + weights.fine_class * fine.classes
+        + weights.fine_box * fine.boxes
+        + weights.overlap * overlaps
+    )
+    return LossTerms(
+        total, coarse.classes, coarse.boxes, fine.classes, fine.boxes, overlaps, coarse.accuracy, fine.accuracy
+    )
+
+
+def _coarse_losses(
+    result: network.Match, batch: Batch, pairs: Pairs, config: ObjectiveConfig, generator: torch.Generator
+) -> _StageLosses:
+    anchors, boxes, scores = result.anchors, result.boxes, result.scores
+    truths = coarse_truths(batch, pairs, config.generalised)
+    assigned = assign(anchors, truths, config.anchor_high, config.anchor_low)
+    picked = pick_anchors(assigned.labels, scores, config.loss, generator)
+    background, foreground = result.logits.chunk(2, dim=1)
+    logits = torch.stack([background, foreground], dim=-1).permute(0, 2, 3, 1, 4).reshape(-1, 2)
+    classes = class_loss(logits, assigned.labels.flatten(), picked.flatten())
+    is_positive = (assigned.labels == 1).float()
+    # Every pair with positives counts alike, however many anchors its target has.
+    weight = (is_positive / is_positive.sum(dim=1, keepdim=True).clamp(min=1)).flatten()
+    truth = torch.where(is_positive[..., None] > 0, take(truths, assigned.truth), anchors).reshape(-1, 4)
+    goal = encode(anchors.expand(len(truths), -1, -1).reshape(-1, 4), truth)
+    count = len(batch.box)
+    top = take(boxes[:count].detach(), scores[:count].argmax(dim=1, keepdim=True))[:, 0]
+    return _StageLosses(
+        classes,
+        box_loss(result.deltas.reshape(-1, 4), goal, weight, COARSE_BEND),
+        boxes.reshape(-1, 4),
+        truth,
+        weight,
+        overlap(top, batch.box).mean(),
+    )
+
+
+def _fine_losses(
+    model: SPMTracker,
+    result: network.Match,
+    batch: Batch,
+    pairs: Pairs,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+) -> _StageLosses:
+    boxes, pair_of = _fine_boxes(batch, pairs, result.boxes.detach(), result.scores, config, generator)
+    search_of = pairs.search[pair_of]
+    truth = batch.box[search_of]
+    label = ((overlap(boxes, truth) >= config.fine_high) & pairs.own[pair_of]).long()
+    targets = network.target_features(model, result.template, batch.template_box)
+    order, back = _group_by_search(search_of, len(batch.box))
+    proposals = network.proposal_features(model, result.search, boxes[order]).flatten(0, 1).index_select(0, back)
+    logits, deltas = network.fine(model, targets, proposals, pairs.template[pair_of])
+    is_match = label.float()
+    weights = model.spec.fine_weights
+    return _StageLosses(
+        class_loss(logits, label, torch.ones_like(is_match)),
+        box_loss(deltas, encode(boxes, truth, weights), is_match, FINE_BEND),
+        decode(boxes, deltas, weights),
+        truth,
+        is_match,
+        (logits.argmax(dim=1) == label).float().mean(),
+    )
+
+
+def _fine_boxes(
+    batch: Batch, pairs: Pairs, boxes: Tensor, scores: Tensor, config: ObjectiveConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Boxes ``[M, 4]`` for the fine stage, and the number of each one's pair ``[M]``."""
+    count = len(batch.box)
+    proposed = take(boxes, spread_out(boxes, scores, max(config.proposed, config.crossed - 1, 1), 0.7))
+    parts = [jitter(batch.box, config.near, generator), proposed[:count, : config.proposed]]
+    if config.distractors:
+        # Wrong boxes that score best, and first of all other objects where there are any.
+        wrong = torch.where(overlap(boxes[:count], batch.box[:, None]) < 0.4, scores[:count], scores[:count] - 2)
+        wrong_boxes = take(boxes[:count], spread_out(boxes[:count], wrong, config.distractors, 0.5))
+        others = batch.others[:, : config.distractors]
+        known = others.isfinite().all(dim=-1, keepdim=True)
+        parts.append(torch.where(known, others, wrong_boxes))
+    by_pair = [torch.cat(parts, dim=1)]
+    if config.crossed:
+        at_target = jitter(batch.box, 1, generator, tight=True)[pairs.search[count:]]
+        by_pair.append(torch.cat([at_target, proposed[count:, : config.crossed - 1]], dim=1))
+    numbers = torch.arange(2 * count, device=boxes.device).reshape(2, count, 1)
+    pair_of = torch.cat(
+        [number.expand(part.shape[:2]).flatten() for number, part in zip(numbers, by_pair, strict=False)]
+    )
+    chosen = torch.cat([part.flatten(0, 1) for part in by_pair])
+    # Boxes that are next to nothing, or far outside, are no proposals in tracking either.
+    size = (chosen[:, 2:] - chosen[:, :2]).clamp(6, 400)
+    center = ((chosen[:, :2] + chosen[:, 2:]) / 2).clamp(0, 271)
+    return torch.cat([center - size / 2, center + size / 2], dim=1), pair_of
+
+
+def _group_by_search(search_of: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Index ``[B, K]`` that lists each search crop's boxes, and the way back ``[M]``; every crop has equally many."""
+    order = search_of.argsort(stable=True)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return order.reshape(count, -1), back
