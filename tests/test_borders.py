@@ -44,7 +44,7 @@ LAYERS = {
     ),
     "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "build", "cli"),
     "spm_export": ("model", "graphs", "proof", "calibration", "bundle", "cli"),
-    "spm_train": ("objective", "data", "config", "state validation", "trainer", "session", "cli"),
+    "spm_train": ("objective", "data", "config", "checkpoints validation", "trainer", "run", "cli"),
     "spm_bench": ("common", "profiling quality recorded", "timing", "report", "commands gpu", "cli"),
 }
 """Folders and modules of each package, lowest first: none imports one of a later line, nor another of its own."""

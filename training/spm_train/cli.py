@@ -107,9 +107,12 @@ def make_parser() -> argparse.ArgumentParser:
     samples.add_argument("--no-generalised", action="store_true", help="coarse stage: only the target is a positive")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    precision = "auto: bfloat16 where the device has it in hardware"
     machine.add_argument(
-        "--precision", type=precision_argument, choices=("auto", "bfloat16", "float32"), default="auto", help=precision
+        "--precision",
+        type=lambda text: text if text == "auto" else precision_argument(text),
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="auto: bfloat16 where the device has it in hardware",
     )
     workers = "processes that prepare samples; 0: none (default: 1 on a CPU, with cuda one per core)"
     machine.add_argument("--workers", type=int, default=-1, help=workers)
