@@ -84,7 +84,6 @@ def wanted_facts(bundle: Bundle, stage: str, targets: int, options: BuildOptions
         stage,
         targets=targets,
         proposals=options.proposals,
-        variant=tools.variant,
         library=tools.library,
         version=tools.version,
         target=tools.target,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from spm_rt.cache.engines import version_numbers
 from spm_rt.precision import PRECISIONS
 
 
@@ -99,7 +100,7 @@ def warnings_for(gpu: Gpu, versions: Mapping[str, str]) -> list[str]:
     if tensorrt:
         if way.tensorrt is None:
             found.append(f"TensorRT {tensorrt} has no kernels for it that this project can use")
-        elif not way.tensorrt[0] <= numbers(tensorrt)[:2] <= way.tensorrt[1]:
+        elif not way.tensorrt[0] <= version_numbers(tensorrt)[:2] <= way.tensorrt[1]:
             first, last = (".".join(map(str, version)) for version in way.tensorrt)
             until = f" to {last}" if way.tensorrt[1] != _LATEST else " and later"
             found.append(f"TensorRT {tensorrt} does not serve it; {first}{until} does")
@@ -109,11 +110,6 @@ def warnings_for(gpu: Gpu, versions: Mapping[str, str]) -> list[str]:
         elif way.rtx == "named":
             found.append(f"TensorRT for RTX: build with --compute-capability {gpu.capability}")
     runtime = versions.get("onnxruntime-gpu")
-    if runtime and gpu.compute_capability < (7, 5) and numbers(runtime) >= (1, 27):
+    if runtime and gpu.compute_capability < (7, 5) and version_numbers(runtime) >= (1, 27):
         found.append(f"onnxruntime-gpu {runtime} has no kernels for it: pip install 'onnxruntime-gpu<1.27'")
     return found
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """``10.8.0.43`` as numbers."""
-    return tuple(int(part) for part in version.split(".") if part.isdigit())

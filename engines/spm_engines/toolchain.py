@@ -18,12 +18,12 @@ from typing import Any
 
 from spm_rt.bundle import Bundle
 from spm_rt.bundle.contract import contract, tensor_type
-from spm_rt.cache.engines import AMPERE_PLUS, PORTABLE, EngineTensor
+from spm_rt.cache.engines import AMPERE_PLUS, PORTABLE, EngineTensor, graph_form, version_numbers
 from spm_rt.cache.store import read_own
 from spm_rt.errors import EngineError
 
 from .doctor import gpus, probe
-from .gpu_support import Gpu, numbers, road
+from .gpu_support import Gpu, road
 from .store import write_beside
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
@@ -87,8 +87,8 @@ class Toolchain:
 
     @property
     def variant(self) -> str:
-        """The form of the graphs: plugins win over functions from TensorRT 10.7 on; before that, no functions."""
-        return "portable" if self.library == "tensorrt_rtx" or numbers(self.version) >= (10, 7) else "flat"
+        """The form of the graphs."""
+        return graph_form(self.library, self.version)
 
 
 def open_toolchain(options: BuildOptions, precision: str) -> Toolchain:
@@ -114,7 +114,7 @@ def open_toolchain(options: BuildOptions, precision: str) -> Toolchain:
     gpu = _gpu_at_hand()
     _check_precision(precision, gpu.compute_capability)
     served = road(gpu).tensorrt
-    if served is None or not served[0] <= numbers(version)[:2] <= served[1]:
+    if served is None or not served[0] <= version_numbers(version)[:2] <= served[1]:
         raise EngineError(f"{gpu.name}: TensorRT {version} has no kernels for it; `spm-export doctor` says what has")
     capability = gpu.compute_capability
     if not options.hardware_compatible:
@@ -141,7 +141,7 @@ def load_library(library: str) -> tuple[Any, str]:
     if found.version is None:
         raise EngineError(f"{package} is installed but cannot be loaded: {found.problem}")
     oldest = OLDEST[library]
-    if numbers(found.version) < oldest:
+    if version_numbers(found.version) < oldest:
         raise EngineError(
             f"{package} {found.version} is too old: {'.'.join(map(str, oldest))} is the first that can be used here; "
             "docs/guide/engines.md says what runs on older GPUs"
@@ -170,7 +170,7 @@ def build_plan(
     """
     trt = tools.module
     path = bundle.graph(stage, targets=targets, variant=tools.variant)
-    log = _log(tools.library)
+    log = _log(tools.module)
     log.lines.clear()
     try:
         builder = trt.Builder(log)
@@ -283,11 +283,10 @@ def _use_timing(config: Any, timing: Path | None) -> Any:
 
 
 @functools.cache
-def _log(library: str) -> Any:
+def _log(trt: Any) -> Any:
     """The library's logger. The first one of a process serves it for good, so there is one."""
-    trt = importlib.import_module(library)
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]
         """Keeps warnings and errors."""
 
         def __init__(self) -> None:

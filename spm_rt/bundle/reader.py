@@ -86,6 +86,12 @@ class Bundle:
             verify_file(folder, name, size, digest)
         return cls(folder, manifest, spec, settings, canary)
 
+    @classmethod
+    def of(cls, bundle: str | os.PathLike[str] | Bundle, settings: TrackerSettings | None = None) -> Bundle:
+        """A bundle by its folder, or as it was opened before; with ``settings`` instead of its own, where given."""
+        opened = bundle if isinstance(bundle, Bundle) else cls.open(bundle)
+        return opened if settings is None else dataclasses.replace(opened, settings=settings)
+
     @property
     def precision(self) -> str:
         """What its graphs compute in: ``float32``, ``float16``, ``bfloat16``, or ``int8`` (search and relation)."""

@@ -9,6 +9,7 @@ This module reads. :mod:`spm_engines` builds and writes; nothing here needs Tens
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
-from ..errors import EngineError
+from ..errors import BundleError, EngineError
 from ..files import seal_manifest
 from .store import VARIABLE, cache_folder, facts_key, read_own
 
@@ -31,7 +32,7 @@ AMPERE_PLUS = "ampere_plus"
 
 RESULTS = ("tensors", "plan_sha256", "plan_bytes")
 """Fields that a build gives; all others say what is wanted, and are what an engine is found by."""
-TUNING = ("workspace", "version_compatible", "variant")
+TUNING = ("workspace", "version_compatible", "variant", "tf32")
 """Fields that are no reason to refuse an engine."""
 
 
@@ -52,7 +53,8 @@ class EngineFacts:
     Attributes:
         stage: ``template``, ``search`` or ``relation``.
         targets: leading axis of every tensor.
-        proposals: K, the fixed number of proposals per target (of the relation engine; 0 in the others).
+        proposals: K, the fixed number of proposals per target (of the relation engine; 0 in the others). It serves
+            for fewer.
         precision: the bundle's: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
         variant: the form of the graph, ``portable`` or ``flat``.
         graph_sha256: of the ONNX file.
@@ -62,7 +64,7 @@ class EngineFacts:
         target: ``sm_86``; several as ``sm_86+sm_120``; ``portable`` (RTX) or ``ampere_plus`` (hardware-compatible).
         gpu: name of the card that the plan is bound to; empty where it is bound to none.
         platform: operating system and processor, ``linux_x86_64``.
-        tf32: whether float32 products may be computed in TF32.
+        tf32: whether float32 products may be computed in TF32; an exact engine is preferred.
         version_compatible: whether later versions of the same major version may load it.
         workspace: scratch memory that the builder was allowed, bytes; 0 for the library's own limit.
         plugin_sha256: of the RoI plugin's code; empty where the graph's own body was compiled.
@@ -102,19 +104,30 @@ def this_platform() -> str:
     return f"{platform.system().lower()}_{platform.machine().lower()}"
 
 
+def graph_form(library: str, version: str) -> str:
+    """The form of the graphs that a library is given: before TensorRT 10.7, functions win over plugins."""
+    return "portable" if library == "tensorrt_rtx" or version_numbers(version) >= (10, 7) else "flat"
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """``10.8.0.43`` as numbers."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
 def engine_facts(
     bundle: Bundle, stage: str, *, targets: int = 1, proposals: int | None = None, **made: Any
 ) -> EngineFacts:
-    """The facts of the engine of one of a bundle's graphs, before it is built: what to look for in the cache.
+    """The facts of the engine of one of a bundle's graphs, before it is built: what it is built and looked for by.
 
     Args:
         bundle: a verified bundle.
         stage: ``template``, ``search`` or ``relation``.
         targets: leading axis of every tensor.
         proposals: K; by default as many as the bundle's tracker settings ask for.
-        made: the other fields of :class:`EngineFacts`: ``library``, ``version`` and ``target`` at least.
+        made: the other fields of :class:`EngineFacts`: ``library``, ``version`` and ``target`` at least. ``variant`` is
+            by default what :func:`graph_form` says.
     """
-    variant = str(made.pop("variant", "portable"))
+    variant = str(made.pop("variant", "") or graph_form(made["library"], made["version"]))
     files = bundle.manifest["files"]
     graph = bundle.graph(stage, targets=targets, variant=variant).name
     weights = [str(facts["sha256"]) for name, facts in sorted(files.items()) if name.endswith(".safetensors")]
@@ -225,30 +238,49 @@ def differences(built: EngineFacts, wanted: EngineFacts) -> list[str]:
     if built.plugin_sha256 != wanted.plugin_sha256:
         names = ["plugin " + p[:12] if p else "no plugin" for p in (built.plugin_sha256, wanted.plugin_sha256)]
         found.append(f"built with {names[0]} instead of {names[1]}")
-    for name in ("stage", "targets", "proposals", "precision", "tf32"):
-        if getattr(built, name) != getattr(wanted, name):
-            found.append(f"{name} is {getattr(built, name)} instead of {getattr(wanted, name)}")
+    for name in ("stage", "targets", "proposals", "precision"):
+        given, asked = getattr(built, name), getattr(wanted, name)
+        if given < asked if name == "proposals" else given != asked:
+            found.append(f"{name} is {given} instead of {asked}")
     return found
 
 
-def find_engine(folder: Path, wanted: EngineFacts) -> Path:
-    """The plan in ``folder`` that fits ``wanted``, whose ``target`` is one GPU; the one made for fewest targets first.
+def find_engine(folder: Path, bundle: Bundle, stage: str, *, targets: int = 1, **here: Any) -> tuple[Path, EngineFacts]:
+    """The engine of one of a bundle's graphs that is to be loaded, of those that :func:`spm_engines.build` made.
 
-    Only its sidecar has been read: :func:`read_engine` gives the plan.
+    Of several, an exact one is taken before one with TF32, one with the RoI plugin before one without, then the one for
+    fewest proposals and the one for fewest cards. All have room for the proposals that the bundle's settings ask for.
+
+    Args:
+        folder: where engines are kept (:func:`engine_folder`).
+        bundle: a verified bundle.
+        stage: ``template``, ``search`` or ``relation``.
+        targets: leading axis of every tensor.
+        here: ``library``, ``version``, ``target`` (this GPU, ``sm_90``) and ``gpu`` (its name).
+
+    Returns:
+        The plan and what its sidecar says. The plan itself has not been read: :func:`read_engine` does that.
 
     Raises:
         EngineError: there is none; engines of the same graph that were made for something else are named.
     """
+    wanted = engine_facts(bundle, stage, targets=targets, **here)
     fitting, others = [], []
-    for path, facts in stored_engines(folder, wanted.stage, wanted.targets, wanted.precision):
-        different = differences(facts, wanted)
-        if not different:
-            fitting.append((facts.target != wanted.target, facts.target in (PORTABLE, AMPERE_PLUS), path))
-        else:
+    for path, facts in stored_engines(folder, stage, targets, wanted.precision):
+        asked = wanted
+        with contextlib.suppress(BundleError):  # a form that this bundle does not have
+            asked = engine_facts(
+                bundle, stage, targets=targets, variant=facts.variant, plugin_sha256=facts.plugin_sha256, **here
+            )
+        different = differences(facts, asked)
+        if different:
             others.append(f"\n  {path.name}: {'; '.join(different)}")
+        else:
+            cards = (facts.target != wanted.target, facts.target in (PORTABLE, AMPERE_PLUS))
+            fitting.append(((facts.tf32, not facts.plugin_sha256, facts.proposals, *cards), path, facts))
     if fitting:
-        return min(fitting)[2]
-    what = f"{folder}: no engine of {wanted.stage} for {wanted.targets} target(s) in {wanted.precision}"
+        return min(fitting, key=lambda each: each[:2])[1:]
+    what = f"{folder}: no engine of {stage} for {targets} target(s) in {wanted.precision}"
     raise EngineError(f"{what} that fits {wanted.maker}. {_again(wanted)}" + "".join(others))
 
 
@@ -274,8 +306,8 @@ def _same_library(built: EngineFacts, wanted: EngineFacts) -> bool:
         return False
     if not built.version_compatible:
         return built.version == wanted.version
-    parts = [tuple(int(part) for part in v.split(".") if part.isdigit()) for v in (built.version, wanted.version)]
-    return parts[0][:1] == parts[1][:1] and parts[0] <= parts[1]
+    first, here = version_numbers(built.version), version_numbers(wanted.version)
+    return first[:1] == here[:1] and first <= here
 
 
 def _runs_on(built: EngineFacts, wanted: EngineFacts) -> bool:
@@ -301,4 +333,6 @@ def _read(path: Path) -> bytes:
 
 
 def _again(wanted: EngineFacts) -> str:
-    return f"Build it here: spm-export BUNDLE --engine {wanted.library.replace('_', '-')} --targets {wanted.targets}"
+    count = f" --proposals {wanted.proposals}" if wanted.proposals else ""
+    library = wanted.library.replace("_", "-")
+    return f"Build it here: spm-export BUNDLE --engine {library} --targets {wanted.targets}{count}"

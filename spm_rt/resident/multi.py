@@ -96,9 +96,9 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
         Raises:
             BundleError, BackendError, EngineError: the bundle or the backend cannot be used; the message says why.
         """
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        opened = Bundle.of(bundle, settings)
         chosen = sizes or (BATCH_SIZES if backend == "pytorch" else opened.targets)
-        tracker = cls(networks_of(opened, backend, device, precision), chosen, opened.spec, settings or opened.settings)
+        tracker = cls(networks_of(opened, backend, device, precision), chosen, opened.spec, opened.settings)
         tracker._prepare_for(capacity or 0)
         return tracker
 

@@ -83,7 +83,7 @@ class MultiTracker(TargetSlots[SlotContext]):
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
         """
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        opened = Bundle.of(bundle, settings)
         first = load_backend(opened, backend, device=device, threads=threads, precision=precision)
         made = {1: first}
 
@@ -95,7 +95,7 @@ class MultiTracker(TargetSlots[SlotContext]):
             return made[targets]
 
         sizes = [size for size in opened.targets if size == 1 or size <= (per_call or size)]
-        tracker = cls(compiled, sizes, opened.spec, settings or opened.settings)
+        tracker = cls(compiled, sizes, opened.spec, opened.settings)
         tracker._prepare_for(capacity or 0)
         return tracker
 

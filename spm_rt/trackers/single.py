@@ -74,9 +74,9 @@ class Tracker:
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
         """
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        opened = Bundle.of(bundle, settings)
         compiled = load_backend(opened, backend, device=device, threads=threads, precision=precision)
-        return cls(compiled, opened.spec, settings or opened.settings)
+        return cls(compiled, opened.spec, opened.settings)
 
     def sibling(self) -> Tracker:
         """Another, independent tracker that shares this one's compiled graphs."""

@@ -21,7 +21,7 @@ from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_tool
 from spm_export import cli
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
-from spm_rt.cache.engines import EngineTensor, engine_facts, find_engine, read_engine, read_facts
+from spm_rt.cache.engines import EngineTensor, find_engine, read_engine
 
 from ..support.exports import TARGETS_OF
 
@@ -107,8 +107,8 @@ def test_an_int8_bundle_on_the_command_line(
     assert {tensor["dtype"] for e in engines for tensor in e["tensors"]} == {"float32"}
     here = {"library": "tensorrt_rtx", "version": engines[0]["version"], "target": "sm_89"}
     for e in engines:
-        wanted = engine_facts(bundle, e["stage"], targets=e["targets"], **here)
-        assert find_engine(tmp_path / "e" / "engines", wanted) == Path(e["path"])
+        found = find_engine(tmp_path / "e" / "engines", bundle, e["stage"], targets=e["targets"], **here)[0]
+        assert found == Path(e["path"])
 
 
 def test_a_zero_point_would_be_refused(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:
@@ -189,12 +189,11 @@ def test_engines_are_reproducible_from_the_bundle_alone(
     assert [entry["state"] for entry in json.loads(capsys.readouterr().out)["engines"]] == ["cached"] * 3
     # The runtime finds it on a card that the portable plan serves, and is told why on one that it does not serve.
     here = {"library": "tensorrt_rtx", "version": tools.version, "target": "sm_89"}
-    wanted = engine_facts(bundle, "search", **here)
-    path = find_engine(cache, wanted)
-    assert read_engine(path, wanted) == path.read_bytes()
-    assert read_facts(path).tensors
+    path, facts = find_engine(cache, bundle, "search", **here)
+    assert read_engine(path, facts) == path.read_bytes()
+    assert facts.tensors
     with pytest.raises(EngineError, match=r"built for portable with tensorrt_rtx .*; this is sm_75 with tensorrt_rtx"):
-        find_engine(cache, engine_facts(bundle, "search", **{**here, "target": "sm_75"}))
+        find_engine(cache, bundle, "search", **{**here, "target": "sm_75"})
 
 
 def assert_same_but_for_order(plan: bytes, other: bytes) -> None:

@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from spm_engines import Gpu
-from spm_engines import toolchain as tensorrt
+from spm_engines import Gpu, toolchain
 from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
 from spm_rt import Bundle, EngineError
-from spm_rt.bundle.contract import contract, tensor_type
 
 from ..support.fakes import tensorrt_builder as fake_builder
 from ..support.fakes.bundle import hollow_bundle
@@ -32,12 +30,7 @@ P100 = Gpu("Tesla P100", (6, 0), "580.1")
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Say which TensorRT there is, and which GPU."""
-
-    def put(gpu: Gpu | None, version: str = "10.16.1.11") -> None:
-        monkeypatch.setattr(tensorrt, "gpus", lambda: [gpu] if gpu else [])
-        monkeypatch.setattr(tensorrt, "load_library", lambda library: (fake_builder, version))
-
-    return put
+    return lambda gpu, version="10.16.1.11": fake_builder.install(monkeypatch, gpu, version)
 
 
 @pytest.fixture
@@ -47,42 +40,22 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def write(code: str) -> None:
         (tmp_path / "tensorrt.py").write_text(code)
         monkeypatch.syspath_prepend(str(tmp_path))
-        tensorrt.load_library.cache_clear()
-        tensorrt.probe.cache_clear()
+        toolchain.load_library.cache_clear()
+        toolchain.probe.cache_clear()
 
     yield write
     sys.modules.pop("tensorrt", None)
-    tensorrt.load_library.cache_clear()
-    tensorrt.probe.cache_clear()
-
-
-def network(bundle: Bundle, stage: str, targets: int) -> tuple[list[fake_builder.Tensor], list[fake_builder.Tensor]]:
-    """The tensors that a parser finds in a graph: an open number is -1."""
-    types = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16"}
-    agreed = contract(bundle.spec, targets)[stage]
-    given, made = (
-        [
-            fake_builder.Tensor(
-                name,
-                fake_builder.DataType[types[tensor_type(name, bundle.precision)]],
-                tuple((unknown if n == "K" else int(n)) for n in shape),
-            )
-            for name, shape in agreed[side].items()
-        ]
-        for side, unknown in (("inputs", -1), ("outputs", bundle.settings.num_candidates))
-    )
-    return given, made
+    toolchain.load_library.cache_clear()
+    toolchain.probe.cache_clear()
 
 
 def ask(
     bundle: Bundle, options: BuildOptions, monkeypatch: pytest.MonkeyPatch, tools: Toolchain | None = None, **more: Any
 ) -> dict[str, Any]:
     """What the stand-in was asked for."""
-    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", network(bundle, "relation", 4))
-    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: fake_builder)
-    tensorrt._log.cache_clear()
+    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: fake_builder.graph_tensors(bundle, path))
+    toolchain._log.cache_clear()
     plan, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, bundle.precision), **more)
-    tensorrt._log.cache_clear()
     found: dict[str, Any] = json.loads(plan)
     return found
 
@@ -144,8 +117,8 @@ def test_the_plugin_is_registered_and_known_by_its_code(
     asked: list[int] = []
     plugin = ModuleType("plugin")
     plugin.register_plugin = lambda library, capability: asked.append(capability) or _Plugin()  # type: ignore[attr-defined]
-    monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: plugin)
+    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(toolchain.importlib, "import_module", lambda name: plugin)
     tools = open_toolchain(BuildOptions("tensorrt", plugin=True), "float16")
     assert asked == [86]
     assert tools.plugin_sha256 == "e" * 64
@@ -239,15 +212,12 @@ def test_a_network_that_is_not_the_contracts_is_refused(
 ) -> None:
     machine(A10)
     bundle = hollow_bundle(tmp_path, "float16")
-    given, made = network(bundle, "relation", 4)
+    given, made = fake_builder.graph_tensors(bundle, "relation_4_portable.onnx")
     given[0].dtype = fake_builder.DataType.FLOAT
-    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: fake_builder)
-    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", (given, made))
-    tensorrt._log.cache_clear()
+    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: (given, made))
     tools = open_toolchain(BuildOptions("tensorrt"), "float16")
     with pytest.raises(EngineError, match=r"not the contract's: input shallow float16 .*; input shallow float32"):
         build_plan(bundle, "relation", 4, BuildOptions("tensorrt"), tools)
-    tensorrt._log.cache_clear()
 
 
 LOADS = (
@@ -267,27 +237,27 @@ LOADS = (
 def test_a_library_that_does_not_load_is_an_error_and_no_crash(code: str, message: str, package: Any) -> None:
     package(code)
     with pytest.raises(EngineError, match=message):
-        tensorrt.load_library("tensorrt")
+        toolchain.load_library("tensorrt")
 
 
 def test_a_library_that_loads_is_given_with_its_version(package: Any) -> None:
     package(LOADS.format("10.16.1.11"))
-    module, version = tensorrt.load_library("tensorrt")
+    module, version = toolchain.load_library("tensorrt")
     assert version == module.__version__ == "10.16.1.11"
 
 
 def test_a_builder_that_crashes_is_no_crash_here(package: Any) -> None:
     package(LOADS.format("10.16.1.11").replace("(self, log): pass", "(self, log): __import__('os').abort()"))
-    found = tensorrt.probe("tensorrt")
+    found = toolchain.probe("tensorrt")
     assert found.version == "10.16.1.11"
     assert found.problem == "it ended by signal 6"
     assert not found.builder
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: None)
-    tensorrt.load_library.cache_clear()
+    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
+    toolchain.load_library.cache_clear()
     with pytest.raises(EngineError, match="tensorrt-rtx is not installed: pip install tensorrt-rtx"):
-        tensorrt.load_library("tensorrt_rtx")
+        toolchain.load_library("tensorrt_rtx")
     with pytest.raises(EngineError, match="no RoI plugin"):
-        tensorrt._with_plugin(Toolchain(None, "tensorrt", "10.9", "sm_86", ""), (8, 6))
+        toolchain._with_plugin(Toolchain(None, "tensorrt", "10.9", "sm_86", ""), (8, 6))

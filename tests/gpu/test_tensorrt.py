@@ -16,7 +16,7 @@ from spm_rt.backends import load_backend
 from spm_rt.backends.tensorrt.backend import TensorRtBackend, TensorRtNetworks
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.self_test import canary_box, canary_crop
-from spm_rt.cache.engines import engine_facts
+from spm_rt.cache.engines import find_engine
 from spm_rt.cache.store import VARIABLE
 from spm_rt.errors import EngineError
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
@@ -349,9 +349,9 @@ def test_an_altered_engine_is_not_loaded(machine: Engines, bundle: Bundle, tmp_p
 
 def test_an_engine_with_the_plugin_is_taken_first(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
     wanted = write_engine(tmp_path / "engines", bundle, "relation", plugin_sha256="ab" * 32)
-    backend = TensorRtBackend(bundle)
-    facts = engine_facts(bundle, "relation", library="tensorrt", version=VERSION, target="sm_90", gpu="Emulated GPU")
-    assert backend._choose(facts)[0] == wanted
+    here = {"library": "tensorrt", "version": VERSION, "target": "sm_90", "gpu": "Emulated GPU"}
+    assert find_engine(tmp_path / "engines", bundle, "relation", **here)[0] == wanted
+    TensorRtBackend(bundle)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:first", "gpu"])

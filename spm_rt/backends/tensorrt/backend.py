@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import contract, tensor_type
-from ...bundle.self_test import observe
-from ...cache.engines import EngineFacts, engine_facts, engine_folder, find_engine, read_engine, stored_engines
-from ...errors import BackendError, EngineError
+from ...bundle.self_test import Canary, observe
+from ...cache.engines import EngineFacts, engine_folder, find_engine, read_engine
+from ...errors import BackendError
 from ...frame.geometry import Region
 from ...gpu.capture import Captured
 from ...gpu.crop import DeviceCrop, crop_module
@@ -31,6 +31,9 @@ from ...gpu.kernels import source
 
 Floats = NDArray[np.float32]
 TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
+
+TF32_ALLOWED = {"search.scores": 2**-7, "search.boxes": 1.0, "relation.scores": 2**-7, "relation.boxes": 0.25}
+"""How far engines with TF32 may be from the reference: as far as those in float16, which has as many digits."""
 
 _loggers: dict[str, Any] = {}
 """By module: the first logger of a process is TensorRT's for good."""
@@ -62,16 +65,19 @@ class TensorRtBackend:
         self.name = library.replace("_", "-")
         self.device = Device(int(index or 0))
         self.spec, self.targets, self.bundle = bundle.spec, targets, bundle
-        self.count = bundle.settings.num_candidates
         self.precision = str(bundle.manifest["precision"])
         if library not in _loggers:
             _loggers[library] = self._trt.Logger(self._trt.Logger.WARNING)
         self._runtime = self._trt.Runtime(_loggers[library])
         self.graphs = True
         stages = STAGES if targets == 1 else STAGES[1:]  # templates are made one by one
+        self._facts: dict[str, EngineFacts] = {}
         self.engines = {stage: self._load(stage, library) for stage in stages}
+        self.count = self._facts["relation"].proposals
+        inexact = [stage for stage, facts in self._facts.items() if facts.tf32]
+        exactness = f" with TF32 in {', '.join(inexact)}" if inexact else ""
         version = self._trt.__version__
-        self.description = f"{library} {version}, {self.device.name}, {self.precision}"
+        self.description = f"{library} {version}, {self.device.name}, {self.precision}{exactness}"
         self._check_answers()
 
     def context(self) -> TensorRtContext:
@@ -85,21 +91,14 @@ class TensorRtBackend:
 
     def _load(self, stage: str, library: str) -> Any:
         target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
-        wanted = engine_facts(
-            self.bundle,
-            stage,
-            targets=self.targets,
-            library=library,
-            version=version,
-            target=target,
-            gpu=self.device.name,
-        )
-        path, fitting = self._choose(wanted)
-        if fitting.plugin_sha256 == hashlib.sha256(source("roi").encode()).hexdigest():
+        here = {"library": library, "version": version, "target": target, "gpu": self.device.name}
+        path, facts = find_engine(engine_folder(), self.bundle, stage, targets=self.targets, **here)
+        self._facts[stage] = facts
+        if facts.plugin_sha256 == hashlib.sha256(source("roi").encode()).hexdigest():
             from .python_plugin import register_python_plugin
 
             register_python_plugin(self._trt, self.device.capability)
-        engine = self._runtime.deserialize_cuda_engine(read_engine(path, fitting))
+        engine = self._runtime.deserialize_cuda_engine(read_engine(path, facts))
         if engine is None:
             raise BackendError(f"{path}: {library} {self._trt.__version__} cannot load it on {self.device.name}")
         names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
@@ -107,21 +106,6 @@ class TensorRtBackend:
         if names != {*sides["inputs"], *sides["outputs"]}:
             raise BackendError(f"{path}: its tensors are {', '.join(sorted(names))}: not those of {stage}")
         return engine
-
-    def _choose(self, wanted: EngineFacts) -> tuple[Any, EngineFacts]:
-        """The engine's file: one with the RoI plugin before one without."""
-        folder = engine_folder()
-        stored = stored_engines(folder, wanted.stage, wanted.targets, wanted.precision)
-        digests = sorted({facts.plugin_sha256 for _, facts in stored} | {""}, reverse=True)
-        refused: EngineError | None = None
-        for digest in digests:
-            fitting = dataclasses.replace(wanted, plugin_sha256=digest)
-            try:
-                return find_engine(folder, fitting), fitting
-            except EngineError as error:
-                refused = error
-        assert refused is not None  # there is always the empty digest
-        raise refused
 
     def _check_answers(self) -> None:
         """Run what was loaded on known inputs: finite, in range, the same twice, and what the reference gave.
@@ -137,7 +121,7 @@ class TensorRtBackend:
         sound = all(np.isfinite(a).all() and np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         if not sound or first[0].min() < 0 or first[0].max() > 1:
             raise BackendError(f"{self.description}: search gives nonsense, or not the same twice; build it again")
-        canary = self.bundle.canary if self.targets == 1 else None
+        canary = self._expected() if self.targets == 1 else None
         complaint = canary.complaint(observe(context, canary.positions, canary.proposals)) if canary else ""
         if complaint:
             raise BackendError(
@@ -145,6 +129,17 @@ class TensorRtBackend:
                 f"exported (canary): {complaint}. Build them again; if that does not help, with another version of "
                 "the library"
             )
+
+    def _expected(self) -> Canary | None:
+        """The bundle's canary as far as these engines go: for the proposals they take, no more exact than TF32."""
+        canary = self.bundle.canary
+        if canary is None:
+            return None
+        outputs = {name: a[: self.count] if name.startswith("relation") else a for name, a in canary.outputs.items()}
+        allowed = dict(canary.allowed)
+        if any(facts.tf32 for facts in self._facts.values()):
+            allowed = {name: max(bound, TF32_ALLOWED[name]) for name, bound in allowed.items()}
+        return dataclasses.replace(canary, outputs=outputs, allowed=allowed)
 
 
 class TensorRtContext:
@@ -198,7 +193,11 @@ class TensorRtContext:
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         count, room = proposals.shape[1], self._backend.count
         if count > room:
-            raise BackendError(f"{count} proposals; the relation engine is for {room}: build it for more")
+            library = self._backend.name
+            raise BackendError(
+                f"{count} proposals; the relation engine is for {room}. Build one for more: spm-export BUNDLE --engine "
+                f"{library} --proposals {count}, and load with settings that ask for so many"
+            )
         self._proposals[:, :count] = proposals
         self._proposals[:, count:] = proposals[:, -1:]
         self._relate.run()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spm_rt import Bundle, EngineError, ModelSpec, TrackerSettings
+from spm_rt import Bundle, EngineError, TrackerSettings
 from spm_rt.cache.engines import (
     RESULTS,
     TUNING,
@@ -29,6 +29,8 @@ from spm_rt.cache.engines import (
     this_platform,
 )
 from spm_rt.files import seal_manifest
+
+from ...support.fakes.bundle import hollow_bundle
 
 PLAN = bytes(range(256)) * 20
 FACTS = EngineFacts(
@@ -107,7 +109,6 @@ def test_every_wish_has_its_own_key_and_results_have_none() -> None:
         ({"targets": 1}, "targets is 4 instead of 1"),
         ({"proposals": 9}, "proposals is 0 instead of 9"),
         ({"precision": "float32"}, "precision is float16 instead of float32"),
-        ({"tf32": True}, "tf32 is False instead of True"),
     ],
 )  # fmt: skip
 def test_what_differs_is_named(fields: dict[str, Any], message: str, folder: Path) -> None:
@@ -234,24 +235,71 @@ def test_a_link_is_refused(folder: Path) -> None:
         read_engine(path, FACTS)
 
 
-def test_the_engine_made_for_this_card_is_preferred(folder: Path) -> None:
-    base = change(library="tensorrt_rtx", version="1.7.1.116", gpu="")
-    here = dataclasses.replace(base, target="sm_86")
+# The engine that is loaded, of those that were built.
+
+HERE = {"library": "tensorrt", "version": "10.8.0.43", "target": "sm_86", "gpu": "NVIDIA A10"}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return hollow_bundle(tmp_path, "float16")
+
+
+def test_the_engine_made_for_this_card_is_preferred(bundle: Bundle, folder: Path) -> None:
+    here = {**HERE, "library": "tensorrt_rtx", "version": "1.7.1.116", "gpu": ""}
     with pytest.raises(EngineError, match="no engine of search for 4 target"):
-        find_engine(folder, here)
+        find_engine(folder, bundle, "search", targets=4, **here)
     for target in ("sm_120", "portable", "sm_80+sm_86", "sm_86"):
-        expected = store(folder, dataclasses.replace(base, target=target))
+        expected = store(folder, engine_facts(bundle, "search", targets=4, **{**here, "target": target}))
         if target != "sm_120":
-            assert find_engine(folder, here) == expected
-    assert find_engine(folder, dataclasses.replace(base, target="sm_89")).name.startswith("search_t4_float16_portable_")
+            assert find_engine(folder, bundle, "search", targets=4, **here)[0] == expected
+    other = find_engine(folder, bundle, "search", targets=4, **{**here, "target": "sm_89"})[0]
+    assert other.name.startswith("search_t4_float16_portable_")
 
 
-def test_what_does_not_fit_is_listed_and_damaged_ones_are_passed_over(folder: Path) -> None:
-    path = store(folder, FACTS)
-    broken = store(folder, change(target="sm_90"))
+def test_of_several_engines_the_exact_one_for_fewest_proposals_is_preferred(bundle: Bundle, folder: Path) -> None:
+    """Each of these is preferred to all before it."""
+    order: list[dict[str, Any]] = [
+        {"tf32": True, "proposals": 12},
+        {"proposals": 64},
+        {"proposals": 16},
+        {"proposals": 9},
+        {"proposals": 12, "plugin_sha256": "ab" * 32},
+    ]
+    store(folder, engine_facts(bundle, "relation", proposals=8, **HERE))
+    with pytest.raises(EngineError, match=r"proposals is 8 instead of 9(.|\n)*"):
+        find_engine(folder, bundle, "relation", **HERE)
+    for made in order:
+        path = store(folder, engine_facts(bundle, "relation", **HERE, **made))
+        assert find_engine(folder, bundle, "relation", **HERE) == (path, read_facts(path))
+        assert read_engine(path, read_facts(path)) == PLAN
+
+
+def test_engines_have_room_for_the_proposals_that_are_asked_for(bundle: Bundle, folder: Path) -> None:
+    made = {count: store(folder, engine_facts(bundle, "relation", proposals=count, **HERE)) for count in (9, 16)}
+    for count, proposals in ((1, 9), (9, 9), (10, 16), (16, 16)):
+        asked = Bundle.of(bundle, TrackerSettings(num_candidates=count))
+        assert find_engine(folder, asked, "relation", **HERE)[0] == made[proposals]
+    with pytest.raises(EngineError, match="spm-export BUNDLE --engine tensorrt --targets 1 --proposals 17"):
+        find_engine(folder, Bundle.of(bundle, TrackerSettings(num_candidates=17)), "relation", **HERE)
+
+
+@pytest.mark.parametrize("version", ["10.3.0.26", "10.8.0.43"])
+def test_engines_are_made_of_the_form_that_the_version_reads(version: str, bundle: Bundle, folder: Path) -> None:
+    """The later version loads what the earlier one built to be compatible with it, from another form of the graph."""
+    built = engine_facts(bundle, "relation", **{**HERE, "version": version}, version_compatible=True)
+    assert built.variant == {"10.3.0.26": "flat", "10.8.0.43": "portable"}[version]
+    path = store(folder, built)
+    assert find_engine(folder, bundle, "relation", **HERE)[0] == path
+
+
+def test_what_does_not_fit_is_listed_and_damaged_ones_are_passed_over(bundle: Bundle, folder: Path) -> None:
+    path = store(folder, engine_facts(bundle, "search", **HERE))
+    broken = store(folder, engine_facts(bundle, "search", **{**HERE, "target": "sm_90"}))
     rewrite(broken.with_suffix(".json"), b"{")
+    there = {**HERE, "target": "sm_90", "gpu": "NVIDIA H100", "version": "11.4.0.106"}
     with pytest.raises(EngineError) as caught:
-        find_engine(folder, change(target="sm_90", gpu="NVIDIA H100", version="11.4.0.106"))
+        find_engine(folder, bundle, "search", **there)
     message = str(caught.value)
     assert f"{path.name}: built for sm_86 (NVIDIA A10) with tensorrt 10.8.0.43" in message
     assert broken.name not in message
@@ -266,18 +314,13 @@ def test_targets_as_compute_capabilities(target: str, expected: tuple[int, int] 
 
 
 def test_facts_come_from_the_bundle(tmp_path: Path) -> None:
-    graphs = {
-        "1": {stage: {"portable": f"{stage}.onnx", "flat": f"{stage}_f.onnx"} for stage in ("search", "relation")}
-    }
-    files = {f"{stage}{end}.onnx": {"bytes": 1, "sha256": stage + end} for stage in graphs["1"] for end in ("", "_f")}
-    files["weights.safetensors"] = {"bytes": 1, "sha256": "w"}
-    manifest = {"precision": "float32", "graphs": graphs, "files": files}
-    bundle = Bundle(tmp_path, manifest, ModelSpec(), TrackerSettings(num_candidates=7))
-    made = {"library": "tensorrt", "version": "10.8", "target": "sm_86"}
-    search = engine_facts(bundle, "search", **made, variant="flat")
-    assert (search.graph_sha256, search.weights_sha256, search.proposals) == ("search_f", "w", 0)
-    relation = engine_facts(bundle, "relation", **made)
-    assert (relation.graph_sha256, relation.proposals, relation.variant) == ("relation", 7, "portable")
-    assert engine_facts(bundle, "relation", proposals=3, **made).proposals == 3
+    bundle = Bundle.of(hollow_bundle(tmp_path), TrackerSettings(num_candidates=7))
+    search = engine_facts(bundle, "search", **HERE, variant="flat")
+    assert search.graph_sha256 == "sha of search_1_flat.onnx"
+    assert (search.weights_sha256, search.proposals) == ("sha of weights.safetensors", 0)
+    relation = engine_facts(bundle, "relation", **HERE)
+    assert relation.graph_sha256 == "sha of relation_1_portable.onnx"
+    assert (relation.proposals, relation.variant) == (7, "portable")
+    assert engine_facts(bundle, "relation", proposals=3, **HERE).proposals == 3
     assert relation.platform == this_platform()
     assert json.loads(seal_facts(relation))["library"] == "tensorrt"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 import hashlib
+import importlib.machinery
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,11 @@ VERSION = "11.4.0.106"
 
 
 class Engines:
-    """Stands in for the module ``tensorrt``: a plan is the name of a stage and a number of targets."""
+    """Stands in for the module ``tensorrt``: a plan is a stage, its numbers of targets and proposals, or what
+    tests/support/fakes/tensorrt_builder.py makes."""
 
     __version__ = VERSION
+    __spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
 
     def __init__(self, bundle: Bundle, emulator: Emulator) -> None:
         self.bundle, self.emulator = bundle, emulator
@@ -53,25 +58,37 @@ class Engines:
                 pass
 
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
-                stage, targets = plan.decode().split()
-                return None if "deserialize" in engines.refuse else Engine(engines, stage, int(targets))
+                stage, targets, proposals = _described(plan.decode())
+                return None if "deserialize" in engines.refuse else Engine(engines, stage, targets, proposals)
 
         self.Logger, self.Runtime = Logger, Runtime
+
+
+def _described(plan: str) -> tuple[str, int, int]:
+    if plan.startswith("{"):
+        shapes = json.loads(plan)["shapes"]
+        stage = "relation" if "proposals" in shapes else "template" if "box" in shapes else "search"
+        return stage, next(iter(shapes.values()))[0], shapes.get("proposals", (0, 0))[1]
+    stage, targets, proposals = plan.split()
+    return stage, int(targets), int(proposals)
+
+
+@functools.cache
+def _session(file: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 class Engine:
     """The graph file as it is: float16 as ONNX Runtime computes it, with tensors of two bytes at its borders."""
 
-    def __init__(self, engines: Engines, stage: str, targets: int) -> None:
+    def __init__(self, engines: Engines, stage: str, targets: int, count: int) -> None:
         self._engines, self.stage = engines, stage
         bundle = engines.bundle
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
         variant = "expanded" if bundle.precision == "float32" else "portable"
-        file = str(bundle.graph(stage, targets=targets, variant=variant))
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.session = _session(str(bundle.graph(stage, targets=targets, variant=variant)))
         sides = contract(bundle.spec, targets)[stage]
-        count = bundle.settings.num_candidates
         both = {**sides["inputs"], **sides["outputs"]}
         self.shapes = {name: tuple(count if n == "K" else int(n) for n in shape) for name, shape in both.items()}
         self.types = {name: np.dtype(tensor_type(name, bundle.precision)) for name in both}
@@ -129,7 +146,8 @@ def machine_with(bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyP
 
 def write_engine(folder: Path, bundle: Bundle, stage: str, **changed: Any) -> Path:
     made = {"library": "tensorrt", "version": VERSION, "target": "sm_90", "gpu": "Emulated GPU", **changed}
-    facts, plan = engine_facts(bundle, stage, **made), f"{stage} {made.get('targets', 1)}".encode()
+    facts = engine_facts(bundle, stage, **made)
+    plan = f"{stage} {facts.targets} {facts.proposals}".encode()
     facts = dataclasses.replace(facts, plan_sha256=hashlib.sha256(plan).hexdigest(), plan_bytes=len(plan))
     path = engine_path(folder, facts)
     path.write_bytes(plan)

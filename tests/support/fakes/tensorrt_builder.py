@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import enum
 import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
+
+from spm_engines import toolchain
+from spm_engines.gpu_support import Gpu
+from spm_rt import Bundle
+from spm_rt.bundle.contract import contract, tensor_type
 
 
 class DataType(enum.Enum):
@@ -62,7 +72,10 @@ class Network:
         return self.inputs[index]
 
     def get_output(self, index: int) -> Tensor:
-        return self.outputs[index]
+        """With the number of proposals that the inputs have by now."""
+        output = self.outputs[index]
+        count = {tensor.name: tensor.shape for tensor in self.inputs}.get("proposals", (0, 0))[1]
+        return Tensor(output.name, output.dtype, tuple(count if size < 0 else size for size in output.shape))
 
 
 class TimingCache:
@@ -141,8 +154,8 @@ class ParserError:
 
 
 class OnnxParser:
-    tensors: ClassVar[tuple[list[Tensor], list[Tensor]]] = ([], [])
-    """Inputs and outputs of whatever is parsed."""
+    tensors: ClassVar[Callable[[str], tuple[list[Tensor], list[Tensor]]]] = lambda path: ([], [])
+    """Inputs and outputs of a graph file."""
     fails: ClassVar[bool] = False
     num_errors = 1
 
@@ -150,10 +163,40 @@ class OnnxParser:
         self.network = network
 
     def parse_from_file(self, path: str) -> bool:
-        given, made = self.tensors
-        self.network.inputs = [Tensor(t.name, t.dtype, t.shape) for t in given]
-        self.network.outputs = made
+        self.network.inputs, self.network.outputs = OnnxParser.tensors(path)
         return not self.fails
 
     def get_error(self, index: int) -> ParserError:
         return ParserError()
+
+
+def graph_tensors(bundle: Bundle, path: str) -> tuple[list[Tensor], list[Tensor]]:
+    """The inputs and outputs that a parser finds in one of a bundle's graphs: an open number is -1."""
+    types = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16"}
+    ((stage, targets),) = {
+        (stage, int(targets))
+        for targets, stages in bundle.manifest["graphs"].items()
+        for stage, forms in stages.items()
+        if Path(path).name in forms.values()
+    }
+    sides = contract(bundle.spec, targets)[stage]
+    inputs, outputs = (
+        [
+            Tensor(
+                name,
+                DataType[types[tensor_type(name, bundle.precision)]],
+                tuple(-1 if size == "K" else int(size) for size in shape),
+            )
+            for name, shape in sides[side].items()
+        ]
+        for side in ("inputs", "outputs")
+    )
+    return inputs, outputs
+
+
+def install(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, version: str, bundle: Bundle | None = None) -> None:
+    """A machine with this GPU, and this stand-in as its TensorRT, which parses the bundle's graphs."""
+    monkeypatch.setattr(toolchain, "gpus", lambda: [gpu] if gpu else [])
+    monkeypatch.setattr(toolchain, "load_library", lambda library: (sys.modules[__name__], version))
+    if bundle is not None:
+        monkeypatch.setattr(OnnxParser, "tensors", lambda path: graph_tensors(bundle, path))
