@@ -56,7 +56,7 @@ def loaded_by_module(module: str) -> frozenset[str]:
             parts = name.split(".")
             waiting += [".".join(parts[:length]) for length in range(1, len(parts))]
             path = path_of(name)
-            waiting += _imported(name, _executed(_tree(path))) if path else []
+            waiting += imported(name, executed(tree_of(path))) if path else []
     return frozenset(name.split(".")[0] for name in met) & HEAVY
 
 
@@ -64,9 +64,9 @@ def loaded_by_module(module: str) -> frozenset[str]:
 def loaded_by_function(module: str, function: str) -> frozenset[str]:
     """The heavy libraries that the imports inside a module's function import."""
     path = path_of(module)
-    nodes = ast.walk(_tree(path)) if path else ()
+    nodes = ast.walk(tree_of(path)) if path else ()
     bodies = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function]
-    names = [name for body in bodies for name in _imported(module, ast.walk(body))]
+    names = [name for body in bodies for name in imported(module, ast.walk(body))]
     return frozenset(library for name in names for library in loaded_by_module(name))
 
 
@@ -86,11 +86,12 @@ def path_of(module: str) -> Path | None:
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
+def tree_of(path: Path) -> ast.Module:
+    """A file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _imported(module: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
+def imported(module: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
     """Full names of the modules that import statements name."""
     path = path_of(module)
     package = module.split(".") if path and path.name == "__init__.py" else module.split(".")[:-1]
@@ -104,7 +105,7 @@ def _imported(module: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
             yield from (name for alias in node.names if path_of(name := f"{source}.{alias.name}"))
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
+def executed(node: ast.AST) -> Iterator[ast.AST]:
     """Nodes that run when a module is imported: not those in functions, nor those for type checkers alone."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
@@ -112,4 +113,4 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
         yield child
-        yield from _executed(child)
+        yield from executed(child)
