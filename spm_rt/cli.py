@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import MODULES, chosen_because
+from .backends import BACKENDS, chosen_because
 from .errors import SourceError, SpmError
 from .files import written_whole
 from .media.drawing import FOUND, annotate, contact_sheet, draw_result
@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--backend",
         default="auto",
-        choices=["auto", *MODULES],
+        choices=["auto", *BACKENDS],
         help="inference library (default auto: the fastest here, measured once)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")

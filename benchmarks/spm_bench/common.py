@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_rt.backends import MODULES, available, load_backend
+from spm_rt.backends import BACKENDS, available, load_backend
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
 from spm_rt.machine import usable_cores
@@ -152,8 +152,8 @@ def check_name(name: str) -> str:
         if not names:
             raise BackendError("no inference library is installed: `pip install onnxruntime`")
         return names[0]
-    if name != TORCH and name not in MODULES:
-        raise BackendError(f"backend {name!r} is unknown; there are: auto, {TORCH}, {', '.join(MODULES)}")
+    if name != TORCH and name not in BACKENDS:
+        raise BackendError(f"backend {name!r} is unknown; there are: auto, {TORCH}, {', '.join(BACKENDS)}")
     return name
 
 

@@ -17,16 +17,14 @@ import shutil
 import subprocess
 import sys
 
+from spm_rt.backends.registry import BACKENDS
+
 from .gpu_support import Gpu, road, warnings_for
 
 PACKAGES = {
-    "onnxruntime": "CPU inference (default)",
+    **{entry.package: entry.purpose for entry in BACKENDS.values()},
     "onnxruntime-gpu": "CUDA and TensorRT through ONNX Runtime",
-    "openvino": "CPU inference, Intel GPUs",
-    "tensorrt": "TensorRT engines",
-    "tensorrt-rtx": "TensorRT for RTX engines (built without a GPU)",
     "cuda-bindings": "CUDA driver calls",
-    "torch": "the reference model, export, training",
     "onnx": "export",
     "onnx-ir": "export",
     "opencv-python-headless": "pixels (required)",

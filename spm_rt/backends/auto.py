@@ -23,6 +23,7 @@ from ..bundle import Bundle
 from ..cache.store import cache_folder, find_entry, make_entry
 from ..errors import BackendError
 from ..machine import processor
+from .registry import BACKENDS
 
 if TYPE_CHECKING:
     from .protocol import Backend
@@ -37,16 +38,13 @@ MARGIN = 0.95
 Load = Callable[[str], "Backend"]
 
 
-def choose(
-    bundle: Bundle, names: Sequence[str], libraries: Mapping[str, str], how: Mapping[str, Any], load: Load
-) -> tuple[Backend, str]:
+def choose(bundle: Bundle, names: Sequence[str], options: Mapping[str, Any], load: Load) -> tuple[Backend, str]:
     """The fastest backend, loaded, and in words why it was chosen.
 
     Args:
         bundle: what shall be run.
         names: backends to choose among, in the order of preference.
-        libraries: the package of each.
-        how: with what options they are loaded; part of what a measurement is remembered by.
+        options: what they are loaded with; part of what a measurement is remembered by.
         load: loads a backend by its name.
 
     Raises:
@@ -61,8 +59,8 @@ def choose(
     facts = {
         "bundle": str(bundle.manifest["manifest_sha256"]),
         "processor": processor(),
-        "libraries": " ".join(f"{name} {_version(libraries[name])}" for name in names),
-        "options": json.dumps(dict(how), sort_keys=True, default=str),
+        "libraries": " ".join(f"{name} {_version(BACKENDS[name].package)}" for name in names),
+        "options": json.dumps(dict(options), sort_keys=True, default=str),
     }
     times = _remembered(facts, names)
     if times is not None:
@@ -88,9 +86,9 @@ def describe(times: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in times.items())
 
 
-def _version(library: str) -> str:
-    """The version of a library, under whichever name it was installed (``onnxruntime-gpu`` is one of onnxruntime's)."""
-    for name in (library, f"{library}-gpu"):
+def _version(package: str) -> str:
+    """The version of a package, under whichever name it was installed (``onnxruntime-gpu`` is one of onnxruntime's)."""
+    for name in (package, f"{package}-gpu"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
     return "unknown"

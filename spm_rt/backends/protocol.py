@@ -7,21 +7,24 @@ reads it there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle import Bundle
+from ..bundle.contract import TEMPLATE_NAMES
 from ..frame.geometry import Region
 from ..gpu.device_frames import DeviceFrame
+
+if TYPE_CHECKING:
+    from ..gpu.driver import Device, Stream
 
 Floats = NDArray[np.float32]
 
 Template = Mapping[str, Any]
 """A target's template: the template graph's outputs without the leading axis, where and how the backend likes them."""
-
-TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
 
 
 class Context(Protocol):
@@ -82,6 +85,47 @@ class Backend(Protocol):
 
     def context(self) -> Context:
         """A new, independent context."""
+
+
+class Load(Protocol):
+    """The function ``load`` of a backend's module; all of them take the same (and an entry's own options)."""
+
+    def __call__(
+        self, bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str | None
+    ) -> Backend:
+        """See :func:`spm_rt.backends.load_backend`. The precision is one that the entry offers, or None."""
+
+
+class Networks(Protocol):
+    """The three graphs for T targets on fixed device addresses, for the resident trackers; work goes on ``stream``."""
+
+    device: Device
+    stream: Stream
+    targets: int
+    """T"""
+    candidates: int
+    """K, proposals per target"""
+    addresses: Mapping[str, int]
+    """float32: ``crop`` [T, 3, S, S], ``scores`` [T, N], ``boxes`` [T, N, 4], ``proposals`` [T, K, 4],
+    ``fine_scores`` [T, K], ``fine_boxes`` [T, K, 4]"""
+
+    def set_template(self, box: Floats) -> None:
+        """Take what is in ``crop`` as the template; ``box`` ``[1, 4]`` is the target in crop pixels. For T = 1."""
+
+    def template(self) -> Template:
+        """A copy of what ``set_template`` made, complete when it is returned."""
+
+    def put_template(self, slot: int, template: Template) -> None:
+        """Make a template of networks for one target that of ``slot``; complete when it returns."""
+
+    def search(self) -> None:
+        """``crop`` -> ``scores``, ``boxes``."""
+
+    def relate(self) -> None:
+        """``proposals`` -> ``fine_scores``, ``fine_boxes``."""
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record work as a graph; what it gives launches it. A BackendError where that cannot be done."""
 
 
 def copy_template(arrays: Mapping[str, Floats]) -> dict[str, Floats]:

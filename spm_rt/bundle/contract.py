@@ -10,6 +10,10 @@ HANDED_ON = ("head_kernel", "target_half", "shallow", "deep")
 in int8 bundles, whose layers round what they read themselves. All else is float32."""
 
 
+TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
+"""What the template graph gives, and search and relation take."""
+
+
 def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
     """Names and shapes of every graph's inputs and outputs: ``{stage: {"inputs" | "outputs": {name: shape}}}``."""
     t, size, n = targets, spec.crop_size, spec.anchor_count
@@ -29,6 +33,12 @@ def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tup
             "outputs": {"scores": (t, "K"), "boxes": (t, "K", 4)},
         },
     }
+
+
+def stage_shapes(spec: ModelSpec, targets: int, stage: str, count: int = 0) -> dict[str, tuple[int, ...]]:
+    """Shapes of all inputs and outputs of a stage by name, for ``count`` proposals per target."""
+    both = {name: shape for side in contract(spec, targets)[stage].values() for name, shape in side.items()}
+    return {name: tuple(count if size == "K" else int(size) for size in shape) for name, shape in both.items()}
 
 
 def tensor_type(name: str, precision: str) -> str:

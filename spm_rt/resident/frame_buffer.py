@@ -15,7 +15,12 @@ from ..gpu.driver import Device, Stream
 
 
 class FrameBuffer:
-    """Where every frame lies when a graph reads it: a graph's addresses cannot change from frame to frame."""
+    """Where every frame lies when a graph reads it: a graph's addresses cannot change from frame to frame.
+
+    Args:
+        device: the GPU.
+        shape: height, width, channels.
+    """
 
     def __init__(self, device: Device, shape: tuple[int, int, int]) -> None:
         height, width, channels = self.shape = shape
@@ -31,20 +36,25 @@ class FrameBuffer:
         )
         """What the kernels want to know of a frame: address, steps in bytes, height, width, channels."""
 
-    def bring(self, given: DeviceFrame, stream: Stream) -> None:
+    @classmethod
+    def fitting(cls, frame: DeviceFrame, device: Device, last: FrameBuffer | None) -> FrameBuffer:
+        """The last buffer if frames of this shape fit it, else a new one."""
+        return last if last is not None and last.shape == frame.shape else cls(device, frame.shape)
+
+    def bring(self, frame: DeviceFrame, stream: Stream) -> None:
         """Copy a frame here: from the host by way of pinned memory, or on the device."""
         height, width, channels = self.shape
-        if isinstance(given.owner, np.ndarray):
+        if isinstance(frame.owner, np.ndarray):
             if self._pinned is None:
                 self._pinned = self._device.pinned(self.shape, np.uint8)
-            np.copyto(self._pinned, given.owner.reshape(self.shape))
+            np.copyto(self._pinned, frame.owner.reshape(self.shape))
             stream.upload(self._pinned, self._memory.address)
             return
-        if given.pixel_step != channels:
+        if frame.pixel_step != channels:
             raise FrameError("a frame on the GPU must have its pixels side by side (make it contiguous first)")
-        if given.stream is not None:
-            stream.after(given.stream)
-        stream.copy_rows(given.address, given.row_step, self._memory.address, width * channels, height)
+        if frame.stream is not None:
+            stream.after(frame.stream)
+        stream.copy_rows(frame.address, frame.row_step, self._memory.address, width * channels, height)
 
 
 def frame_facts(frame: Any) -> DeviceFrame:
@@ -62,11 +72,7 @@ def frame_facts(frame: Any) -> DeviceFrame:
     return DeviceFrame(0, height, width, channels, width * channels, channels, None, checked)
 
 
-def frame_shape(given: DeviceFrame) -> tuple[int, int, int]:
-    return given.height, given.width, given.channels
-
-
-def check_shape(given: DeviceFrame, shape: tuple[int, int, int], advice: str) -> None:
+def check_shape(frame: DeviceFrame, shape: tuple[int, int, int], advice: str) -> None:
     """A FrameError with ``advice`` if a frame has not the ``shape`` (height, width, channels) of those before."""
-    if frame_shape(given) != shape:
-        raise FrameError(f"the frame's shape changed from {shape} to {frame_shape(given)}; {advice}")
+    if frame.shape != shape:
+        raise FrameError(f"the frame's shape changed from {shape} to {frame.shape}; {advice}")

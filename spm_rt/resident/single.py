@@ -7,19 +7,23 @@ there on a stand-in for the driver that runs the kernels on the host, since no G
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends.protocol import Networks
+from ..bundle import Bundle
 from ..errors import NotInitializedError
-from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
+from ..frame.geometry import xyxy_to_xywh
 from ..results import Box, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from ..trackers.checks import check_box
-from .frame_buffer import FrameBuffer, check_shape, frame_facts, frame_shape
-from .frame_graph import FrameGraph, Networks, track_result
+from .frame_buffer import FrameBuffer, check_shape, frame_facts
+from .frame_graph import FrameGraph, track_result
+from .loading import open_networks
 
 
 class ResidentTracker:
@@ -27,9 +31,10 @@ class ResidentTracker:
 
     ::
 
-        tracker = ResidentTracker(backend.networks(), bundle.spec, bundle.settings)
-        tracker.init(frame, (x, y, width, height))
-        result = tracker.update(next_frame)
+        tracker = ResidentTracker.load("spm_alexnet", "tensorrt")
+        tracker.init(frames[0], (x, y, width, height))
+        for frame in frames[1:]:
+            result = tracker.update(frame)
 
     Frames are uint8, BGR, BGRA or grey: numpy arrays, or anything with ``__cuda_array_interface__`` on the same GPU.
     ``TrackResult.candidates`` is always None. One tracker belongs to one thread.
@@ -49,6 +54,27 @@ class ResidentTracker:
         self._buffer: FrameBuffer | None = None
         self._box: NDArray[np.float64] | None = None
 
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        backend: str = "tensorrt",
+        device: str = "cuda",
+        *,
+        precision: str | None = None,
+        settings: TrackerSettings | None = None,
+    ) -> ResidentTracker:
+        """A tracker on a bundle's engines or weights.
+
+        Args:
+            bundle, backend, device, precision, settings: see :func:`spm_rt.resident.loading.open_networks`.
+
+        Raises:
+            BundleError, BackendError, EngineError: the bundle or the backend cannot be used; the message says why.
+        """
+        opened, networks = open_networks(bundle, backend, device, precision, settings)
+        return cls(networks(1), opened.spec, opened.settings)
+
     @property
     def graphs(self) -> bool:
         """Whether graphs are used; False too where one could not be recorded."""
@@ -63,25 +89,19 @@ class ResidentTracker:
 
     def init(self, frame: Any, box: Sequence[float]) -> None:
         """Start (again) on a frame; see :meth:`spm_rt.Tracker.init`."""
-        given = frame_facts(frame)
-        start = check_box(box, (given.height, given.width))
-        buffer = self._buffer
-        if buffer is None or buffer.shape != frame_shape(given):
-            buffer = FrameBuffer(self.networks.device, frame_shape(given))
-            self._graph.prepare(buffer)
-            self._buffer = buffer
-        buffer.bring(given, self._graph.stream)
-        self._graph.crop(start[None])
-        self.networks.set_template(to_crop(start, search_region(start, self.spec))[None])
-        self._box = start
+        facts = frame_facts(frame)
+        start = check_box(box, facts.shape[:2])
+        buffer = FrameBuffer.fitting(facts, self.networks.device, self._buffer)
+        self._graph.make_template(facts, buffer, start)
+        self._buffer, self._box = buffer, start
 
     def update(self, frame: Any) -> TrackResult:
         """Find the target in the next frame; see :meth:`spm_rt.Tracker.update`."""
         if self._box is None or self._buffer is None:
             raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
-        given = frame_facts(frame)
-        check_shape(given, self._buffer.shape, "call init again")
-        self._buffer.bring(given, self._graph.stream)
+        facts = frame_facts(frame)
+        check_shape(facts, self._buffer.shape, "call init again")
+        self._buffer.bring(facts, self._graph.stream)
         self._graph.begin(self._box[None])
         record = self._graph.end()[0]
         self._box = record["box"].copy()

@@ -10,7 +10,7 @@ import pytest
 
 from spm_bench.cli import COMMANDS, main
 from spm_bench.common import ask_for, parse_entry
-from spm_rt.backends import MODULES
+from spm_rt.backends import BACKENDS
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError
 
@@ -93,7 +93,7 @@ def test_entries(default_bundle: Path) -> None:
         "bfloat16",
         "bfloat16",
     )
-    assert parse_entry("auto", bundle).label in MODULES
+    assert parse_entry("auto", bundle).label in BACKENDS
     with pytest.raises(BackendError, match="'fastest' is unknown"):
         parse_entry("fastest:bf16", bundle)
     with pytest.raises(BundleError, match="no such bundle"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import os
@@ -19,20 +18,12 @@ from spm_bench.gpu import check as gpu_check
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import Bundle
-from spm_rt.gpu import driver as cuda_driver
-from spm_rt.gpu.kernels import nvrtc
 
-from ..gpu.test_driver import driver_on
-from ..support.emulator.driver import CUresult, Emulator
-from ..support.emulator.host_build import build
+from ..support.emulator.driver import CUresult, Emulator, emulated_gpu
+from ..support.emulator.host_build import built_for_the_host
 from ..support.fakes.backend import bright_multi_tracker, bright_tracker
 
 SCRIPT = Path(gpu_check.__file__).parents[2] / "gpu_check.py"
-
-
-@pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return build(tmp_path_factory.mktemp("gpu_check"))
 
 
 def test_without_a_gpu_it_says_so_and_fails(tmp_path: Path, synthetic_bundle: Path) -> None:
@@ -60,12 +51,8 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def machine(emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    emulator = Emulator(emulated)
-    driver = driver_on(emulator, monkeypatch)
-    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
-    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
-    return emulator
+def machine(monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    return emulated_gpu(built_for_the_host(), monkeypatch)
 
 
 def test_the_kernels_pass_on_an_emulated_gpu(machine: Emulator, synthetic_bundle: Path) -> None:

@@ -9,15 +9,15 @@ import pytest
 
 from spm_rt import Bundle
 
-from ..support.emulator.host_build import build
+from ..support.emulator.host_build import built_for_the_host
 
 if TYPE_CHECKING:
     from spm_export.model.network import SPMTracker
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return build(tmp_path_factory.mktemp("kernels"))
+def built() -> ctypes.CDLL:
+    return built_for_the_host()
 
 
 @pytest.fixture(params=["forwards", "backwards"])

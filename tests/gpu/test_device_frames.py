@@ -28,6 +28,7 @@ from ..support.emulator.driver import CUresult
 from ..support.emulator.engines import Engines, machine_with
 from ..support.emulator.networks import view
 from ..support.emulator.pictures import OnDevice, Packed
+from ..support.follow import follow
 
 Frames = list[NDArray[np.uint8]]
 NEAR = 0.0 if sample_region else 0.01
@@ -69,12 +70,6 @@ KINDS = {
     "grey": (lambda picture: np.ascontiguousarray(picture[:, :, 1]), Packed),
     "alpha": (with_alpha, OnDevice),
 }
-
-
-def follow(tracker: Tracker, frames: list[Any], box: Box) -> NDArray[np.float64]:
-    tracker.init(frames[0], box)
-    results = [tracker.update(frame) for frame in frames[1:]]
-    return np.array([(*r.box, r.score, r.coarse_score, r.fine_score) for r in results])
 
 
 @pytest.mark.parametrize("kind", KINDS)

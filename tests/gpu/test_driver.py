@@ -15,23 +15,13 @@ from spm_rt.frame.geometry import search_region
 from spm_rt.gpu import kernels
 from spm_rt.gpu.driver import CudaError, Device, Driver
 
-from ..support.emulator.driver import CUresult, Emulator
+from ..support.emulator.driver import CUresult, Emulator, driver_on
 from ..support.emulator.host_build import SPEC, settings_of
 
 
 @pytest.fixture
 def emulator(built: ctypes.CDLL) -> Emulator:
     return Emulator(built)
-
-
-def driver_on(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """A driver as the package would give it."""
-    package: Any = type(sys)("cuda")
-    package.bindings = type(sys)("cuda.bindings")
-    package.bindings.driver = emulator
-    for name, module in (("cuda", package), ("cuda.bindings", package.bindings), ("cuda.bindings.driver", emulator)):
-        monkeypatch.setitem(sys.modules, name, module)
-    return Driver()
 
 
 @pytest.fixture

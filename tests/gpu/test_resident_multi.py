@@ -13,45 +13,19 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import BackendError, BoxError, Bundle, FrameError, MultiTracker, TargetError, TrackResult
-from spm_rt.backends import load_backend
-from spm_rt.gpu.driver import CudaError, Device
-from spm_rt.gpu.kernels import nvrtc
-from spm_rt.resident import ResidentMultiTracker, ResidentTracker
+from spm_rt.gpu.driver import CudaError
+from spm_rt.resident import ResidentTracker
 from spm_rt.resident.frame_graph import FrameGraph
-from spm_rt.resident.multi import networks_of
+from spm_rt.resident.loading import open_networks
 from spm_rt.results import Box
 
-from ..support.emulator.driver import CUresult, Emulator
-from ..support.emulator.networks import EmulatedNetworks
-from .test_driver import driver_on
-from .test_resident_single import OnDevice
+from ..support.emulator.driver import CUresult
+from ..support.emulator.networks import ResidentMachine
+from ..support.emulator.pictures import OnDevice
 
 Frames = list[NDArray[np.uint8]]
 RIM = (0.0, 0.0, 50.0, 60.0)
 """In a corner: most of the search region lies outside the frame."""
-
-
-class Machine:
-    """An emulated GPU; ``made`` has all networks by the order in which they were made."""
-
-    def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
-        self.bundle, self.emulator = bundle, Emulator(built)
-        self.device = Device(0, driver_on(self.emulator, monkeypatch))
-        self.backend = load_backend(bundle, "onnxruntime", threads=1)
-        self.made: list[EmulatedNetworks] = []
-
-    def networks(self, targets: int) -> EmulatedNetworks:
-        self.made.append(EmulatedNetworks(self.bundle, self.device, self.emulator, targets, self.backend))
-        return self.made[-1]
-
-    def several(self, sizes: tuple[int, ...] = (1, 2, 4), **options: Any) -> ResidentMultiTracker:
-        return ResidentMultiTracker(self.networks, sizes, self.bundle.spec, self.bundle.settings, **options)
-
-    def alone(self, frame: Any, box: Box) -> ResidentTracker:
-        tracker = ResidentTracker(self.networks(1), self.bundle.spec, self.bundle.settings)
-        tracker.init(frame, box)
-        return tracker
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +34,8 @@ def bundle(default_bundle: Path) -> Bundle:
 
 
 @pytest.fixture
-def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(built, bundle, monkeypatch)
+def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> ResidentMachine:
+    return ResidentMachine(built, bundle, monkeypatch)
 
 
 def moved(box: Box, x: float, y: float) -> Box:
@@ -73,8 +47,8 @@ def check(results: dict[int, TrackResult], singles: dict[int, ResidentTracker], 
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "step by step"])
-def test_three_targets_in_a_bucket_of_four_are_three_trackers(
-    graphs: bool, machine: Machine, clip: Frames, clip_box: Box
+def test_three_targets_in_a_batch_of_four_are_three_trackers(
+    graphs: bool, machine: ResidentMachine, clip: Frames, clip_box: Box
 ) -> None:
     """Bit for bit, while one comes, one goes, one is moved, and one lies at the frame's rim."""
     multi = machine.several(graphs=graphs)
@@ -82,14 +56,14 @@ def test_three_targets_in_a_bucket_of_four_are_three_trackers(
 
     def add(frame: Any, box: Box) -> int:
         id = multi.add(frame, box)
-        singles[id] = machine.alone(frame, box)
+        singles[id] = machine.started(frame, box)
         return id
 
     first, _, rim = (add(clip[0], box) for box in (clip_box, moved(clip_box, 15, 8), RIM))
     for frame in clip[1:4]:
         check(multi.update(frame), singles, frame)
     assert [batch.size for batch in multi._batches] == [4]
-    multi.remove(first)  # the others move up, into a bucket of two
+    multi.remove(first)  # the others move up, into a batch of two
     del singles[first]
     for frame in clip[4:6]:
         check(multi.update(frame), singles, frame)
@@ -104,16 +78,18 @@ def test_three_targets_in_a_bucket_of_four_are_three_trackers(
     assert multi.graphs == graphs
 
 
-def test_more_targets_than_the_largest_bucket_take_several(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_more_targets_than_the_largest_batch_take_several(
+    machine: ResidentMachine, clip: Frames, clip_box: Box
+) -> None:
     multi = machine.several((1, 2))
     boxes = [moved(clip_box, 4 * k, -3 * k) for k in range(3)]
-    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in boxes}
+    singles = {multi.add(clip[0], box): machine.started(clip[0], box) for box in boxes}
     for frame in clip[1:4]:
         check(multi.update(frame), singles, frame)
     assert [batch.size for batch in multi._batches] == [2, 1]
 
 
-def test_it_tracks_as_the_multi_tracker_on_the_host_does(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_it_tracks_as_the_multi_tracker_on_the_host_does(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     both = machine.several(), MultiTracker.load(machine.bundle, "onnxruntime")
     for tracker in both:
         for box in (clip_box, RIM, moved(clip_box, 12, -6)):
@@ -127,7 +103,7 @@ def test_it_tracks_as_the_multi_tracker_on_the_host_does(machine: Machine, clip:
             assert result.found == wanted[id].found
 
 
-def test_a_frame_is_one_launch_and_one_copy_for_all(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_frame_is_one_launch_and_one_copy_for_all(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several()
     for k in range(3):
         multi.add(clip[0], moved(clip_box, k, 0))
@@ -147,19 +123,19 @@ def test_a_frame_is_one_launch_and_one_copy_for_all(machine: Machine, clip: Fram
     ]
 
 
-def test_what_lies_in_empty_places_disturbs_nobody(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_what_lies_in_empty_slots_disturbs_nobody(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several((1, 4))
-    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in (clip_box, RIM)}
-    (bucket,) = (networks for networks in machine.made if networks.targets == 4)
+    singles = {multi.add(clip[0], box): machine.started(clip[0], box) for box in (clip_box, RIM)}
+    (four,) = (networks for networks in machine.made if networks.targets == 4)
     for frame in clip[1:4]:
-        bucket.arrays["crop"][2:] = np.nan
-        bucket.arrays["proposals"][2:] = np.inf
+        four.arrays["crop"][2:] = np.nan
+        four.arrays["proposals"][2:] = np.inf
         check(multi.update(frame), singles, frame)
-    assert (bucket.arrays["proposals"][2:] == 0).all()
-    assert np.isnan(bucket.arrays["crop"][2:]).all()  # not even written to
+    assert (four.arrays["proposals"][2:] == 0).all()
+    assert np.isnan(four.arrays["crop"][2:]).all()  # not even written to
 
 
-def test_all_gone_and_another_size(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_all_gone_and_another_size(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several()
     assert multi.update(clip[0]) == {}
     ids = [multi.add(clip[0], clip_box), multi.add(clip[0], RIM)]
@@ -172,18 +148,18 @@ def test_all_gone_and_another_size(machine: Machine, clip: Frames, clip_box: Box
     for id in ids:
         multi.remove(id)
     assert multi.update(smaller[1]) == {}
-    singles = {multi.add(smaller[0], box): machine.alone(smaller[0], box) for box in (clip_box, RIM)}
+    singles = {multi.add(smaller[0], box): machine.started(smaller[0], box) for box in (clip_box, RIM)}
     for frame in smaller[1:]:
         check(multi.update(frame), singles, frame)
     assert set(singles) == {2, 3}
 
 
-def test_a_sibling_is_another_tracker(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_sibling_is_another_tracker(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several()
     multi.add(clip[0], RIM)
     other = multi.sibling()
     assert len(other) == 0
-    singles = {other.add(clip[0], clip_box): machine.alone(clip[0], clip_box)}
+    singles = {other.add(clip[0], clip_box): machine.started(clip[0], clip_box)}
     for frame in clip[1:3]:
         check(other.update(frame), singles, frame)
         multi.update(frame)
@@ -192,9 +168,9 @@ def test_a_sibling_is_another_tracker(machine: Machine, clip: Frames, clip_box: 
 # Failures.
 
 
-def test_who_is_refused_leaves_the_others_alone(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_who_is_refused_leaves_the_others_alone(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several()
-    singles = {multi.add(clip[0], clip_box): machine.alone(clip[0], clip_box)}
+    singles = {multi.add(clip[0], clip_box): machine.started(clip[0], clip_box)}
     check(multi.update(clip[1]), singles, clip[1])
     with pytest.raises(BoxError):
         multi.add(clip[1], (5, 5, 0, 9))
@@ -202,22 +178,22 @@ def test_who_is_refused_leaves_the_others_alone(machine: Machine, clip: Frames, 
         multi.add(clip[1].astype(np.float32), clip_box)
     with pytest.raises(TargetError, match="there is no target 7"):
         multi.remove(7)
-    machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY, after=3)  # while the bucket of two is made
+    machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY, after=3)  # while the batch of two is made
     with pytest.raises(CudaError, match="memory is full: fewer targets"):
         multi.add(clip[1], RIM)
     assert multi.ids == (0,)
     check(multi.update(clip[2]), singles, clip[2])
-    singles[multi.add(clip[2], RIM)] = machine.alone(clip[2], RIM)  # there is room again
+    singles[multi.add(clip[2], RIM)] = machine.started(clip[2], RIM)  # there is room again
     check(multi.update(clip[3]), singles, clip[3])
 
 
-def test_a_frame_that_fails_changes_nothing(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_frame_that_fails_changes_nothing(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several((1, 2))
     boxes = [moved(clip_box, 4 * k, -3 * k) for k in range(3)]
-    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in boxes}
+    singles = {multi.add(clip[0], box): machine.started(clip[0], box) for box in boxes}
     check(multi.update(clip[1]), singles, clip[1])
     before = [multi.box(id) for id in multi.ids]
-    machine.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, after=1)  # the second bucket's
+    machine.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, after=1)  # the second batch's
     with pytest.raises(BackendError, match="illegal address"):
         multi.update(clip[2])
     assert [multi.box(id) for id in multi.ids] == before
@@ -225,9 +201,9 @@ def test_a_frame_that_fails_changes_nothing(machine: Machine, clip: Frames, clip
 
 
 @pytest.mark.parametrize("name", ["cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"])
-def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_failed_capture_is_done_without(name: str, machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     multi = machine.several()
-    singles = {multi.add(clip[0], box): machine.alone(clip[0], box) for box in (clip_box, RIM)}
+    singles = {multi.add(clip[0], box): machine.started(clip[0], box) for box in (clip_box, RIM)}
     machine.emulator.fail(name, CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
     with pytest.warns(RuntimeWarning, match=f"CUDA graphs are not used: {name} failed"):
         first = multi.update(clip[1])
@@ -236,13 +212,13 @@ def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Fra
     assert not multi.graphs
 
 
-def test_other_numbers_of_proposals_are_refused(machine: Machine) -> None:
+def test_other_numbers_of_proposals_are_refused(machine: ResidentMachine) -> None:
     other = dataclasses.replace(machine.bundle.settings, num_candidates=12)
     with pytest.raises(BackendError, match="ask for 12 proposals; these networks are for 9"):
         FrameGraph(machine.networks(1), machine.bundle.spec, other)
 
 
-def test_memory_is_given_back(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_memory_is_given_back(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     gc.collect()
     before = len(machine.emulator.blocks)
     multi = machine.several()
@@ -259,10 +235,13 @@ def test_memory_is_given_back(machine: Machine, clip: Frames, clip_box: Box) -> 
 @pytest.mark.parametrize(
     ("backend", "options", "message"),
     [
-        ("onnxruntime", {}, "'onnxruntime' cannot keep frames on the GPU; tensorrt, tensorrt-rtx and pytorch can"),
+        ("onnxruntime", {}, "'onnxruntime' cannot keep frames on the GPU; pytorch, tensorrt, tensorrt-rtx can"),
         ("tensorrt", {"precision": "float16"}, "an engine's precision is its bundle's"),
     ],
 )
-def test_backends_that_cannot_are_named(backend: str, options: dict[str, str], message: str, bundle: Bundle) -> None:
+def test_backends_that_cannot_are_named(
+    backend: str, options: dict[str, str], message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # as if all were installed
     with pytest.raises(BackendError, match=message):
-        networks_of(bundle, backend, "cuda", **options)
+        open_networks(bundle, backend, "cuda", **options)

@@ -24,14 +24,11 @@ from spm_bench.gpu import several as gpu_several
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends.pytorch.backend import PyTorchBackend, RoiKernel
 from spm_rt.backends.pytorch.resident import PyTorchNetworks
-from spm_rt.gpu import driver as cuda_driver
-from spm_rt.gpu.kernels import nvrtc
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
 
-from ..support.emulator.driver import Emulator
-from .test_driver import driver_on
-from .test_resident_single import OnDevice
+from ..support.emulator.driver import Emulator, emulated_gpu
+from ..support.emulator.pictures import OnDevice
 
 Frames = list[NDArray[np.uint8]]
 
@@ -116,10 +113,7 @@ class FakeTorch:
 
 class Machine:
     def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
-        self.bundle, self.emulator = bundle, Emulator(built)
-        driver = driver_on(self.emulator, monkeypatch)
-        monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
-        monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+        self.bundle, self.emulator = bundle, emulated_gpu(built, monkeypatch)
         self.backend = backend = PyTorchBackend(bundle, precision=precision, channels_last=precision != "float32")
         self.torch = FakeTorch(self.emulator)
         backend.torch = backend.network._torch = self.torch
@@ -161,8 +155,8 @@ def test_one_target_is_tracked_as_on_the_cpu(machine: Machine, bundle: Bundle, c
     assert b"spm_roi_f32" in machine.emulator._objects.values()
 
 
-def test_three_targets_in_a_bucket_of_four(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
-    """With one that leaves, so that the others get other places, and a bucket with no empty one."""
+def test_three_targets_in_a_batch_of_four(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    """With one that leaves, so that the others get other slots, and a batch with no empty one."""
     multi = ResidentMultiTracker(machine.networks, (1, 2, 4), bundle.spec, bundle.settings)
     boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (clip_box[0] + 12, clip_box[1] - 6, *clip_box[2:])]
     alone = dict(zip((multi.add(clip[0], box) for box in boxes), singles(bundle, clip[0], boxes), strict=True))
@@ -209,7 +203,7 @@ def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundl
     machine.torch.cuda.graph = graph  # type: ignore[method-assign]
     tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
     tracker.init(clip[0], clip_box)
-    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: PyTorch cannot capture the frame: operation"):
+    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: PyTorch cannot capture it: operation"):
         tracker.update(clip[1])
     assert not tracker.graphs
     assert tracker.update(clip[2]).found
@@ -217,7 +211,7 @@ def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundl
 
 def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of gpu_check's part about several targets that a machine with PyTorch runs, with fewer targets and frames."""
-    made = {"networks_of": lambda *given: machine.networks, "BATCH_SIZES": (1, 2, 4), "WARM": 2}
+    made = {"open_networks": lambda *given: (bundle, machine.networks), "BATCH_SIZES": (1, 2, 4), "WARM": 2}
     made |= {"on_the_gpu": lambda pictures: [OnDevice(picture) for picture in pictures]}
     for name, value in made.items():
         monkeypatch.setattr(gpu_several, name, value)

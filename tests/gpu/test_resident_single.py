@@ -12,28 +12,15 @@ from numpy.typing import NDArray
 
 from spm_rt import BackendError, BoxError, Bundle, FrameError, NotInitializedError, Tracker, TrackerSettings
 from spm_rt.gpu.device_frames import device_frame
-from spm_rt.gpu.driver import CudaError, Device
-from spm_rt.gpu.kernels import nvrtc
-from spm_rt.resident import ResidentTracker
+from spm_rt.gpu.driver import CudaError
 from spm_rt.results import Box
 
-from ..support.emulator.driver import CUresult, Emulator
-from ..support.emulator.networks import EmulatedNetworks
+from ..support.emulator.driver import CUresult
+from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
-from .test_driver import driver_on
+from ..support.follow import follow
 
 Frames = list[NDArray[np.uint8]]
-
-
-class Machine:
-    def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
-        self.bundle, self.emulator = bundle, Emulator(built)
-        self.device = Device(0, driver_on(self.emulator, monkeypatch))
-        self.networks = EmulatedNetworks(bundle, self.device, self.emulator)
-
-    def tracker(self, settings: TrackerSettings | None = None, **options: Any) -> ResidentTracker:
-        return ResidentTracker(self.networks, self.bundle.spec, settings or self.bundle.settings, **options)
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +29,14 @@ def bundle(default_bundle: Path) -> Bundle:
 
 
 @pytest.fixture
-def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(built, bundle, monkeypatch)
-
-
-def follow(tracker: Any, frames: list[Any], box: Box) -> NDArray[np.float64]:
-    """Box and scores of every frame."""
-    tracker.init(frames[0], box)
-    results = [tracker.update(frame) for frame in frames[1:]]
-    return np.array([(*r.box, r.score, r.coarse_score, r.fine_score) for r in results])
+def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> ResidentMachine:
+    return ResidentMachine(built, bundle, monkeypatch)
 
 
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
-def test_it_tracks_as_the_tracker_on_the_host_does(mode: str, machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_it_tracks_as_the_tracker_on_the_host_does(
+    mode: str, machine: ResidentMachine, clip: Frames, clip_box: Box
+) -> None:
     settings = TrackerSettings(mode=mode)
     wanted = follow(Tracker.load(machine.bundle, "onnxruntime", settings=settings), clip[:5], clip_box)
     tracker = machine.tracker(settings)
@@ -65,7 +47,7 @@ def test_it_tracks_as_the_tracker_on_the_host_does(mode: str, machine: Machine, 
     assert machine.emulator.calls.count("cuGraphLaunch") == 4  # once to compare, then one per frame
 
 
-def test_a_frame_is_one_launch_and_one_copy_back(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_frame_is_one_launch_and_one_copy_back(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     tracker = machine.tracker()
     tracker.init(clip[0], clip_box)
     tracker.update(clip[1])
@@ -83,7 +65,7 @@ def test_a_frame_is_one_launch_and_one_copy_back(machine: Machine, clip: Frames,
 
 
 @pytest.mark.parametrize("kind", ["host", "device", "view"])
-def test_frames_may_lie_anywhere(kind: str, machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_frames_may_lie_anywhere(kind: str, machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     def given(picture: NDArray[np.uint8]) -> Any:
         if kind == "view":
             wide = np.zeros((picture.shape[0], picture.shape[1] + 7, 3), np.uint8)
@@ -95,7 +77,7 @@ def test_frames_may_lie_anywhere(kind: str, machine: Machine, clip: Frames, clip
     np.testing.assert_array_equal(follow(machine.tracker(), [given(f) for f in clip[:3]], clip_box), wanted)
 
 
-def test_frames_of_another_shape_want_a_new_start(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_frames_of_another_shape_want_a_new_start(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     tracker = machine.tracker()
     with pytest.raises(NotInitializedError):
         tracker.update(clip[0])
@@ -122,15 +104,17 @@ def test_pictures_that_cannot_be_used_are_refused(picture: Any, changed: dict[st
         device_frame(OnDevice(picture, **changed))
 
 
-def test_a_box_put_elsewhere_is_where_the_next_frame_looks(machine: Machine, clip: Frames, clip_box: Box) -> None:
-    tracker, judge = machine.tracker(), Tracker.load(machine.bundle, "onnxruntime")
+def test_a_box_put_elsewhere_is_where_the_next_frame_looks(
+    machine: ResidentMachine, clip: Frames, clip_box: Box
+) -> None:
+    tracker, plain = machine.tracker(), Tracker.load(machine.bundle, "onnxruntime")
     with pytest.raises(NotInitializedError):
         tracker.move_to(clip_box)
-    for follower in (tracker, judge):
+    for follower in (tracker, plain):
         follow(follower, clip[:3], clip_box)
         follower.move_to((clip_box[0] + 9, clip_box[1] - 5, 70.0, 50.0))
         assert follower.box == pytest.approx((clip_box[0] + 9, clip_box[1] - 5, 70.0, 50.0))
-    np.testing.assert_allclose(tracker.update(clip[3]).box, judge.update(clip[3]).box, atol=0.01)
+    np.testing.assert_allclose(tracker.update(clip[3]).box, plain.update(clip[3]).box, atol=0.01)
     with pytest.raises(BoxError):
         tracker.move_to((0, 0, -1, 5))
 
@@ -139,7 +123,7 @@ def test_a_box_put_elsewhere_is_where_the_next_frame_looks(machine: Machine, cli
 
 
 @pytest.mark.parametrize("name", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"])
-def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_failed_capture_is_done_without(name: str, machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     wanted = follow(machine.tracker(graphs=False), clip[:4], clip_box)
     tracker = machine.tracker()
     tracker.init(clip[0], clip_box)
@@ -151,17 +135,19 @@ def test_a_failed_capture_is_done_without(name: str, machine: Machine, clip: Fra
     assert not tracker.graphs
 
 
-def test_a_capture_that_computes_something_else_is_done_without(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_capture_that_computes_something_else_is_done_without(
+    machine: ResidentMachine, clip: Frames, clip_box: Box
+) -> None:
     wanted = follow(machine.tracker(graphs=False), clip[:4], clip_box)
-    machine.networks.spoil = 0.01
     tracker = machine.tracker()
+    machine.made[-1].spoil = 0.01
     tracker.init(clip[0], clip_box)
-    with pytest.warns(RuntimeWarning, match="the captured frame differs"):
+    with pytest.warns(RuntimeWarning, match="captured box, score, fine_score differ from those of the usual run"):
         found = [tracker.update(frame).box for frame in clip[1:4]]
     np.testing.assert_array_equal(found, wanted[:, :4])
 
 
-def test_a_full_gpu_is_named_and_leaves_nothing(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_full_gpu_is_named_and_leaves_nothing(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     tracker = machine.tracker()
     machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY)
     with pytest.raises(CudaError, match="memory is full"):
@@ -169,7 +155,7 @@ def test_a_full_gpu_is_named_and_leaves_nothing(machine: Machine, clip: Frames, 
     follow(tracker, clip[:3], clip_box)  # and works when there is room again
 
 
-def test_a_frame_that_fails_is_an_error(machine: Machine, clip: Frames, clip_box: Box) -> None:
+def test_a_frame_that_fails_is_an_error(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
     tracker = machine.tracker()
     follow(tracker, clip[:3], clip_box)
     machine.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)

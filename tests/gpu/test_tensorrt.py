@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, MultiTracker, Tracker
 from spm_rt.backends import load_backend
-from spm_rt.backends.tensorrt.backend import TensorRtBackend, TensorRtNetworks
+from spm_rt.backends.tensorrt.backend import TensorRtBackend
+from spm_rt.backends.tensorrt.resident import TensorRtNetworks
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.self_test import canary_box, canary_crop
 from spm_rt.cache.engines import find_engine
@@ -40,15 +41,6 @@ def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch,
     return machine_with(bundle, built, monkeypatch, tmp_path / "engines")
 
 
-def test_it_tracks_as_onnx_runtime_does(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
-    found = []
-    for backend in (load_backend(bundle, "onnxruntime"), TensorRtBackend(bundle)):
-        tracker = Tracker(backend, bundle.spec, bundle.settings)
-        tracker.init(clip[0], clip_box)
-        found.append([tracker.update(frame).box for frame in clip[1:4]])
-    np.testing.assert_allclose(found[1], found[0], atol=0.01)
-
-
 def test_an_int8_bundle_hands_on_float32(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
     """The engines here are float32's: what is looked at are the buffers between them."""
     int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
@@ -70,7 +62,7 @@ def test_a_search_is_one_launch(machine: Engines, bundle: Bundle) -> None:
     assert machine.emulator.calls == ["cuGraphLaunch", "cuStreamSynchronize"]
 
 
-def test_fewer_proposals_fill_the_engines_places(machine: Engines, bundle: Bundle) -> None:
+def test_fewer_proposals_fill_the_engines_room(machine: Engines, bundle: Bundle) -> None:
     contexts = [TensorRtBackend(bundle).context(), load_backend(bundle, "onnxruntime").context()]
     rng = np.random.default_rng(1)
     crop = rng.uniform(0, 255, contexts[0].crop.shape)
@@ -120,7 +112,7 @@ def test_several_targets_share_engines_and_a_launch(
     clip: Frames,
     clip_box: Box,
 ) -> None:
-    """Three targets in a bucket of two and one of one."""
+    """Three targets in a batch of two and one of one."""
     bundle = Bundle.open(synthetic_bundle)
     machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
     multi = ResidentMultiTracker.load(bundle, "tensorrt")
@@ -144,8 +136,8 @@ def test_a_context_for_several_starts_without_templates(
     machine_with(bundle, built, monkeypatch, tmp_path / "engines")
     networks = TensorRtNetworks(TensorRtBackend(bundle, targets=2))
     for name in ("head_kernel", "head_bias", "target_half"):
-        place = networks._context._memory[name]
-        assert (view(place.address, (place.size // 4,)) == 0).all(), name
+        memory = networks._context._memory[name]
+        assert (view(memory.address, (memory.size // 4,)) == 0).all(), name
     with pytest.raises(BackendError, match="templates are made one by one"):
         networks.set_template(np.zeros((1, 4), np.float32))
 
@@ -221,7 +213,7 @@ def test_several_targets_are_tracked_as_each_alone(
     backends = {targets: TensorRtBackend(bundle, targets=targets) for targets in bundle.targets}
     assert list(backends[2].engines) == ["search", "relation"]
     x, y, width, height = clip_box
-    boxes = [clip_box, (x + 25, y + 10, width, height), (x - 30, y, width, height + 8)]  # calls of two and of one
+    boxes = [clip_box, (x + 25, y + 10, width, height), (x - 30, y, width, height + 8)]  # batches of two and of one
     several = MultiTracker(backends.__getitem__, bundle.targets, bundle.spec, bundle.settings)
     ids = [several.add(clip[0], box) for box in boxes]
     singles = [Tracker(backends[1], bundle.spec, bundle.settings) for _ in boxes]
@@ -234,7 +226,7 @@ def test_several_targets_are_tracked_as_each_alone(
             wanted = single.update(frame)
             np.testing.assert_allclose(found[id].box, wanted.box, atol=0.01 if kind == "float32" else 0.1)
             assert found[id].score == pytest.approx(wanted.score, abs=1e-4 if kind == "float32" else 2e-3)
-    # The first frame's work was captured and compared: search and relation of two calls here, and of three trackers.
+    # The first frame's work was captured and compared: search and relation of two batches here, and of three trackers.
     assert machine.emulator.calls.count("cuGraphInstantiate") == 2 * (2 + 3)
 
 

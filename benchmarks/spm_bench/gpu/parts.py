@@ -256,9 +256,8 @@ def measure_tracker(tracker: Tracker, bundle: Bundle, frames: int, *, exact: boo
 def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = None) -> Report:
     """The resident tracker on a backend's networks: frames on the host, and frames that lie on the GPU."""
     from spm_rt.resident import ResidentTracker
-    from spm_rt.resident.multi import networks_of
 
-    tracker = ResidentTracker(networks_of(bundle, backend, "cuda", precision)(1), bundle.spec, bundle.settings)
+    tracker = ResidentTracker.load(bundle, backend, precision=precision)
     found = parity(tracker, bundle, (precision or bundle.manifest["precision"]) == "float32")
     found["latency_host_frames"] = latency(tracker, max(frames // 3, 20))
     pictures = on_the_gpu(moving_frames(40))

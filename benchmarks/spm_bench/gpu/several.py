@@ -12,7 +12,8 @@ import numpy as np
 
 from spm_rt import Bundle, MultiTracker, Tracker
 from spm_rt.resident import ResidentMultiTracker
-from spm_rt.resident.multi import BATCH_SIZES, networks_of
+from spm_rt.resident.loading import open_networks
+from spm_rt.resident.multi import BATCH_SIZES
 
 from .parts import BOX, SIZE, WARM, moving_frames, on_the_gpu
 
@@ -108,7 +109,7 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
     """The resident tracker for several targets; each bucket's frame must have become a graph."""
     from spm_rt.resident import ResidentTracker
 
-    made = networks_of(bundle, backend, "cuda", precision)
+    _, made = open_networks(bundle, backend, "cuda", precision)
     sizes = BATCH_SIZES if backend == "pytorch" else bundle.targets
     multi = ResidentMultiTracker(made, sizes, bundle.spec, bundle.settings)
     exact = (precision or bundle.manifest["precision"]) == "float32"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from spm_rt.backends.registry import BACKENDS
 from spm_rt.machine import cpu_facts, instruction_sets, usable_cores
 
 INSTRUCTION_SETS = (
@@ -39,10 +40,8 @@ LIBRARIES = (
     "opencv-python-headless",
     "opencv-python",
     "opencv-contrib-python-headless",
-    "onnxruntime",
+    *(entry.package for entry in BACKENDS.values()),
     "onnxruntime-gpu",
-    "openvino",
-    "torch",
     "onnx",
 )
 

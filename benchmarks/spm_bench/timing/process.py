@@ -86,6 +86,7 @@ def main(text: str) -> None:
     order = json.loads(text)
     start = time.perf_counter()
     import spm_rt
+    from spm_rt.backends.registry import BACKENDS
 
     imported = time.perf_counter()
     asked = {} if order["precision"] is None else {"precision": order["precision"]}
@@ -112,7 +113,7 @@ def main(text: str) -> None:
                 "first_frame_ms": (tracked - ready) * 1e3,
                 "peak_memory_mb": peak_memory_mb(),
                 "frame_memory_mb": frames.nbytes / 1e6,
-                "libraries": sorted({"onnxruntime", "openvino", "torch", "onnx", "matplotlib"} & set(sys.modules)),
+                "libraries": sorted({*(e.library for e in BACKENDS.values()), "onnx", "matplotlib"} & set(sys.modules)),
             }
         )
     )

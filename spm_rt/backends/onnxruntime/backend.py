@@ -1,9 +1,9 @@
-"""ONNX Runtime: the default on CPUs, and a road to CUDA, TensorRT and others through its execution providers."""
+"""ONNX Runtime: the default on CPUs, and a way to CUDA, TensorRT and others through its execution providers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import STAGES, Bundle
+from ...bundle.contract import stage_shapes
 from ...cache.store import find_entry, make_entry
 from ...errors import BackendError
 from ...machine import processor, release_memory, usable_cores
 from ..protocol import Template, copy_template, paste_template
+from .binding import bind
 from .gpu import DeviceContext, provider_options
 
 Floats = NDArray[np.float32]
@@ -31,8 +33,9 @@ ON_GPU = (PROVIDERS["cuda"], PROVIDERS["tensorrt"])
 
 
 def load(
-    bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str = "float32"
+    bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str | None
 ) -> OnnxRuntimeBackend:
+    """See :class:`spm_rt.backends.protocol.Load`. Graphs are computed in the bundle's own precision."""
     return OnnxRuntimeBackend(bundle, device=device, threads=threads, targets=targets)
 
 
@@ -48,7 +51,7 @@ class OnnxRuntimeBackend:
     def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None, targets: int = 1) -> None:
         import onnxruntime
 
-        self._library: Any = onnxruntime
+        self.library: Any = onnxruntime
         self.spec = bundle.spec
         self.targets = targets
         provider, index = _provider(device)
@@ -75,7 +78,7 @@ class OnnxRuntimeBackend:
     def context(self) -> OnnxRuntimeContext | DeviceContext:
         if self._provider in ON_GPU:
             sessions = {stage: self.session(stage) for stage in (STAGES if self.targets == 1 else STAGES[1:])}
-            return DeviceContext(sessions, self._library, self.spec, self.targets, "cuda", self._index)
+            return DeviceContext(sessions, self.library, self.spec, self.targets, "cuda", self._index)
         return OnnxRuntimeContext(self)
 
     def session(self, stage: str) -> Any:
@@ -98,7 +101,7 @@ class OnnxRuntimeBackend:
         return session
 
     def _optimize(self, stage: str) -> Path | None:
-        """Let the library write what it makes of a graph into the cache: its place, if that can be done."""
+        """Let the library write what it makes of a graph into the cache: the path of it, if that can be done."""
 
         def write(folder: Path) -> None:
             options = self._options()
@@ -130,13 +133,13 @@ class OnnxRuntimeBackend:
         return {
             "graph": str(files[path.name]["sha256"]),
             "weights": " ".join(weights),
-            "library": f"onnxruntime {self._library.__version__}",
+            "library": f"onnxruntime {self.library.__version__}",
             "provider": self._provider,
             "processor": processor(),
         }
 
     def _options(self, optimize: bool = True) -> Any:
-        library = self._library
+        library = self.library
         options = library.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -150,7 +153,7 @@ class OnnxRuntimeBackend:
         return options
 
     def _open(self, path: Path, options: Any) -> Any:
-        library = self._library
+        library = self.library
         try:
             session = library.InferenceSession(str(path), options, providers=[self._chosen])
         except Exception as error:  # the library has no common base class for its errors
@@ -167,53 +170,39 @@ class OnnxRuntimeContext:
     """Buffers are allocated once, bound to the sessions, and handed from graph to graph without a copy."""
 
     def __init__(self, backend: OnnxRuntimeBackend) -> None:
-        self._library = backend._library
         self._backend = backend
-        spec, targets = backend.spec, backend.targets
-        self._values: dict[str, Any] = {}
-        self._arrays: dict[str, Floats] = {}
-        shapes = {
-            "crop": (targets, 3, spec.crop_size, spec.crop_size),
-            "box": (targets, 4),
-            "head_kernel": (targets, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
-            "head_bias": (targets, 6 * spec.anchors_per_cell),
-            "target_half": (targets, 256, spec.roi_cells, spec.roi_cells),
-            "scores": (targets, spec.anchor_count),
-            "boxes": (targets, spec.anchor_count, 4),
-            # The two feature maps' layout is the graphs' own affair.
-            **{
-                o.name: tuple(o.shape) for o in backend.session("search").get_outputs() if o.name in ("shallow", "deep")
-            },
-        }
-        for name, shape in shapes.items():
-            array = np.zeros(shape, np.float32)
-            self._arrays[name] = array
-            self._values[name] = self._library.OrtValue.ortvalue_from_numpy(array)
+        search = backend.session("search")
+        shapes = {**self._shapes("template"), **self._shapes("search")}
+        # The two feature maps' layout is the graphs' own affair.
+        shapes |= {o.name: tuple(o.shape) for o in search.get_outputs() if o.name in ("shallow", "deep")}
+        self._arrays, self._values = self._buffers(shapes)
         self.crop: Floats = self._arrays["crop"]
         self._template: Any = None
-        self._search = self._bind(
-            "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
-        )
-        self._relations: dict[int, tuple[Any, Floats, Floats, Floats]] = {}
+        self._search = bind(search, backend.spec, "search", self._values)
+        self._relations: dict[int, tuple[Any, dict[str, Floats]]] = {}
 
     def set_template(self, box: Floats) -> None:
+        session = self._backend.session("template")
         if self._template is None:
-            self._template = self._bind("template", ("crop", "box"), ("head_kernel", "head_bias", "target_half"))
+            self._template = bind(session, self._backend.spec, "template", self._values)
         self._arrays["box"][:] = box
-        self._backend.session("template").run_with_iobinding(self._template)
+        session.run_with_iobinding(self._template)
 
     def search(self) -> tuple[Floats, Floats]:
         self._backend.session("search").run_with_iobinding(self._search)
         return self._arrays["scores"], self._arrays["boxes"]
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
-        count = proposals.shape[1]
-        if count not in self._relations:
-            self._relations[count] = self._bind_relation(count)
-        binding, given, scores, boxes = self._relations[count]
-        given[:] = proposals
-        self._backend.session("relation").run_with_iobinding(binding)
-        return scores, boxes
+        count, session = proposals.shape[1], self._backend.session("relation")
+        if count not in self._relations:  # buffers for so many proposals
+            shapes = self._shapes("relation", count)
+            arrays, values = self._buffers({name: shapes[name] for name in ("proposals", "scores", "boxes")})
+            binding = bind(session, self._backend.spec, "relation", {**self._values, **values})
+            self._relations[count] = binding, arrays
+        binding, arrays = self._relations[count]
+        arrays["proposals"][:] = proposals
+        session.run_with_iobinding(binding)
+        return arrays["scores"], arrays["boxes"]
 
     def template(self) -> Template:
         return copy_template(self._arrays)
@@ -221,25 +210,14 @@ class OnnxRuntimeContext:
     def put_template(self, slot: int, template: Template) -> None:
         paste_template(self._arrays, slot, template)
 
-    def _bind(self, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
-        binding = self._backend.session(stage).io_binding()
-        for name in inputs:
-            binding.bind_ortvalue_input(name, self._values[name])
-        for name in outputs:
-            binding.bind_ortvalue_output(name, self._values[name])
-        return binding
+    def _shapes(self, stage: str, count: int = 0) -> dict[str, tuple[int, ...]]:
+        return stage_shapes(self._backend.spec, self._backend.targets, stage, count)
 
-    def _bind_relation(self, count: int) -> tuple[Any, Floats, Floats, Floats]:
-        """Buffers for ``count`` proposals, made the first time that this many are judged."""
-        targets = len(self.crop)
-        arrays = {"proposals": (targets, count, 4), "scores": (targets, count), "boxes": (targets, count, 4)}
-        given, scores, boxes = (np.zeros(shape, np.float32) for shape in arrays.values())
-        value = self._library.OrtValue.ortvalue_from_numpy
-        binding = self._bind("relation", ("shallow", "deep", "target_half"), ())
-        binding.bind_ortvalue_input("proposals", value(given))
-        binding.bind_ortvalue_output("scores", value(scores))
-        binding.bind_ortvalue_output("boxes", value(boxes))
-        return binding, given, scores, boxes
+    def _buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """Arrays of zeros, and OrtValues on the same memory."""
+        arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        value = self._backend.library.OrtValue.ortvalue_from_numpy
+        return arrays, {name: value(array) for name, array in arrays.items()}
 
 
 def _provider(device: str) -> tuple[str, int]:

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundle.contract import TEMPLATE_NAMES, stage_shapes
 from ...cache.store import cache_folder
 from ...errors import BackendError
 from ...settings import ModelSpec
-from ..protocol import TEMPLATE_NAMES, Template
+from ..protocol import Template
+from .binding import bind
 
 Floats = NDArray[np.float32]
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+FLOAT = "tensor(float)"
+TYPES = {FLOAT: np.float32, "tensor(float16)": np.float16}
 GRAPH_VARIABLE = "SPM_ORT_CUDA_GRAPH"
 """1 captures CUDA graphs in the CUDA provider (fixed shapes and addresses, which contexts have)."""
 
@@ -68,22 +71,21 @@ class DeviceContext:
     ) -> None:
         self._sessions, self._library, self._targets = sessions, library, targets
         self._device, self._index = device, index
-        self._values: dict[str, Any] = {}
-        self.crop: Floats = np.zeros((targets, 3, spec.crop_size, spec.crop_size), np.float32)
-        self._make("crop", self.crop.shape)
-        self._make("box", (targets, 4))
-        given = [*sessions["search"].get_inputs(), *sessions["relation"].get_inputs()]
-        templates = [tensor for tensor in given if tensor.name in TEMPLATE_NAMES]
-        for tensor in (*templates, *sessions["search"].get_outputs()):
-            self._make(tensor.name, tuple(tensor.shape), tensor.type)
-        self._template = self._bind("template", ("crop", "box"), TEMPLATE_NAMES) if "template" in sessions else None
+        self._spec = spec
+        kinds = {
+            tensor.name: tensor.type
+            for stage in ("relation", "search")
+            for tensor in (*sessions[stage].get_inputs(), *sessions[stage].get_outputs())
+        }
+        shapes = {**stage_shapes(spec, targets, "template"), **stage_shapes(spec, targets, "search")}
+        self._values = {name: self._value(shape, kinds.get(name, FLOAT)) for name, shape in shapes.items()}
+        self.crop: Floats = np.zeros(shapes["crop"], np.float32)
+        self._template = bind(sessions["template"], spec, "template", self._values) if "template" in sessions else None
         # Templates by slot as they were put, and those that the device does not have yet. Empty slots hold zeros.
-        self._put = {tensor.name: np.zeros(tuple(tensor.shape), TYPES[tensor.type]) for tensor in templates}
+        self._put = {name: np.zeros(shapes[name], TYPES[kinds[name]]) for name in TEMPLATE_NAMES}
         self._waiting = set(TEMPLATE_NAMES) if self._template is None else set()
-        self._search = self._bind(
-            "search", ("crop", "head_kernel", "head_bias"), ("scores", "boxes", "shallow", "deep")
-        )
-        self._relations: dict[int, tuple[Any, Any, Any, Any]] = {}
+        self._search = bind(sessions["search"], spec, "search", self._values)
+        self._relations: dict[int, tuple[Any, dict[str, Any]]] = {}
 
     def set_template(self, box: Floats) -> None:
         if self._template is None:
@@ -111,12 +113,15 @@ class DeviceContext:
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         self._bring_templates()
         count = proposals.shape[1]
-        if count not in self._relations:
-            self._relations[count] = self._bind_relation(count)
-        binding, given, scores, boxes = self._relations[count]
-        given.update_inplace(np.ascontiguousarray(proposals, np.float32))
+        if count not in self._relations:  # tensors for so many proposals
+            shapes = stage_shapes(self._spec, self._targets, "relation", count)
+            values = {name: self._value(shapes[name]) for name in ("proposals", "scores", "boxes")}
+            binding = bind(self._sessions["relation"], self._spec, "relation", {**self._values, **values})
+            self._relations[count] = binding, values
+        binding, values = self._relations[count]
+        values["proposals"].update_inplace(np.ascontiguousarray(proposals, np.float32))
         self._run("relation", binding)
-        return scores.numpy(), boxes.numpy()
+        return values["scores"].numpy(), values["boxes"].numpy()
 
     def _bring_templates(self) -> None:
         """What was put since the last run to the device: tensors are written as a whole, so once for all slots."""
@@ -130,29 +135,8 @@ class DeviceContext:
         except Exception as error:  # the library has no common base class for its errors
             raise BackendError(f"onnxruntime on {self._device}:{self._index}, {stage}: {error}") from error
 
-    def _value(self, shape: tuple[int, ...], kind: str = "tensor(float)") -> Any:
+    def _value(self, shape: tuple[int, ...], kind: str = FLOAT) -> Any:
         if kind not in TYPES:
             raise BackendError(f"onnxruntime: this bundle hands {kind} from graph to graph; export float32 or float16")
         make = self._library.OrtValue.ortvalue_from_shape_and_type
         return make(list(shape), TYPES[kind], self._device, self._index)
-
-    def _make(self, name: str, shape: tuple[int, ...], kind: str = "tensor(float)") -> None:
-        self._values[name] = self._value(shape, kind)
-
-    def _bind(self, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
-        binding = self._sessions[stage].io_binding()
-        for name in inputs:
-            binding.bind_ortvalue_input(name, self._values[name])
-        for name in outputs:
-            binding.bind_ortvalue_output(name, self._values[name])
-        return binding
-
-    def _bind_relation(self, count: int) -> tuple[Any, Any, Any, Any]:
-        """Tensors for ``count`` proposals, made the first time that this many are judged."""
-        t = self._targets
-        given, scores, boxes = (self._value(shape) for shape in ((t, count, 4), (t, count), (t, count, 4)))
-        binding = self._bind("relation", ("shallow", "deep", "target_half"), ())
-        binding.bind_ortvalue_input("proposals", given)
-        binding.bind_ortvalue_output("scores", scores)
-        binding.bind_ortvalue_output("boxes", boxes)
-        return binding, given, scores, boxes

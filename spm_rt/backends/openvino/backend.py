@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import Bundle
+from ...bundle.contract import stage_shapes
 from ...errors import BackendError
 from ...machine import instruction_sets, usable_cores
 from ..protocol import Template, copy_template, paste_template
@@ -28,10 +29,10 @@ RELATION_SIZE = 9
 """Proposals per relation call: OpenVINO is slow with open shapes, so fewer are filled up, and more compile anew."""
 
 
-def load(
-    bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str = "float32"
-) -> OpenVinoBackend:
-    return OpenVinoBackend(bundle, device=device, threads=threads, targets=targets, precision=precision)
+def load(bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str | None) -> OpenVinoBackend:
+    """See :class:`spm_rt.backends.protocol.Load`."""
+    how = precision or "float32"
+    return OpenVinoBackend(bundle, device=device, threads=threads, targets=targets, precision=how)
 
 
 class OpenVinoBackend:
@@ -101,8 +102,8 @@ class OpenVinoBackend:
             if self._hint == "f32":
                 self._relations[count] = [self._compile(self._relation_file, "f32", shapes)]
             else:
-                sample, judge = self._cut_relation(shapes)
-                self._relations[count] = [self._compile(sample, "f32"), self._compile(judge, self._hint)]
+                sample, score = self._cut_relation(shapes)
+                self._relations[count] = [self._compile(sample, "f32"), self._compile(score, self._hint)]
         return self._relations[count]
 
     def _cut_relation(self, shapes: dict[str, list[int]]) -> tuple[Any, Any]:
@@ -154,10 +155,10 @@ class OpenVinoContext:
 
     def __init__(self, backend: OpenVinoBackend) -> None:
         self._backend = backend
-        spec, targets = backend.spec, backend.targets
-        self._arrays: dict[str, Floats] = {}
-        self.crop: Floats = self._array("crop", (targets, 3, spec.crop_size, spec.crop_size))
-        self._array("target_half", (targets, 256, spec.roi_cells, spec.roi_cells))
+        shapes = stage_shapes(backend.spec, backend.targets, "template")
+        # The other arrays are as the compiled graphs have them: the layout of feature maps is the graphs' own affair.
+        self._arrays = {name: np.zeros(shapes[name], np.float32) for name in ("crop", "target_half")}
+        self.crop: Floats = self._arrays["crop"]
         self._template: Any = None
         self._search = self._request(backend.search)
         self._relations: dict[int, tuple[list[Any], Floats]] = {}
@@ -176,7 +177,8 @@ class OpenVinoContext:
         count = proposals.shape[1]
         size = max(RELATION_SIZE, count)
         if size not in self._relations:
-            given = np.zeros((len(self.crop), size, 4), np.float32)
+            shapes = stage_shapes(self._backend.spec, self._backend.targets, "relation", size)
+            given = np.zeros(shapes["proposals"], np.float32)
             self._relations[size] = self._relation_requests(size, given), given
         requests, given = self._relations[size]
         given[:, :count] = proposals
@@ -212,10 +214,6 @@ class OpenVinoContext:
         for port in (*compiled.inputs, *compiled.outputs):
             name = port.get_any_name()
             if name not in self._arrays:
-                self._array(name, tuple(port.shape))
+                self._arrays[name] = np.zeros(tuple(port.shape), np.float32)
             request.set_tensor(name, self._backend.tensor(self._arrays[name]))
         return request
-
-    def _array(self, name: str, shape: tuple[int, ...]) -> Floats:
-        self._arrays[name] = np.zeros(shape, np.float32)
-        return self._arrays[name]

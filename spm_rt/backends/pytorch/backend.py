@@ -11,29 +11,30 @@ import contextlib
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import Bundle
-from ...errors import BackendError
+from ...bundle.contract import TEMPLATE_NAMES, stage_shapes
+from ...errors import BackendError, SettingsError
 from ...frame.geometry import Region
+from ...gpu.capture import CapturedWork
 from ...gpu.crop import DeviceCrop
 from ...gpu.device_frames import DeviceFrame, device_frame, refused
+from ...precision import FLOATS, parse_precision
 from .kernels import CropKernels, RoiKernel
 from .network import Network, read_weights
 
 Floats = NDArray[np.float32]
 Tensor = Any
-TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
-SAME = 1e-4
-"""Largest difference that a captured graph may show to the same work launched one by one, relative to the largest."""
 
 
-def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> PyTorchBackend:
-    return PyTorchBackend(bundle, device=device, threads=threads, targets=targets)
+def load(bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str | None) -> PyTorchBackend:
+    """See :class:`spm_rt.backends.protocol.Load`."""
+    return PyTorchBackend(bundle, device=device, threads=threads, targets=targets, precision=precision)
 
 
 class PyTorchBackend:
@@ -73,9 +74,10 @@ class PyTorchBackend:
         self.graphs = graphs and self.on_gpu
         if threads is not None and not self.on_gpu:
             torch.set_num_threads(threads)
-        chosen = precision or str(bundle.manifest["precision"])
-        if chosen not in ("float32", "float16", "bfloat16"):
-            raise BackendError(f"precision {chosen!r}: float32, float16 or bfloat16")
+        try:
+            chosen = parse_precision(precision or bundle.precision, FLOATS)
+        except SettingsError as error:
+            raise BackendError(f"pytorch: {error}") from None
         last = channels_last if channels_last is not None else self.on_gpu and chosen != "float32"
         weights = read_weights(bundle.path / "weights.safetensors", torch)
         with torch.inference_mode():
@@ -106,15 +108,27 @@ class PyTorchBackend:
         other.targets = targets
         return other
 
-    @contextlib.contextmanager
-    def recording(self, graph: Any, stream: Any) -> Any:
-        """Record the work inside as a graph. Trackers of other threads may go on meanwhile, as they may allocate."""
-        with self.torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            yield
+    def capture(self, work: Callable[[], None], stream: Any) -> Callable[[], None]:
+        """Record work on a stream of PyTorch's as a CUDA graph; what is returned replays it.
+
+        Trackers of other threads may go on meanwhile, as they may allocate.
+        """
+        graph = self.torch.cuda.CUDAGraph()
+        try:
+            with self.torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            raise BackendError(f"PyTorch cannot capture it: {error}") from error
+        return graph.replay  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Until what was put on PyTorch's current stream is done."""
+        if self.on_gpu:
+            self.torch.cuda.current_stream(self.device).synchronize()
 
     @contextlib.contextmanager
     def entered(self) -> Any:
-        """Inference mode, and this backend's ways with products, for the work inside."""
+        """Inference mode, this backend's device, and its settings of cuDNN for the work inside."""
         torch = self.torch
         with torch.inference_mode():
             if not self.on_gpu:
@@ -140,47 +154,40 @@ class PyTorchContext:
 
     def __init__(self, backend: PyTorchBackend) -> None:
         self._backend, self._torch = backend, backend.torch
-        spec, t = backend.spec, backend.targets
-        self._host: dict[str, Tensor] = {}
-        self._on: dict[str, Tensor] = {}
-        size, n = spec.crop_size, spec.anchor_count
-        shapes = {"crop": (t, 3, size, size), "box": (t, 4), "scores": (t, n), "boxes": (t, n, 4)}
-        for name, shape in shapes.items():
-            self._host[name], self._on[name] = self._buffers(shape)
+        shapes = {**self._shapes("template"), **self._shapes("search")}
+        self._host, self._device = self._buffers(shapes, ("crop", "box", "scores", "boxes"))
         self.crop: Floats = self._host["crop"].numpy()
-        outputs = {name: self._host[name] for name in ("scores", "boxes")}
         self.on_device = False
         self._cropper: DeviceCrop | None = None
+        # A stream of this context's own to record on: PyTorch's default one for this is shared by all threads and GPUs.
         self._recorder = backend.torch.cuda.Stream(backend.device) if backend.on_gpu else None
         # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
-        self._searching = Stage(backend, self._search, outputs, self._recorder)
-        self._searching_here = Stage(backend, self._search_here, outputs, self._recorder)
-        self._relations: dict[int, tuple[Stage, Floats, Floats, Floats]] = {}
+        self._search_with_upload = self._captured(self._upload_and_search, self._host)
+        self._search = self._captured(self._search_work, self._host)
+        self._relations: dict[int, tuple[CapturedWork, dict[str, Floats]]] = {}
 
     def set_template(self, box: Floats) -> None:
-        host, on = self._host, self._on
+        host, device = self._host, self._device
         host["box"].numpy()[:] = box
         with self._backend.entered():
             for name in ("box",) if self.on_device else ("crop", "box"):
-                on[name].copy_(host[name])
-            self._keep(self._backend.network.template(on["crop"], on["box"]))
+                device[name].copy_(host[name])
+            self._keep(self._backend.network.template(device["crop"], device["box"]))
 
     def template(self) -> Mapping[str, Tensor]:
-        return {name: self._on[name][0].clone() for name in TEMPLATE_NAMES}
+        return {name: self._device[name][0].clone() for name in TEMPLATE_NAMES}
 
     def put_template(self, slot: int, template: Mapping[str, Tensor]) -> None:
         with self._backend.entered():
             for name in TEMPLATE_NAMES:
-                if name not in self._on:
-                    self._on[name] = self._torch.zeros(
-                        (self._backend.targets, *template[name].shape),
-                        dtype=template[name].dtype,
-                        device=self._backend.device,
-                    )
-                self._on[name][slot].copy_(template[name])
+                if name not in self._device:
+                    shape = (self._backend.targets, *template[name].shape)
+                    self._device[name] = template[name].new_zeros(shape)
+                self._device[name][slot].copy_(template[name])
 
     def search(self) -> tuple[Floats, Floats]:
-        (self._searching_here if self.on_device else self._searching).run()
+        with self._backend.entered():
+            (self._search if self.on_device else self._search_with_upload).run()
         return self._host["scores"].numpy(), self._host["boxes"].numpy()
 
     def device_frame(self, frame: Any) -> DeviceFrame:
@@ -191,7 +198,7 @@ class PyTorchContext:
     def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
         kernels = self._backend.crop_kernels
         if self._cropper is None:
-            self._cropper = kernels.cropper(self._on["crop"])
+            self._cropper = kernels.cropper(self._device["crop"])
         self._cropper(frame, region, slot, kernels.stream(self._backend.stream))
         self.on_device = True
 
@@ -199,109 +206,57 @@ class PyTorchContext:
         count = proposals.shape[1]
         if count not in self._relations:
             self._relations[count] = self._make_relation(count)
-        stage, given, scores, boxes = self._relations[count]
-        given[:] = proposals
-        stage.run()
-        return scores, boxes
+        work, arrays = self._relations[count]
+        arrays["proposals"][:] = proposals
+        with self._backend.entered():
+            work.run()
+        return arrays["scores"], arrays["boxes"]
 
-    def _keep(self, found: Mapping[str, Tensor]) -> None:
+    def _keep(self, tensors: Mapping[str, Tensor]) -> None:
         """Results into this context's own tensors, whose addresses graphs rely on."""
-        for name, tensor in found.items():
-            if name not in self._on:
-                self._on[name] = self._torch.empty_like(tensor)
-            self._on[name].copy_(tensor)
+        for name, tensor in tensors.items():
+            if name not in self._device:
+                self._device[name] = self._torch.empty_like(tensor)
+            self._device[name].copy_(tensor)
 
-    def _search(self) -> None:
-        self._on["crop"].copy_(self._host["crop"], non_blocking=True)
-        self._search_here()
+    def _upload_and_search(self) -> None:
+        self._device["crop"].copy_(self._host["crop"], non_blocking=True)
+        self._search_work()
 
-    def _search_here(self) -> None:
-        host, on = self._host, self._on
-        self._keep(self._backend.network.search(on["crop"], on["head_kernel"], on["head_bias"]))
+    def _search_work(self) -> None:
+        host, device = self._host, self._device
+        self._keep(self._backend.network.search(device["crop"], device["head_kernel"], device["head_bias"]))
         for name in ("scores", "boxes"):
-            host[name].copy_(on[name], non_blocking=True)
+            host[name].copy_(device[name], non_blocking=True)
 
-    def _make_relation(self, count: int) -> tuple[Stage, Floats, Floats, Floats]:
-        """Buffers for ``count`` proposals, made the first time that this many are judged."""
-        t = self._backend.targets
-        shapes = {"proposals": (t, count, 4), "scores": (t, count), "boxes": (t, count, 4)}
-        host, on = {}, {}
-        for name, shape in shapes.items():
-            host[name], on[name] = self._buffers(shape)
+    def _make_relation(self, count: int) -> tuple[CapturedWork, dict[str, Floats]]:
+        """The work and its host arrays for ``count`` proposals, made the first time that there are so many."""
+        host, device = self._buffers(self._shapes("relation", count), ("proposals", "scores", "boxes"))
 
         def work() -> None:
-            on["proposals"].copy_(host["proposals"], non_blocking=True)
-            shallow, deep, target_half = (self._on[name] for name in ("shallow", "deep", "target_half"))
-            found = self._backend.network.relation(shallow, deep, target_half, on["proposals"])
-            for name, tensor in found.items():
+            device["proposals"].copy_(host["proposals"], non_blocking=True)
+            shallow, deep, half = (self._device[name] for name in ("shallow", "deep", "target_half"))
+            for name, tensor in self._backend.network.relation(shallow, deep, half, device["proposals"]).items():
                 host[name].copy_(tensor, non_blocking=True)
 
-        arrays = [host[name].numpy() for name in ("proposals", "scores", "boxes")]
-        outputs = {name: host[name] for name in ("scores", "boxes")}
-        return Stage(self._backend, work, outputs, self._recorder), arrays[0], arrays[1], arrays[2]
+        return self._captured(work, host), {name: tensor.numpy() for name, tensor in host.items()}
 
-    def _buffers(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        torch, on_gpu = self._torch, self._backend.on_gpu
-        return torch.zeros(shape, pin_memory=on_gpu), torch.zeros(shape, device=self._backend.device)
+    def _captured(self, work: Callable[[], None], host: Mapping[str, Tensor]) -> CapturedWork:
+        """Work that fills the host's scores and boxes. It has two usual runs, in which cuDNN sets up and measures."""
+        backend, outputs = self._backend, {name: host[name].numpy() for name in ("scores", "boxes")}
+        record = functools.partial(backend.capture, stream=self._recorder)
+        return CapturedWork(work, record, backend.wait, outputs, backend, warm_ups=2)
 
+    def _shapes(self, stage: str, count: int = 0) -> dict[str, tuple[int, ...]]:
+        return stage_shapes(self._backend.spec, self._backend.targets, stage, count)
 
-class Stage:
-    """Work on fixed buffers: launched one by one, or as a graph once it has been captured.
-
-    The first run is the usual one (libraries set themselves up and measure); after the second the work is captured, and
-    the graph's results must be those of the usual run. A capture that fails, or differs, is given up with a warning.
-
-    Args:
-        backend: whose way to work is used.
-        work: puts everything on the GPU's current stream.
-        outputs: host tensors that it fills.
-        stream: to record on; None is PyTorch's own for this, which is one for all threads and all GPUs.
-    """
-
-    def __init__(
-        self, backend: PyTorchBackend, work: Callable[[], None], outputs: Mapping[str, Tensor], stream: Any = None
-    ) -> None:
-        self._backend, self._work, self._outputs, self._stream = backend, work, outputs, stream
-        self._graph: Any = None
-        self._runs = 0
-
-    def run(self) -> None:
-        backend = self._backend
-        with backend.entered():
-            if self._graph is not None:
-                self._graph.replay()
-            else:
-                self._work()
-                self._runs += 1
-            if backend.on_gpu:
-                backend.torch.cuda.current_stream(backend.device).synchronize()
-            if backend.graphs and self._runs == 2 and self._graph is None:
-                self._capture()
-
-    def _capture(self) -> None:
-        cuda, wanted = self._backend.torch.cuda, {name: tensor.clone() for name, tensor in self._outputs.items()}
-        try:
-            graph = cuda.CUDAGraph()
-            with self._backend.recording(graph, self._stream):
-                self._work()
-            graph.replay()
-            cuda.synchronize(self._backend.device)
-        except RuntimeError as error:
-            self._give_up(str(error))
-            self._work()  # the buffers may hold anything now
-            cuda.synchronize(self._backend.device)
-            return
-        for name, tensor in wanted.items():
-            if not float((self._outputs[name] - tensor).abs().max()) <= SAME * max(1.0, float(tensor.abs().max())):
-                self._give_up(f"captured {name} differ from those of the usual run")
-                for other, before in wanted.items():
-                    self._outputs[other].copy_(before)
-                return
-        self._graph = graph
-
-    def _give_up(self, why: str) -> None:
-        self._backend.graphs = False
-        warnings.warn(f"CUDA graphs are not used: {why}", RuntimeWarning, stacklevel=5)
+    def _buffers(
+        self, shapes: Mapping[str, tuple[int, ...]], names: Sequence[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tensors of zeros by name on the host, and on the device."""
+        torch, backend = self._torch, self._backend
+        host = {name: torch.zeros(shapes[name], pin_memory=backend.on_gpu) for name in names}
+        return host, {name: torch.zeros(shapes[name], device=backend.device) for name in names}
 
 
 def _device(torch: Any, name: str) -> Any:

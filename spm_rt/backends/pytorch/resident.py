@@ -12,16 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import Bundle
+from ...bundle.contract import TEMPLATE_NAMES, stage_shapes
 from ...errors import BackendError
 from ...gpu.driver import Device, Stream
-from ..protocol import TEMPLATE_NAMES
 from .backend import PyTorchBackend
 
 Tensor = Any
 
 
+def make_networks(bundle: Bundle, *, device: str, precision: str | None) -> Callable[[int], PyTorchNetworks]:
+    """What makes networks by number of targets; the weights are loaded once."""
+    whole = PyTorchBackend(bundle, device=device, precision=precision)
+    return lambda targets: PyTorchNetworks(whole.sized(targets), bundle)
+
+
 class PyTorchNetworks:
-    """See :class:`spm_rt.resident.frame_graph.Networks`.
+    """See :class:`spm_rt.backends.protocol.Networks`.
 
     Args:
         backend: on a GPU, for as many targets as the networks shall be for.
@@ -37,22 +43,15 @@ class PyTorchNetworks:
         self.device = Device(backend.device.index)
         self._own_stream = torch.cuda.Stream(backend.device)
         self.stream = Stream(self.device, self._own_stream.cuda_stream)
-        n, size, outputs = spec.anchor_count, spec.crop_size, 6 * spec.anchors_per_cell
-        shapes = {
-            "crop": (t, 3, size, size),
-            "scores": (t, n),
-            "boxes": (t, n, 4),
-            "proposals": (t, k, 4),
-            "fine_scores": (t, k),
-            "fine_boxes": (t, k, 4),
-            "head_bias": (t, outputs),
-        }
-        self._on = {name: torch.zeros(shape, device=backend.device) for name, shape in shapes.items()}
-        self.addresses: Mapping[str, int] = {name: tensor.data_ptr() for name, tensor in self._on.items()}
-        # Places may stay empty: their templates are zeros.
-        kernel, half = (t, outputs, 256, *2 * (spec.template_cells,)), (t, 256, *2 * (spec.roi_cells,))
-        for name, shape in (("head_kernel", kernel), ("target_half", half)):
-            self._on[name] = torch.zeros(shape, device=backend.device, dtype=backend.network.data)
+        template, search, relation = (stage_shapes(spec, t, stage, k) for stage in ("template", "search", "relation"))
+        shapes = {name: search[name] for name in ("crop", "scores", "boxes")}
+        shapes |= {"proposals": relation["proposals"], "head_bias": template["head_bias"]}
+        shapes |= {f"fine_{name}": relation[name] for name in ("scores", "boxes")}
+        self._tensors = {name: torch.zeros(shape, device=backend.device) for name, shape in shapes.items()}
+        self.addresses: Mapping[str, int] = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
+        # Slots may stay empty: their templates are zeros.
+        for name in ("head_kernel", "target_half"):
+            self._tensors[name] = torch.zeros(template[name], device=backend.device, dtype=backend.network.data)
         self._maps: tuple[Tensor, Tensor] | None = None
         # What PyTorch wrote on its own stream must be there before ours begins.
         torch.cuda.synchronize(backend.device)
@@ -61,54 +60,52 @@ class PyTorchNetworks:
         if self.targets != 1:
             raise BackendError("templates are made one by one: by networks for one target")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            given = self._torch.from_numpy(np.ascontiguousarray(box)).to(self._backend.device)
-            self._keep(self._backend.network.template(self._on["crop"], given), {})
+            device_box = self._torch.from_numpy(np.ascontiguousarray(box)).to(self._backend.device)
+            self._keep(self._backend.network.template(self._tensors["crop"], device_box), {})
         self.stream.wait()
 
     def template(self) -> Mapping[str, Tensor]:
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            found = {name: self._on[name][0].clone() for name in TEMPLATE_NAMES}
+            copies = {name: self._tensors[name][0].clone() for name in TEMPLATE_NAMES}
         self.stream.wait()
-        return found
+        return copies
 
     def put_template(self, slot: int, template: Mapping[str, Tensor]) -> None:
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
             for name in TEMPLATE_NAMES:
-                self._on[name][slot].copy_(template[name])
+                self._tensors[name][slot].copy_(template[name])
         self.stream.wait()
 
     def search(self) -> None:
-        on = self._on
+        crop, kernel, bias = (self._tensors[name] for name in ("crop", "head_kernel", "head_bias"))
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            found = self._backend.network.search(on["crop"], on["head_kernel"], on["head_bias"])
+            results = self._backend.network.search(crop, kernel, bias)
             # The maps stay where they were made: relation follows in the same frame, and in the same graph.
-            self._maps = found.pop("shallow"), found.pop("deep")
-            self._keep(found, {})
+            self._maps = results.pop("shallow"), results.pop("deep")
+            self._keep(results, {})
 
     def relate(self) -> None:
         if self._maps is None:
             raise BackendError("relate before search: there are no features")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            found = self._backend.network.relation(*self._maps, self._on["target_half"], self._on["proposals"])
-            self._keep(found, {"scores": "fine_scores", "boxes": "fine_boxes"})
+            half, proposals = self._tensors["target_half"], self._tensors["proposals"]
+            results = self._backend.network.relation(*self._maps, half, proposals)
+            self._keep(results, {"scores": "fine_scores", "boxes": "fine_boxes"})
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        torch, graph = self._torch, self._torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.device(self._backend.device), self._backend.recording(graph, self._own_stream):
-                work()
-        except RuntimeError as error:
-            raise BackendError(f"PyTorch cannot capture the frame: {error}") from error
+        torch = self._torch
+        with torch.cuda.device(self._backend.device):
+            replay = self._backend.capture(work, self._own_stream)
         maps = self._maps  # in the graph's own memory
 
         def launch() -> None:
             with torch.cuda.stream(self._own_stream):
-                graph.replay()
+                replay()
             self._maps = maps
 
         return launch
 
-    def _keep(self, found: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-        """Results into the tensors whose addresses others know."""
-        for name, tensor in found.items():
-            self._on[names.get(name, name)].copy_(tensor)
+    def _keep(self, results: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+        """Results into the tensors whose addresses others know, under those names there."""
+        for name, tensor in results.items():
+            self._tensors[names.get(name, name)].copy_(tensor)

@@ -18,19 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import STAGES, Bundle
-from ...bundle.contract import contract, tensor_type
+from ...bundle.contract import TEMPLATE_NAMES, contract, stage_shapes, tensor_type
 from ...bundle.self_test import Canary, observe
 from ...cache.engines import EngineFacts, engine_folder, find_engine, read_engine
 from ...errors import BackendError
 from ...frame.geometry import Region
-from ...gpu.capture import Captured
+from ...gpu.capture import CapturedWork
 from ...gpu.crop import DeviceCrop, crop_module
 from ...gpu.device_frames import DeviceFrame, device_frame
 from ...gpu.driver import Device, Memory, Module
 from ...gpu.kernels import source
 
 Floats = NDArray[np.float32]
-TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
 
 TF32_ALLOWED = {"search.scores": 2**-7, "search.boxes": 1.0, "relation.scores": 2**-7, "relation.boxes": 0.25}
 """How far engines with TF32 may be from the reference: as far as those in float16, which has as many digits."""
@@ -39,8 +38,21 @@ _loggers: dict[str, Any] = {}
 """By module: the first logger of a process is TensorRT's for good."""
 
 
-def load(bundle: Bundle, *, device: str, threads: int | None, targets: int) -> TensorRtBackend:
-    return TensorRtBackend(bundle, device=device, targets=targets)
+def load(
+    bundle: Bundle,
+    *,
+    device: str,
+    threads: int | None,
+    targets: int,
+    precision: str | None,
+    library: str = "tensorrt",
+) -> TensorRtBackend:
+    """See :class:`spm_rt.backends.protocol.Load`. An engine's precision is its bundle's.
+
+    Args:
+        library: ``tensorrt`` or ``tensorrt_rtx``.
+    """
+    return TensorRtBackend(bundle, device=device, targets=targets, library=library)
 
 
 class TensorRtBackend:
@@ -147,47 +159,46 @@ class TensorRtContext:
 
     def __init__(self, backend: TensorRtBackend) -> None:
         self._backend, self.stream = backend, backend.device.stream()
-        self._sizes: dict[str, tuple[int, ...]] = {}
-        self._memory: dict[str, Memory] = {}
-        self.addresses: dict[str, int] = {}
-        device, t, n, k = backend.device, backend.targets, backend.spec.anchor_count, backend.count
-        for sides in contract(backend.spec, t).values():
-            for name, shape in {**sides["inputs"], **sides["outputs"]}.items():
-                if name not in self._memory and name not in ("scores", "boxes"):
-                    self._buffer(name, tuple(k if size == "K" else int(size) for size in shape))
-        for name in TEMPLATE_NAMES if t > 1 else ():  # places may stay empty, and search reads them all the same
-            nothing = np.zeros(self._memory[name].size, np.uint8)
-            self.stream.upload(nothing, self.addresses[name])
-            self.stream.wait()
+        device = backend.device
+        shapes: dict[str, tuple[int, ...]] = {}
         # What comes back lies side by side, so that it is one copy: boxes, then scores, [T, n, 4] and [T, n].
         self._answers: dict[str, tuple[Memory, Floats]] = {}
-        for stage, count in (("search", n), ("relation", k)):
-            self._answers[stage] = device.memory(20 * t * count), device.pinned((5 * t * count,), np.float32)
-        self.crop: Floats = device.pinned(self._sizes["crop"], np.float32)
-        self._box = device.pinned((t, 4), np.float32)
-        self._proposals = device.pinned((t, k, 4), np.float32)
-        self._runs = {stage: self._execution(stage) for stage in backend.engines}
+        for stage in STAGES:
+            own = stage_shapes(backend.spec, backend.targets, stage, backend.count)
+            if stage != "template":
+                count = int(np.prod(own.pop("scores")) + np.prod(own.pop("boxes")))
+                self._answers[stage] = device.memory(4 * count), device.pinned((count,), np.float32)
+            shapes |= own
+        self._memory = {name: device.memory(self._bytes(name, shape)) for name, shape in shapes.items()}
+        self.addresses = {name: memory.address for name, memory in self._memory.items()}
+        self.crop: Floats = device.pinned(shapes["crop"], np.float32)
+        self._box, self._proposals = (device.pinned(shapes[name], np.float32) for name in ("box", "proposals"))
+        self._executions = {stage: self._execution(stage) for stage in backend.engines}
         for memory in self._memory.values():  # slots that nobody uses are computed too: they must hold numbers
             self.stream.clear(memory)
         self.on_device = False
         self._cropper: DeviceCrop | None = None
-        answer = self._answers["search"][1]
         # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
-        self._search = Captured(self.stream, self._search_work, answer, backend)
-        self._search_here = Captured(self.stream, self._search_here_work, answer, backend)
-        self._relate = Captured(self.stream, self._relation_work, self._answers["relation"][1], backend)
+        self._search_with_upload = self._captured(self._upload_and_search, "search")
+        self._search = self._captured(self._search_work, "search")
+        self._relate = self._captured(self._relation_work, "relation")
 
     def set_template(self, box: Floats) -> None:
-        self.check_templates()
-        self._box[:] = box
         if not self.on_device:
             self.stream.upload(self.crop, self.addresses["crop"])
+        self.make_template(box)
+
+    def make_template(self, box: Floats) -> None:
+        """The template of the crop that is on the device; ``box`` as for ``set_template``."""
+        if "template" not in self._executions:
+            raise BackendError("templates are made one by one: by a context of a backend for one target")
+        self._box[:] = box
         self.stream.upload(self._box, self.addresses["box"])
         self.enqueue("template")
         self.stream.wait()
 
     def search(self) -> tuple[Floats, Floats]:
-        (self._search_here if self.on_device else self._search).run()
+        (self._search if self.on_device else self._search_with_upload).run()
         return self._read("search")
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
@@ -210,30 +221,26 @@ class TensorRtContext:
     def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
         if self._cropper is None:
             device, size = self._backend.device, self._backend.spec.crop_size
-            at = self.addresses["crop"]
-            self._cropper = DeviceCrop(device, self._backend.crop_module, at, self._backend.targets, size)
+            crop = self.addresses["crop"]
+            self._cropper = DeviceCrop(device, self._backend.crop_module, crop, self._backend.targets, size)
         self._cropper(frame, region, slot, self.stream)
         self.on_device = True
 
     def template(self) -> Mapping[str, NDArray[np.uint8]]:
-        found = {name: np.empty(self._memory[name].size, np.uint8) for name in TEMPLATE_NAMES}
-        for name, array in found.items():
+        copies = {name: np.empty(self._memory[name].size, np.uint8) for name in TEMPLATE_NAMES}
+        for name, array in copies.items():
             self.stream.download(self.addresses[name], array)
         self.stream.wait()
-        return found
+        return copies
 
     def put_template(self, slot: int, template: Mapping[str, NDArray[np.uint8]]) -> None:
         for name in TEMPLATE_NAMES:
             self.stream.upload(template[name], self.addresses[name] + slot * template[name].nbytes)
         self.stream.wait()
 
-    def check_templates(self) -> None:
-        if "template" not in self._runs:
-            raise BackendError("templates are made one by one: by a context of a backend for one target")
-
     def enqueue(self, stage: str) -> None:
         """Put a stage on the stream."""
-        if not self._runs[stage].execute_async_v3(self.stream.handle):
+        if not self._executions[stage].execute_async_v3(self.stream.handle):
             raise BackendError(f"{self._backend.description}: {stage} could not be enqueued (TensorRT's log says why)")
 
     def answers(self, stage: str) -> dict[str, int]:
@@ -241,11 +248,17 @@ class TensorRtContext:
         memory, host = self._answers[stage]
         return {"boxes": memory.address, "scores": memory.address + 4 * (host.size // 5 * 4)}
 
-    def _search_work(self) -> None:
-        self.stream.upload(self.crop, self.addresses["crop"])
-        self._search_here_work()
+    def _captured(self, work: Callable[[], None], stage: str) -> CapturedWork:
+        def record(work: Callable[[], None]) -> Callable[[], None]:
+            return self.stream.capture(work).launch
 
-    def _search_here_work(self) -> None:
+        return CapturedWork(work, record, self.stream.wait, {stage: self._answers[stage][1]}, self._backend)
+
+    def _upload_and_search(self) -> None:
+        self.stream.upload(self.crop, self.addresses["crop"])
+        self._search_work()
+
+    def _search_work(self) -> None:
         self.enqueue("search")
         self._bring_back("search")
 
@@ -263,49 +276,16 @@ class TensorRtContext:
         split = host.size // 5 * 4
         return host[split:].reshape(t, -1), host[:split].reshape(t, -1, 4)
 
-    def _buffer(self, name: str, shape: tuple[int, ...]) -> None:
-        width = 4 if tensor_type(name, self._backend.precision) == "float32" else 2
-        self._sizes[name] = shape
-        self._memory[name] = self._backend.device.memory(int(np.prod(shape)) * width)
-        self.addresses[name] = self._memory[name].address
+    def _bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        return int(np.prod(shape)) * (4 if tensor_type(name, self._backend.precision) == "float32" else 2)
 
     def _execution(self, stage: str) -> Any:
-        made = self._backend.engines[stage].create_execution_context()
-        if made is None:
+        execution = self._backend.engines[stage].create_execution_context()
+        if execution is None:
             raise BackendError(f"{self._backend.description}: no execution context for {stage} (out of GPU memory?)")
         sides = contract(self._backend.spec, self._backend.targets)[stage]
-        places = self.addresses if stage == "template" else {**self.addresses, **self.answers(stage)}
+        addresses = self.addresses if stage == "template" else {**self.addresses, **self.answers(stage)}
         for name in (*sides["inputs"], *sides["outputs"]):
-            if not made.set_tensor_address(name, places[name]):
+            if not execution.set_tensor_address(name, addresses[name]):
                 raise BackendError(f"{self._backend.description}: {stage} does not take an address for {name}")
-        return made
-
-
-class TensorRtNetworks:
-    """A context's engines for the resident trackers (:class:`spm_rt.resident.frame_graph.Networks`)."""
-
-    def __init__(self, backend: TensorRtBackend) -> None:
-        self._context = backend.context()
-        self.device, self.stream = backend.device, self._context.stream
-        self.targets, self.candidates = backend.targets, backend.count
-        self.template, self.put_template = self._context.template, self._context.put_template
-        fine = {f"fine_{name}": place for name, place in self._context.answers("relation").items()}
-        own = {name: self._context.addresses[name] for name in ("crop", "proposals")}
-        self.addresses: Mapping[str, int] = {**own, **self._context.answers("search"), **fine}
-
-    def set_template(self, box: Floats) -> None:
-        context = self._context
-        context.check_templates()
-        context._box[:] = box
-        self.stream.upload(context._box, context.addresses["box"])
-        context.enqueue("template")
-        self.stream.wait()
-
-    def search(self) -> None:
-        self._context.enqueue("search")
-
-    def relate(self) -> None:
-        self._context.enqueue("relation")
-
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        return self.stream.capture(work).launch
+        return execution

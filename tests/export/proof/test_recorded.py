@@ -14,7 +14,7 @@ from spm_bench.recorded.reading import RecordedSet
 from spm_bench.recorded.score import score_frames, score_free_run, score_steps, score_track
 from spm_export.model.network import SPMTracker
 from spm_rt import Bundle, Tracker
-from spm_rt.backends import MODULES, load_backend
+from spm_rt.backends import BACKENDS, load_backend
 from spm_rt.backends.protocol import Backend
 from spm_rt.bundle import VARIANTS
 
@@ -44,7 +44,7 @@ def backend_of(synthetic_model: SPMTracker, synthetic_bundle: Path) -> Callable[
         if name == "torch":
             return ReferenceInnerValues(synthetic_model)
         bundle = Bundle.open(synthetic_bundle)
-        if name not in MODULES:
+        if name not in BACKENDS:
             return GraphInnerValues(bundle, name)
         pytest.importorskip(name)
         return load_backend(bundle, name)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from spm_rt import BackendError, Bundle
-from spm_rt.backends import ON_CPU, auto, available, chosen_because, load_backend
+from spm_rt.backends import BACKENDS, ON_CPU, auto, available, chosen_because, load_backend
 from spm_rt.backends.auto import choose, pick
+from spm_rt.backends.registry import BackendEntry
 
 from ...support.fakes.backend import BrightBackend, BrightContext
 
 NAMES = ("first", "second")
-LIBRARIES = {"first": "numpy", "second": "pytest"}
+PACKAGES = {"first": "numpy", "second": "pytest"}
 
 
 class PacedBackend(BrightBackend):
@@ -52,6 +53,8 @@ def measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure, and remember it here."""
     monkeypatch.delenv(auto.VARIABLE)
     monkeypatch.setenv("SPM_RT_CACHE", str(tmp_path / "cache"))
+    entries = {name: BackendEntry(name, name, package, package, "") for name, package in PACKAGES.items()}
+    monkeypatch.setattr(auto, "BACKENDS", {**BACKENDS, **entries})
 
 
 def paced(seconds: dict[str, float], loads: list[str] | None = None) -> Callable[[str], Any]:
@@ -68,7 +71,7 @@ def paced(seconds: dict[str, float], loads: list[str] | None = None) -> Callable
 
 
 def chosen(bundle: Bundle, load: Callable[[str], Any], **how: Any) -> tuple[str, str]:
-    backend, reason = choose(bundle, NAMES, LIBRARIES, how, load)
+    backend, reason = choose(bundle, NAMES, how, load)
     return backend.name, reason
 
 
@@ -133,7 +136,7 @@ def test_the_order_decides_where_nothing_can_be_remembered(
 
 
 def test_a_single_one_is_not_measured(bundle: Bundle) -> None:
-    backend, reason = choose(bundle, ("first",), LIBRARIES, {}, paced({"first": 0.001}))
+    backend, reason = choose(bundle, ("first",), {}, paced({"first": 0.001}))
     assert backend.name == "first"
     assert reason == "the only one installed"
 

@@ -1,10 +1,8 @@
-"""Choosing a backend, and the ONNX Runtime one."""
+"""The ONNX Runtime backend."""
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, BundleError, Tracker, TrackerSettings
-from spm_rt.backends import MODULES, available, load_backend
+from spm_rt.backends import load_backend
 from spm_rt.backends.onnxruntime.backend import usable_cores
 from spm_rt.results import Box
 
@@ -24,41 +22,6 @@ Frames = list[NDArray[np.uint8]]
 @pytest.fixture(scope="module")
 def bundle(default_bundle: Path) -> Bundle:
     return Bundle.open(default_bundle)
-
-
-def without(*missing: str) -> Callable[..., Any]:
-    """find_spec on a machine that lacks some packages."""
-    real = importlib.util.find_spec
-    return lambda name, *rest: None if name in missing else real(name, *rest)
-
-
-# Choosing.
-
-
-def test_unknown_backends_are_named(bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match=r"backend 'caffe' is unknown; there are: auto, onnxruntime"):
-        load_backend(bundle, "caffe")
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_a_library_that_is_not_installed_is_named(name: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", without(MODULES[name][1]))
-    with pytest.raises(BackendError, match=f"`pip install {MODULES[name][1]}`"):
-        load_backend(bundle, name)
-
-
-def test_auto_without_any_library_says_what_to_install(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", without(*(library for _, library in MODULES.values())))
-    assert available() == []
-    with pytest.raises(BackendError, match="no inference library is installed: `pip install onnxruntime`"):
-        load_backend(bundle)
-
-
-def test_auto_takes_the_first_that_is_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = [library for _, library in MODULES.values() if library != "onnxruntime"]
-    monkeypatch.setattr(importlib.util, "find_spec", without(*others))
-    assert available() == ["onnxruntime"]
-    assert load_backend(bundle).name == "onnxruntime"
 
 
 @pytest.mark.parametrize("threads", [0, -1])

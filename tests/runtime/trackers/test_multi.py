@@ -23,7 +23,7 @@ from spm_rt import (
     TrackerSettings,
     TrackResult,
 )
-from spm_rt.backends import MODULES, available
+from spm_rt.backends import ON_CPU, available
 from spm_rt.results import Box
 from spm_rt.trackers.slots import split
 
@@ -256,7 +256,7 @@ def test_a_second_thread_is_refused(busy: MultiTracker, use: Callable[[MultiTrac
 # With the network.
 
 
-@pytest.fixture(scope="module", params=MODULES)
+@pytest.fixture(scope="module", params=ON_CPU)
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param not in available():
         pytest.skip(f"{request.param} is not installed")
@@ -267,8 +267,6 @@ def backend(request: pytest.FixtureRequest) -> str:
 def pair(backend: str, synthetic_bundle: Path) -> tuple[MultiTracker, Tracker]:
     """For several targets (graphs for one and two), and for one."""
     bundle = Bundle.open(synthetic_bundle)
-    if backend not in ("onnxruntime", "openvino"):
-        pytest.skip(f"{backend} runs on a GPU")
     return MultiTracker.load(bundle, backend, capacity=2), Tracker.load(bundle, backend)
 
 

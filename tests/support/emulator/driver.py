@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import sys
 from collections.abc import Callable
 from typing import Any
+
+import pytest
+
+from spm_rt.gpu import driver as cuda_driver
+from spm_rt.gpu.driver import Driver
+from spm_rt.gpu.kernels import nvrtc
 
 
 class CUresult(enum.IntEnum):
@@ -266,3 +273,22 @@ ARGUMENTS = {
     "spm_select": 9,
     "spm_fuse": 11,
 }
+
+
+def driver_on(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A driver as the package would give it."""
+    package: Any = type(sys)("cuda")
+    package.bindings = type(sys)("cuda.bindings")
+    package.bindings.driver = emulator
+    for name, module in (("cuda", package), ("cuda.bindings", package.bindings), ("cuda.bindings.driver", emulator)):
+        monkeypatch.setitem(sys.modules, name, module)
+    return Driver()
+
+
+def emulated_gpu(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """Let everything that asks for a driver, or for a compiler of kernels, get the emulated ones."""
+    emulator = Emulator(library)
+    driver = driver_on(emulator, monkeypatch)
+    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
+    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+    return emulator

@@ -6,9 +6,9 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
-import importlib.machinery
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,11 @@ import pytest
 from spm_rt import Bundle
 from spm_rt.backends.tensorrt import backend as backend_module
 from spm_rt.bundle import STAGES
-from spm_rt.bundle.contract import contract, tensor_type
+from spm_rt.bundle.contract import contract, stage_shapes, tensor_type
 from spm_rt.cache.engines import engine_facts, engine_path, seal_facts
 from spm_rt.cache.store import VARIABLE
-from spm_rt.gpu import driver as cuda_driver
-from spm_rt.gpu.kernels import nvrtc
 
-from ...gpu.test_driver import driver_on
-from .driver import Emulator
+from .driver import Emulator, emulated_gpu
 from .networks import view
 
 VERSION = "11.4.0.106"
@@ -37,10 +34,9 @@ class Engines:
     tests/support/fakes/tensorrt_builder.py makes."""
 
     __version__ = VERSION
-    __spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
 
-    def __init__(self, bundle: Bundle, emulator: Emulator) -> None:
-        self.bundle, self.emulator = bundle, emulator
+    def __init__(self, bundle: Bundle, emulator: Emulator, name: str = "tensorrt") -> None:
+        self.bundle, self.emulator, self.__spec__ = bundle, emulator, ModuleSpec(name, None)
         self.refuse: set[str] = set()
         self.extra_tensor = self.nonsense = False
         self.off: dict[str, float] = {}
@@ -89,11 +85,10 @@ class Engine:
         variant = "expanded" if bundle.precision == "float32" else "portable"
         self.session = _session(str(bundle.graph(stage, targets=targets, variant=variant)))
         sides = contract(bundle.spec, targets)[stage]
-        both = {**sides["inputs"], **sides["outputs"]}
-        self.shapes = {name: tuple(count if n == "K" else int(n) for n in shape) for name, shape in both.items()}
-        self.types = {name: np.dtype(tensor_type(name, bundle.precision)) for name in both}
+        self.shapes = stage_shapes(bundle.spec, targets, stage, count)
+        self.types = {name: np.dtype(tensor_type(name, bundle.precision)) for name in self.shapes}
         self.inputs, self.outputs = list(sides["inputs"]), list(sides["outputs"])
-        self._names = [*both, *(["surplus"] if engines.extra_tensor else [])]
+        self._names = [*self.shapes, *(["surplus"] if engines.extra_tensor else [])]
         self.num_io_tensors = len(self._names)
 
     def get_tensor_name(self, index: int) -> str:
@@ -106,41 +101,39 @@ class Engine:
 class Execution:
     def __init__(self, engines: Engines, engine: Engine) -> None:
         self._engines, self._engine = engines, engine
-        self._places: dict[str, int] = {}
+        self._addresses: dict[str, int] = {}
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        self._places[name] = address
+        self._addresses[name] = address
         return "address" not in self._engines.refuse
 
     def execute_async_v3(self, stream: int) -> bool:
         if f"enqueue {self._engine.stage}" in self._engines.refuse:
             return False
-        assert self._places.keys() == self._engine.shapes.keys()
+        assert self._addresses.keys() == self._engine.shapes.keys()
         self._engines.emulator.outside(stream, self._run)
         return True
 
     def _run(self) -> None:
         engine = self._engine
-        arrays = {name: view(self._places[name], engine.shapes[name], engine.types[name]) for name in engine.shapes}
+        arrays = {name: view(self._addresses[name], engine.shapes[name], engine.types[name]) for name in engine.shapes}
         found = engine.session.run(engine.outputs, {name: arrays[name] for name in engine.inputs})
         for name, value in zip(engine.outputs, found, strict=True):
             arrays[name][:] = np.nan if self._engines.nonsense else value + self._engines.off.get(engine.stage, 0)
 
 
-def machine_with(bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Engines:
+def machine_with(
+    bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, folder: Path, library: str = "tensorrt"
+) -> Engines:
     """A GPU, with engines for all the bundle's numbers of targets in ``folder``, whose name is ``engines``."""
-    emulator = Emulator(built)
-    driver = driver_on(emulator, monkeypatch)
-    monkeypatch.setattr(cuda_driver, "Driver", lambda: driver)
-    monkeypatch.setattr(nvrtc, "compiled", lambda unit, architecture: b"code")
+    engines = Engines(bundle, emulated_gpu(built, monkeypatch), library)
     monkeypatch.setattr(backend_module, "_loggers", {})
-    engines = Engines(bundle, emulator)
-    monkeypatch.setitem(sys.modules, "tensorrt", engines)
+    monkeypatch.setitem(sys.modules, library, engines)
     folder.mkdir(mode=0o700)
     monkeypatch.setenv(VARIABLE, str(folder.parent))
     for targets in bundle.targets:
         for stage in STAGES if targets == 1 else STAGES[1:]:
-            write_engine(folder, bundle, stage, targets=targets)
+            write_engine(folder, bundle, stage, targets=targets, library=library)
     return engines
 
 

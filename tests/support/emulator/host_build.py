@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,20 @@ Array = NDArray[Any]
 SPEC = ModelSpec()
 
 
-def build(folder: Path) -> ctypes.CDLL:
-    """Compile and load the host build; skips where there is no compiler."""
+@functools.cache
+def built_for_the_host() -> ctypes.CDLL:
+    """The kernels' host build, compiled and loaded once; skips where there is no compiler."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not installed: the kernels' host build cannot be made")
-    library = folder / "host.so"
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     given = Path(__file__).with_suffix(".cpp")
-    command = [compiler, *flags, f"-I{kernels.FOLDER}", str(given), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "host.so"
+        command = [compiler, *flags, f"-I{kernels.FOLDER}", str(given), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return ctypes.CDLL(str(library))  # which stays loaded when its file has gone
 
 
 def call(library: ctypes.CDLL, name: str, *arguments: Any) -> None:

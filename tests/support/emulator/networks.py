@@ -7,13 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from spm_rt import Bundle
+from spm_rt import Bundle, TrackerSettings
 from spm_rt.backends import load_backend
+from spm_rt.bundle.contract import stage_shapes
 from spm_rt.gpu.driver import Device
+from spm_rt.resident import ResidentMultiTracker, ResidentTracker
+from spm_rt.results import Box
 
-from .driver import Emulator
+from .driver import Emulator, emulated_gpu
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +30,7 @@ def view(address: int, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArr
 
 
 class EmulatedNetworks:
-    """See :class:`spm_rt.resident.frame_graph.Networks`. Each place has a context for one target, so results are a
+    """See :class:`spm_rt.backends.protocol.Networks`. Each slot has a context for one target, so results are a
     single tracker's to the bit. ``spoil`` adds to the fine scores while a graph is launched."""
 
     def __init__(
@@ -38,18 +42,13 @@ class EmulatedNetworks:
         backend = backend or load_backend(bundle, "onnxruntime", threads=1)
         self._contexts: list[Any] = [backend.context() for _ in range(targets)]
         self.spoil = 0.0
-        n, size = spec.anchor_count, spec.crop_size
-        shapes = {
-            "crop": (3, size, size),
-            "scores": (n,),
-            "boxes": (n, 4),
-            "proposals": (count, 4),
-            "fine_scores": (count,),
-            "fine_boxes": (count, 4),
-        }
-        self._memory = {name: device.memory(4 * targets * int(np.prod(shape))) for name, shape in shapes.items()}
+        search, relation = (stage_shapes(spec, targets, stage, count) for stage in ("search", "relation"))
+        shapes = {name: search[name] for name in ("crop", "scores", "boxes")}
+        shapes |= {"proposals": relation["proposals"]}
+        shapes |= {f"fine_{name}": relation[name] for name in ("scores", "boxes")}
+        self._memory = {name: device.memory(4 * int(np.prod(shape))) for name, shape in shapes.items()}
         self.addresses = {name: memory.address for name, memory in self._memory.items()}
-        self.arrays = {name: view(self.addresses[name], (targets, *shape)) for name, shape in shapes.items()}
+        self.arrays = {name: view(self.addresses[name], shape) for name, shape in shapes.items()}
 
     def set_template(self, box: Floats) -> None:
         assert self.targets == 1
@@ -91,3 +90,28 @@ class EmulatedNetworks:
             scores, boxes = context.relate(self.arrays["proposals"][slot : slot + 1])
             self.arrays["fine_scores"][slot] = scores[0] + (self.spoil if self._launched else 0)
             self.arrays["fine_boxes"][slot] = boxes[0]
+
+
+class ResidentMachine:
+    """An emulated GPU and trackers on it; ``made`` has all networks in the order in which they were made."""
+
+    def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bundle, self.emulator = bundle, emulated_gpu(built, monkeypatch)
+        self.device = Device(0)
+        self.backend = load_backend(bundle, "onnxruntime", threads=1)
+        self.made: list[EmulatedNetworks] = []
+
+    def networks(self, targets: int) -> EmulatedNetworks:
+        self.made.append(EmulatedNetworks(self.bundle, self.device, self.emulator, targets, self.backend))
+        return self.made[-1]
+
+    def tracker(self, settings: TrackerSettings | None = None, **options: Any) -> ResidentTracker:
+        return ResidentTracker(self.networks(1), self.bundle.spec, settings or self.bundle.settings, **options)
+
+    def started(self, frame: Any, box: Box) -> ResidentTracker:
+        tracker = self.tracker()
+        tracker.init(frame, box)
+        return tracker
+
+    def several(self, sizes: tuple[int, ...] = (1, 2, 4), **options: Any) -> ResidentMultiTracker:
+        return ResidentMultiTracker(self.networks, sizes, self.bundle.spec, self.bundle.settings, **options)

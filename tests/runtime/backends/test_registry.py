@@ -1,0 +1,192 @@
+"""Choosing a backend, and what CONTRIBUTING.md ("Add a backend") asks of every one in the table."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import spm_rt.backends
+from spm_rt import BackendError, Bundle, Tracker
+from spm_rt.backends import BACKENDS, available, load_backend
+from spm_rt.backends.protocol import DeviceFrameContext, Load, SlotContext
+from spm_rt.backends.registry import BackendEntry
+from spm_rt.precision import PRECISIONS
+from spm_rt.results import Box
+
+from ...support.contexts import noise, some_proposals, take_template
+from ...support.emulator.engines import machine_with
+from ...support.emulator.host_build import built_for_the_host
+from ...support.follow import follow
+
+ROOT = Path(__file__).parents[3]
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def bundle(synthetic_bundle: Path) -> Bundle:
+    return Bundle.open(synthetic_bundle)
+
+
+@pytest.fixture(params=BACKENDS)
+def entry(request: pytest.FixtureRequest) -> BackendEntry:
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def load(entry: BackendEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """``load_backend`` of the entry on a bundle: over stand-ins for its library and the GPU that it would need."""
+
+    def loaded(bundle: Bundle, **options: Any) -> Any:
+        if entry.folder == "tensorrt":
+            if not (tmp_path / "engines").exists():
+                machine_with(bundle, built_for_the_host(), monkeypatch, tmp_path / "engines", entry.library)
+            return load_backend(bundle, entry.name, device="cuda", **options)
+        if not entry.installed:
+            pytest.skip(f"{entry.package} is not installed")
+        return load_backend(bundle, entry.name, **options)
+
+    return loaded
+
+
+# Choosing.
+
+
+def without(*missing: str) -> Callable[..., Any]:
+    """find_spec on a machine that lacks some packages."""
+    real = importlib.util.find_spec
+    return lambda name, *rest: None if name in missing else real(name, *rest)
+
+
+def test_unknown_backends_are_named(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=r"backend 'caffe' is unknown; there are: auto, onnxruntime"):
+        load_backend(bundle, "caffe")
+
+
+def test_a_library_that_is_not_installed_is_named(
+    entry: BackendEntry, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without(entry.library))
+    with pytest.raises(BackendError, match=f"needs the package {entry.package}: `pip install {entry.package}`"):
+        load_backend(bundle, entry.name)
+
+
+def test_auto_without_any_library_says_what_to_install(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without(*(entry.library for entry in BACKENDS.values())))
+    assert available() == []
+    with pytest.raises(BackendError, match="no inference library is installed: `pip install onnxruntime`"):
+        load_backend(bundle)
+
+
+def test_auto_takes_the_first_that_is_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [entry.library for entry in BACKENDS.values() if entry.name != "onnxruntime"]
+    monkeypatch.setattr(importlib.util, "find_spec", without(*others))
+    assert available() == ["onnxruntime"]
+    assert load_backend(bundle).name == "onnxruntime"
+
+
+def test_auto_where_nothing_offers_the_precision_says_so(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without("openvino", "torch"))
+    with pytest.raises(BackendError, match=r"precision 'bfloat16': of what is installed \(.*\), nothing offers it"):
+        load_backend(bundle, precision="bf16")
+
+
+# The checklist.
+
+
+def test_its_folder_has_a_load_that_takes_what_every_backend_takes(entry: BackendEntry) -> None:
+    folder = Path(spm_rt.backends.__file__).parent / entry.folder
+    assert (folder / "__init__.py").read_text().startswith('"""')
+    module: Any = importlib.import_module(f"spm_rt.backends.{entry.folder}.backend")
+    parameters = inspect.signature(module.load).parameters
+    asked = list(inspect.signature(Load.__call__).parameters)[1:]
+    assert list(parameters)[: len(asked)] == asked
+    assert entry.options.keys() <= set(parameters) - set(asked)
+    if entry.resident:
+        assert hasattr(importlib.import_module(f"spm_rt.backends.{entry.folder}.resident"), "make_networks")
+
+
+def test_an_extra_of_the_package_installs_its_library(entry: BackendEntry) -> None:
+    extras = (
+        (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("[project.scripts]")[0]
+    )
+    assert any(f'= ["{entry.package}>=' in line for line in extras.splitlines())
+
+
+def test_the_documentation_names_it(entry: BackendEntry) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert any(f"`{entry.name}`" in page.read_text() or f"--backend {entry.name}" in page.read_text() for page in pages)
+
+
+def test_it_has_tests_of_its_own(entry: BackendEntry) -> None:
+    assert list((ROOT / "tests").rglob(f"test_{entry.folder}.py"))
+
+
+def test_it_says_what_it_is_and_its_contexts_have_slots(
+    entry: BackendEntry, load: Callable[..., Any], bundle: Bundle
+) -> None:
+    backend = load(bundle)
+    assert backend.name == entry.name
+    assert entry.library in backend.description
+    context = backend.context()
+    assert isinstance(context, SlotContext)
+    assert context.crop.shape == (1, 3, bundle.spec.crop_size, bundle.spec.crop_size)
+    assert isinstance(context, DeviceFrameContext) or not entry.resident
+
+
+def test_a_precision_that_it_offers_is_taken_in_both_spellings(
+    entry: BackendEntry, load: Callable[..., Any], bundle: Bundle
+) -> None:
+    for precision in (PRECISIONS[name] for name in entry.precisions):
+        if entry.name == "openvino" and precision.name == "bfloat16":
+            continue  # not every CPU has it: test_openvino.py
+        for spelling in (precision.name, precision.alias):
+            description = load(bundle, precision=spelling).description
+            assert entry.name == "onnxruntime" or precision.name in description
+
+
+def test_a_precision_that_it_does_not_offer_is_refused_in_words(
+    entry: BackendEntry, load: Callable[..., Any], bundle: Bundle
+) -> None:
+    load(bundle)
+    for precision in PRECISIONS.keys() - set(entry.precisions):
+        with pytest.raises(BackendError, match=r"does not offer precision|is unknown; there are: float32"):
+            load(bundle, precision=precision)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_all_stages_agree_with_onnx_runtime(targets: int, load: Callable[..., Any], bundle: Bundle) -> None:
+    found = []
+    for loader in (functools.partial(load_backend, name="onnxruntime"), load):
+        single, context = (loader(bundle, targets=number).context() for number in (1, targets))
+        for slot in range(targets):
+            take_template(single, seed=slot)
+            context.put_template(slot, single.template())
+        context.crop[:] = noise(context.crop.shape, 7)
+        arrays = [*context.search()]
+        for count in (1, 4, 9, 4):
+            arrays += [array.copy() for array in context.relate(some_proposals(targets, count, seed=count))]
+        found.append(arrays)
+    for number, (got, wanted) in enumerate(zip(found[1], found[0], strict=True)):
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted, atol=1e-3 if number % 2 else 1e-5)
+
+
+def test_it_tracks_as_onnx_runtime_does(
+    load: Callable[..., Any], default_bundle: Path, clip: Frames, clip_box: Box
+) -> None:
+    bundle = Bundle.open(default_bundle)
+    found, wanted = (
+        follow(Tracker(backend, bundle.spec, bundle.settings), clip[:6], clip_box)
+        for backend in (load(bundle), load_backend(bundle, "onnxruntime"))
+    )
+    np.testing.assert_allclose(found[:, :4], wanted[:, :4], atol=0.01)
+    np.testing.assert_allclose(found[:, 4:], wanted[:, 4:], atol=1e-4)
