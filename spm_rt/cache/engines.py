@@ -259,7 +259,7 @@ def find_engine(folder: Path, bundle: Bundle, stage: str, *, targets: int = 1, *
         here: ``library``, ``version``, ``target`` (this GPU, ``sm_90``) and ``gpu`` (its name).
 
     Returns:
-        The plan and what its sidecar says. The plan itself has not been read: :func:`read_engine` does that.
+        The plan and what its sidecar says. The plan itself has not been read; :func:`read_engine` does that.
 
     Raises:
         EngineError: there is none; engines of the same graph that were made for something else are named.
