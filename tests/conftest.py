@@ -29,6 +29,7 @@ from spm_rt.media.video import frames
 from spm_rt.results import Box
 
 from .support.layers import is_fast, loaded_by_module, module_name, refuse_heavy_imports
+from .support.once import MadeOnce
 
 if TYPE_CHECKING:
     from spm_export.calibration import Calibration
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and is_fast(item):
             item.add_marker("fast")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives the path of what a function writes, written by one process of a test run."""
+    return MadeOnce(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -109,30 +116,24 @@ def calibration(default_model: SPMTracker, clip: Frames, clip_box: Box) -> Calib
 
 
 @pytest.fixture(scope="session")
-def synthetic_bundle(
-    tmp_path_factory: pytest.TempPathFactory, synthetic_model: SPMTracker, clip: Frames, clip_box: Box
-) -> Path:
+def synthetic_bundle(made_once: MadeOnce, synthetic_model: SPMTracker, clip: Frames, clip_box: Box) -> Path:
     """A verified bundle of the synthetic weights: opset 17, graphs for one target and for two."""
-    from .support.exports import ExportOptions, export_quickly, made_once
+    from .support.exports import ExportOptions, export_quickly
 
     options = ExportOptions(targets=(1, 2), source="synthetic weights")
     return made_once(
-        tmp_path_factory,
         "synthetic_bundle",
         lambda folder: export_quickly(synthetic_model, folder, options, clip, clip_box),
     )
 
 
 @pytest.fixture(scope="session")
-def default_bundle(
-    tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker, clip: Frames, clip_box: Box
-) -> Path:
+def default_bundle(made_once: MadeOnce, default_model: SPMTracker, clip: Frames, clip_box: Box) -> Path:
     """A verified bundle of the shipped weights: opset 17, graphs for one target."""
-    from .support.exports import ExportOptions, export_quickly, made_once
+    from .support.exports import ExportOptions, export_quickly
 
     options = ExportOptions(source="shipped weights")
     return made_once(
-        tmp_path_factory,
         "default_bundle",
         lambda folder: export_quickly(default_model, folder, options, clip, clip_box),
     )

@@ -10,22 +10,24 @@ import pytest
 
 from spm_rt import Bundle
 
+from ..support.once import MadeOnce
+
 if TYPE_CHECKING:
     from spm_export.model.network import SPMTracker
 
 
 @pytest.fixture(scope="session")
 def typed_bundle(
-    tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker, request: pytest.FixtureRequest
+    made_once: MadeOnce, default_model: SPMTracker, request: pytest.FixtureRequest
 ) -> Callable[[str], Bundle]:
     """A bundle by precision, made when it is first asked for."""
-    from ..support.exports import export_typed, made_once
+    from ..support.exports import export_typed
 
     def bundle_of(precision: str) -> Bundle:
         def export(folder: Path) -> None:
             calibration = request.getfixturevalue("calibration") if precision == "int8" else None
             export_typed(default_model, folder, precision, calibration)
 
-        return Bundle.open(made_once(tmp_path_factory, f"{precision}_bundle", export))
+        return Bundle.open(made_once(f"{precision}_bundle", export))
 
     return bundle_of

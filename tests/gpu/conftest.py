@@ -10,6 +10,7 @@ import pytest
 from spm_rt import Bundle
 
 from ..support.emulator.host_build import built_for_the_host
+from ..support.once import MadeOnce
 
 if TYPE_CHECKING:
     from spm_export.model.network import SPMTracker
@@ -28,12 +29,9 @@ def library(request: pytest.FixtureRequest, built: ctypes.CDLL) -> ctypes.CDLL:
 
 
 @pytest.fixture(scope="session")
-def half_bundle(tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker) -> Bundle:
+def half_bundle(made_once: MadeOnce, default_model: SPMTracker) -> Bundle:
     """A float16 bundle of the shipped weights, for one target and for two; not verified, to be quick."""
-    from ..support.exports import ExportOptions, export_unverified, made_once
+    from ..support.exports import ExportOptions, export_unverified
 
     options = ExportOptions(targets=(1, 2), precision="float16")
-    folder = made_once(
-        tmp_path_factory, "half_bundle", lambda folder: export_unverified(default_model, folder, options)
-    )
-    return Bundle.open(folder)
+    return Bundle.open(made_once("half_bundle", lambda folder: export_unverified(default_model, folder, options)))

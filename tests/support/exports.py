@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +28,6 @@ EXPORT_INPUTS = slice(1, 3)
 TARGETS_OF = {"float32": (1, 4, 16), "float16": (1, 4, 16), "bfloat16": (1, 4, 16), "int8": (1, 4)}
 """The numbers of targets that :func:`export_typed` exports for, by precision."""
 UNVERIFIED = Verification([], TrackCheck("none", 0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0))
-
-
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """What ``make`` writes to a path: one process of a test run writes it, the others wait and use it."""
-    common = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
-    path = common / "made_once" / name
-    path.parent.mkdir(exist_ok=True)
-    with open(path.with_name(f"{name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            unfinished = path.with_name(f"{name}.unfinished")
-            make(unfinished)
-            unfinished.rename(path)
-    return path
 
 
 def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:

@@ -24,7 +24,7 @@ from spm_export.model.weights import graph_weights
 from spm_rt.settings import ModelSpec
 
 from ...support.graphs import evaluate
-from .test_portable import BOXES, roi_in_reference
+from ...support.regions import ROI_BOXES, roi_in_reference
 
 SPEC = ModelSpec()
 Floats = NDArray[np.float32]
@@ -160,7 +160,7 @@ def test_fast_weights_are_the_graph_weights_and_more(synthetic_model: SPMTracker
 def test_gathered_roi_features(targets: int, synthetic_model: SPMTracker) -> None:
     weights = graph_weights(synthetic_model)
     deep, shallow = np.abs(draw(targets, 384, 34, 34, seed=1)) * 9, np.abs(draw(targets, 256, 34, 34, seed=2)) * 30
-    boxes = np.array([list(BOXES.values())] * targets, np.float32)
+    boxes = np.array([list(ROI_BOXES.values())] * targets, np.float32)
     boxes += 3 * np.arange(targets, dtype=np.float32)[:, None, None]
     (found,) = evaluate(
         lambda g, v: roi_features(g, SPEC, *v, targets),

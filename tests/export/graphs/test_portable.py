@@ -21,6 +21,7 @@ from spm_rt.settings import ModelSpec
 
 from ...support.graphs import evaluate
 from ...support.recorded import read_arrays
+from ...support.regions import ROI_BOXES, roi_in_reference
 
 SPEC = ModelSpec()
 OPS = read_arrays("ops")
@@ -175,25 +176,6 @@ def test_deltas_of_the_map_are_decoded_in_the_anchors_order(weights: Arrays, syn
 
 # RoI operator.
 
-BOXES = {
-    "inside": (40.5, 33.2, 130.7, 150.1),
-    "whole map": (0, 0, 264, 264),
-    "ends on the last cell": (120, 120, 264, 264),
-    "ends just past the last cell": (120, 120, 264.01, 264.01),
-    "beyond the last cell": (200, 200, 270, 270),
-    "starts before the first": (-30, -12, 100, 80),
-    "across everything": (-100, -100, 400, 400),
-    "outside left": (-200, 50, -100, 90),
-    "outside below": (50, 270, 90, 400),
-    "empty": (64, 64, 64, 64),
-    "empty between cells": (66.1, 61.7, 66.1, 61.7),
-    "inverted": (130, 150, 40, 30),
-    "no width": (80, 10, 80, 200),
-    "tiny": (100.01, 100.02, 100.05, 100.04),
-    "far away": (1e6, 1e6, 2e6, 2e6),
-    "a corner only": (-66.0, -66.0, 0.0, 0.0),
-}
-
 
 def roi_in_graph(deep: Floats, shallow: Floats, boxes: Floats, weights: Arrays, opset: int = 17) -> Floats:
     def part(g: GraphBuilder, v: list[ir.Value]) -> ir.Value:
@@ -209,21 +191,13 @@ def roi_in_graph(deep: Floats, shallow: Floats, boxes: Floats, weights: Arrays, 
     return evaluate(part, deep, shallow, boxes, weights=weights, opset=opset)[0]
 
 
-def roi_in_reference(model: SPMTracker, deep: Floats, shallow: Floats, boxes: Floats) -> Floats:
-    with torch.inference_mode():
-        maps = [model.fine.norm_deep(torch.from_numpy(deep)), model.fine.norm_shallow(torch.from_numpy(shallow))]
-        given = torch.from_numpy(boxes) / SPEC.stride
-        found = torch.cat([crop_and_resize(m, given, SPEC.roi_cells) for m in maps], dim=2)
-    return found.flatten(0, 1).numpy()
-
-
 @pytest.mark.parametrize("opset", [17, 20])
 def test_roi_operator(opset: int, weights: Arrays, synthetic_model: SPMTracker) -> None:
     deep, shallow = np.abs(draw(1, 384, 34, 34, seed=1, scale=9)), np.abs(draw(1, 256, 34, 34, seed=2, scale=30))
-    boxes = np.array([list(BOXES.values())], np.float32)
+    boxes = np.array([list(ROI_BOXES.values())], np.float32)
     found = roi_in_graph(deep, shallow, boxes, weights, opset)
     wanted = roi_in_reference(synthetic_model, deep, shallow, boxes)
-    for name, mine, theirs in zip(BOXES, found, wanted, strict=True):
+    for name, mine, theirs in zip(ROI_BOXES, found, wanted, strict=True):
         np.testing.assert_array_equal(mine == 0, theirs == 0, err_msg=name)
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=5e-5 * np.abs(wanted).max(), err_msg=name)
 
