@@ -36,7 +36,7 @@ LAYERS = {
         "adapters",
         "cli",
     ),
-    "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "build", "cli"),
+    "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "plan", "build", "cli"),
     "spm_export": ("model", "graphs", "proof", "calibration", "bundle", "cli"),
     "spm_train": ("objective", "data", "config", "checkpoints validation", "trainer", "run", "cli"),
     "spm_bench": ("common", "profiling quality recorded", "timing", "report", "commands gpu", "cli"),

@@ -20,8 +20,9 @@ from spm_rt.cache.engines import (
 )
 from spm_rt.errors import EngineError
 
+from .plan import build_plan
 from .store import locked, prepare_folder, write_engine
-from .toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
+from .toolchain import BuildOptions, Toolchain, open_toolchain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build_engines(
         step: called with what has just been done, once per engine.
 
     Raises:
-        EngineError: see :func:`spm_engines.toolchain.open_toolchain` and :func:`spm_engines.toolchain.build_plan`; or
+        EngineError: see :func:`spm_engines.toolchain.open_toolchain` and :func:`spm_engines.plan.build_plan`; or
             an engine was found that does not fit and ``refuse_stale`` is set.
     """
     tools = open_toolchain(options, bundle.precision)

@@ -15,9 +15,9 @@ from spm_rt.terminal import Progress, format_table
 
 from .build import Built, build_engines
 from .doctor import advise, findings, gpus, libraries
-from .toolchain import BuildOptions
+from .toolchain import PACKAGES, BuildOptions
 
-ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+ENGINES = {package: module for module, package in PACKAGES.items()}
 """What ``--engine`` takes, and the library's module."""
 
 

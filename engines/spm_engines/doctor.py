@@ -1,7 +1,7 @@
-"""What is installed here, and which road this machine should take.
+"""What is installed here, and which backend this machine should take.
 
 Nothing heavy is imported to find out; what has to be loaded to be known is loaded in a process of its own
-(:func:`probe`), since a library that does not find its driver may take the process along.
+(:func:`inspect_library`), since a library that does not find its driver may take the process along.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import subprocess
 import sys
 
 from spm_rt.backends.registry import BACKENDS
+from spm_rt.gpu.kernels import nvrtc
 
-from .gpu_support import Gpu, road, warnings_for
+from .gpu_support import Gpu, support_of, warnings_for
 
 PACKAGES = {
     **{entry.package: entry.purpose for entry in BACKENDS.values()},
@@ -32,10 +33,10 @@ PACKAGES = {
     "safetensors": "checkpoints",
 }
 """Distribution name -> what it is for here."""
-PROBED = ("tensorrt", "tensorrt_rtx")
+INSPECTED = ("tensorrt", "tensorrt_rtx")
 """Modules that are loaded in a process of their own to see whether they work."""
 
-_PROBE = """
+_INSPECTION = """
 import importlib, json, sys
 name = sys.argv[1]
 module = importlib.import_module(name)
@@ -64,7 +65,7 @@ class Library:
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class InspectedLibrary:
     """What loading a library showed.
 
     Attributes:
@@ -93,20 +94,20 @@ def libraries() -> list[Library]:
 
 
 @functools.cache
-def probe(module: str, timeout: float = 120.0) -> Probe:
+def inspect_library(module: str, timeout: float = 120.0) -> InspectedLibrary:
     """Load TensorRT or TensorRT for RTX in a process of its own, and ask it for its version and a builder."""
-    command = [sys.executable, "-c", _PROBE, module]
+    command = [sys.executable, "-c", _INSPECTION, module]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
     except (OSError, subprocess.SubprocessError) as error:
-        return Probe(None, f"it does not answer ({type(error).__name__})")
+        return InspectedLibrary(None, f"it does not answer ({type(error).__name__})")
     answers = [line for line in done.stdout.splitlines() if line.startswith('{"version"')]
     last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
     why = f"it ended by signal {-done.returncode}" if done.returncode < 0 else last or f"exit status {done.returncode}"
     if not answers:
-        return Probe(None, why)
-    return Probe(**json.loads(answers[-1]), problem=why if done.returncode else "")
+        return InspectedLibrary(None, why)
+    return InspectedLibrary(**json.loads(answers[-1]), problem=why if done.returncode else "")
 
 
 def gpus() -> list[Gpu]:
@@ -139,7 +140,8 @@ def advise(found: list[Gpu], machine: str = platform.machine()) -> list[str]:
     if not found:
         return [f"no NVIDIA GPU: --backend onnxruntime (the default) or openvino on this {machine} CPU"]
     return [
-        f"{gpu.name} (compute capability {gpu.capability}, driver {gpu.driver}): {road(gpu).advice}" for gpu in found
+        f"{gpu.name} (compute capability {gpu.capability}, driver {gpu.driver}): {support_of(gpu).advice}"
+        for gpu in found
     ]
 
 
@@ -147,11 +149,11 @@ def findings(found: list[Gpu], installed: list[Library]) -> list[str]:
     """What the installed libraries can do here: engines, precisions, plugins, and what does not fit together."""
     versions = {library.name: library.version for library in installed if library.version}
     lines = []
-    for module in PROBED:
+    for module in INSPECTED:
         name = module.replace("_", "-")
         if importlib.util.find_spec(module) is None:
             continue
-        seen = probe(module)
+        seen = inspect_library(module)
         if seen.version is None:
             lines.append(f"{name}: installed, but it cannot be loaded: {seen.problem}")
             continue
@@ -159,12 +161,10 @@ def findings(found: list[Gpu], installed: list[Library]) -> list[str]:
         builds = "builds engines here" if seen.builder and not seen.problem else f"no builder here ({seen.problem})"
         plugins = "takes ahead-of-time plugins" if seen.aot else "takes no ahead-of-time plugins"
         lines.append(f"{name} {seen.version}: {builds}; {plugins}")
-    plugin = importlib.util.find_spec(f"{__package__}.plugin") is not None
-    lines.append(
-        f"RoI plugin for TensorRT: {'found' if plugin else 'none; the RoI node is compiled from its own body'}"
-    )
+    without = "none, since NVRTC is missing; the RoI node is compiled from its own body"
+    lines.append(f"RoI plugin for TensorRT: {'found' if nvrtc.candidates() else without}")
     for gpu in found:
-        precisions = ", ".join(road(gpu).precisions)
+        precisions = ", ".join(support_of(gpu).precisions)
         lines.append(f"{gpu.name}: {precisions} bundles")
         lines += [f"{gpu.name}: {warning}" for warning in warnings_for(gpu, versions)]
     return lines

@@ -33,7 +33,7 @@ EPILOG = """examples:
   spm-export spm_fp16 --engine tensorrt                       engines for the GPU at hand, into the user's cache
   spm-export spm_fp16 --engine tensorrt-rtx --compute-capability 8.6,12.0
   spm-export spm_int8 --engine tensorrt-rtx                   engines of the bundle's own precision, int8 here
-  spm-export doctor                                           what is installed here, and which road to take
+  spm-export doctor                                           what is installed here, and which backend to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
 follows the reference box by box over a clip. It takes about half a minute on two cores. Exit status: 0 written,

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from spm_engines import Gpu, advise, gpus, libraries
-from spm_engines import doctor as inventory
-from spm_engines.gpu_support import ROADS, warnings_for
+from spm_engines import Gpu, InspectedLibrary, advise, doctor, gpus, libraries
+from spm_engines.gpu_support import SUPPORT, warnings_for
 from spm_export import cli
+from spm_rt.gpu.kernels import nvrtc
 
 
 def test_versions_are_those_of_the_environment() -> None:
@@ -24,15 +24,15 @@ def test_every_missing_library_is_listed_without_a_version(monkeypatch: pytest.M
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(inventory.importlib.metadata, "version", missing)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", missing)
     assert {library.version for library in libraries()} == {None}
 
 
 def test_gpus_are_read_from_the_driver_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = "Tesla P100-PCIE-16GB, 6.0, 580.95\nNVIDIA H200, 9.0, 580.95\nsome warning\n"
-    monkeypatch.setattr(inventory.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(
-        inventory.subprocess,
+        doctor.subprocess,
         "run",
         lambda *args, **kwargs: subprocess.CompletedProcess(args, 0, stdout=answer, stderr=""),
     )
@@ -43,8 +43,8 @@ def test_a_driver_tool_that_fails_means_no_gpu(monkeypatch: pytest.MonkeyPatch) 
     def fail(*args: object, **kwargs: object) -> None:
         raise subprocess.CalledProcessError(9, "nvidia-smi")
 
-    monkeypatch.setattr(inventory.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(inventory.subprocess, "run", fail)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(doctor.subprocess, "run", fail)
     assert gpus() == []
 
 
@@ -65,15 +65,15 @@ def test_a_driver_tool_that_fails_means_no_gpu(monkeypatch: pytest.MonkeyPatch) 
         ("RTX 5090", (12, 0), "TensorRT 10.16"),
     ],
 )
-def test_each_generation_gets_its_road(name: str, capability: tuple[int, int], expected: str) -> None:
+def test_each_generation_gets_its_advice(name: str, capability: tuple[int, int], expected: str) -> None:
     (line,) = advise([Gpu(name, capability, "580.1")])
     assert expected in line
     assert line.startswith(f"{name} (compute capability {capability[0]}.{capability[1]}, driver 580.1): ")
 
 
-def test_roads_are_in_order_and_their_precisions_are_what_cards_have() -> None:
-    assert [r.lowest for r in ROADS] == sorted(r.lowest for r in ROADS)
-    for r in ROADS:
+def test_the_table_is_in_order_and_its_precisions_are_what_cards_have() -> None:
+    assert [r.lowest for r in SUPPORT] == sorted(r.lowest for r in SUPPORT)
+    for r in SUPPORT:
         assert ("bfloat16" in r.precisions) == (r.lowest >= (8, 0))
         assert ("int8" in r.precisions) == (r.lowest >= (7, 5))
 
@@ -101,14 +101,17 @@ def test_what_is_installed_and_does_not_fit_is_named(
 
 
 def test_findings_name_what_cannot_be_loaded_and_what_the_card_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory.importlib.util, "find_spec", lambda name: object() if name == "tensorrt" else None)
-    monkeypatch.setattr(inventory, "probe", lambda name: inventory.Probe(None, "libnvinfer.so.10 is missing"))
-    found = inventory.findings([Gpu("T4", (7, 5), "580.1")], [])
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object() if name == "tensorrt" else None)
+    monkeypatch.setattr(doctor, "inspect_library", lambda name: InspectedLibrary(None, "libnvinfer.so.10 is missing"))
+    monkeypatch.setattr(nvrtc, "candidates", list)
+    found = doctor.findings([Gpu("T4", (7, 5), "580.1")], [])
     assert "tensorrt: installed, but it cannot be loaded: libnvinfer.so.10 is missing" in found
     assert "T4: float32, float16, int8 bundles" in found
     assert any("RoI plugin for TensorRT: none" in line for line in found)
-    monkeypatch.setattr(inventory, "probe", lambda name: inventory.Probe("11.4.0", aot=True, builder=True))
-    found = inventory.findings([Gpu("V100", (7, 0), "580.1")], [])
+    monkeypatch.setattr(doctor, "inspect_library", lambda name: InspectedLibrary("11.4.0", aot=True, builder=True))
+    monkeypatch.setattr(nvrtc, "candidates", lambda: ["libnvrtc.so.12"])
+    found = doctor.findings([Gpu("V100", (7, 0), "580.1")], [])
+    assert "RoI plugin for TensorRT: found" in found
     assert "tensorrt 11.4.0: builds engines here; takes ahead-of-time plugins" in found
     assert "V100: TensorRT 11.4.0 does not serve it; 10.0 to 10.4 does" in found
 

@@ -17,7 +17,8 @@ import onnx
 import pytest
 
 from spm_engines import cli as command
-from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
+from spm_engines.plan import build_plan
+from spm_engines.toolchain import BuildOptions, Toolchain, open_toolchain
 from spm_export import cli
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES

@@ -9,13 +9,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from spm_engines import Gpu, toolchain
-from spm_engines.toolchain import BuildOptions, Toolchain, build_plan, open_toolchain
+from spm_engines import Gpu, doctor, plan, plugin, toolchain
+from spm_engines.plan import build_plan
+from spm_engines.toolchain import BuildOptions, Toolchain, open_toolchain
 from spm_rt import Bundle, EngineError
 
 from ..support.fakes import tensorrt_builder as fake_builder
@@ -41,12 +41,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (tmp_path / "tensorrt.py").write_text(code)
         monkeypatch.syspath_prepend(str(tmp_path))
         toolchain.load_library.cache_clear()
-        toolchain.probe.cache_clear()
+        doctor.inspect_library.cache_clear()
 
     yield write
     sys.modules.pop("tensorrt", None)
     toolchain.load_library.cache_clear()
-    toolchain.probe.cache_clear()
+    doctor.inspect_library.cache_clear()
 
 
 def ask(
@@ -54,9 +54,9 @@ def ask(
 ) -> dict[str, Any]:
     """What the stand-in was asked for."""
     monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: fake_builder.graph_tensors(bundle, path))
-    toolchain._log.cache_clear()
-    plan, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, bundle.precision), **more)
-    found: dict[str, Any] = json.loads(plan)
+    plan._log.cache_clear()
+    built, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, bundle.precision), **more)
+    found: dict[str, Any] = json.loads(built)
     return found
 
 
@@ -115,19 +115,16 @@ def test_the_plugin_is_registered_and_known_by_its_code(
 ) -> None:
     machine(A10)
     asked: list[int] = []
-    plugin = ModuleType("plugin")
-    plugin.register_plugin = lambda library, capability: asked.append(capability) or _Plugin()  # type: ignore[attr-defined]
-    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(toolchain.importlib, "import_module", lambda name: plugin)
+
+    def register(library: Any, capability: int) -> plugin.Plugin:
+        asked.append(capability)
+        return plugin.Plugin("aot", "e" * 64)
+
+    monkeypatch.setattr(plugin, "register_plugin", register)
     tools = open_toolchain(BuildOptions("tensorrt", plugin=True), "float16")
     assert asked == [86]
     assert tools.plugin_sha256 == "e" * 64
     assert ask(hollow_bundle(tmp_path), BuildOptions("tensorrt"), monkeypatch, tools)["network"] == (1 << 1) | (1 << 3)
-
-
-class _Plugin:
-    kind = "aot"
-    sha256 = "e" * 64
 
 
 @pytest.mark.parametrize(
@@ -248,7 +245,7 @@ def test_a_library_that_loads_is_given_with_its_version(package: Any) -> None:
 
 def test_a_builder_that_crashes_is_no_crash_here(package: Any) -> None:
     package(LOADS.format("10.16.1.11").replace("(self, log): pass", "(self, log): __import__('os').abort()"))
-    found = toolchain.probe("tensorrt")
+    found = doctor.inspect_library("tensorrt")
     assert found.version == "10.16.1.11"
     assert found.problem == "it ended by signal 6"
     assert not found.builder
@@ -259,5 +256,3 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     toolchain.load_library.cache_clear()
     with pytest.raises(EngineError, match="tensorrt-rtx is not installed: pip install tensorrt-rtx"):
         toolchain.load_library("tensorrt_rtx")
-    with pytest.raises(EngineError, match="no RoI plugin"):
-        toolchain._with_plugin(Toolchain(None, "tensorrt", "10.9", "sm_86", ""), (8, 6))
