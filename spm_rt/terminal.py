@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO, TypeVar
-
-Item = TypeVar("Item")
+from collections.abc import Sequence
+from typing import TextIO
 
 
 class Progress:
@@ -60,17 +58,6 @@ class Progress:
             parts.append(str(self._done))
         text = "  ".join([*parts, f"{rate:.1f}/s", note]).rstrip()
         print(f"\r{text:<100}" if self._live else text, end="" if self._live else "\n", file=self._stream, flush=True)
-
-
-def track_progress(
-    items: Iterable[Item], label: str, total: int | None = None, *, quiet: bool = False
-) -> Iterator[Item]:
-    """The items, with a progress line."""
-    bar = Progress(label, total, quiet=quiet)
-    for item in items:
-        yield item
-        bar.step()
-    bar.close()
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

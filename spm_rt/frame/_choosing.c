@@ -339,7 +339,7 @@ static PyMethodDef methods[] = {
     {"decide", decide, METH_VARARGS,
      "decide(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), (height, width), crop_size, "
      "series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): both stages' "
-     "judgements fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score."},
+     "scores and boxes fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -17,7 +17,7 @@
 typedef struct {
     Py_ssize_t low, high;
     float fraction;
-} Place;
+} Position;
 
 /* The part of a crop's row or column that lies on the frame: samples first to last - 1. */
 typedef struct {
@@ -31,8 +31,8 @@ static inline float position(Py_ssize_t i, float step, float start)
 }
 
 /* `count` positions from `low` to `high` along an axis of `size` pixels (crop.sample_positions), and where those that lie
- * on it fall, from places[0] on. */
-static Part find_places(double low, double high, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t count, Place *places)
+ * on it fall, from positions[0] on. */
+static Part find_positions(double low, double high, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t count, Position *positions)
 {
     float end = (float)(size - 1), a = (float)low / end, b = (float)high / end;
     float step = (b - a) * end / (float)(count - 1), start = a * end;
@@ -43,10 +43,10 @@ static Part find_places(double low, double high, Py_ssize_t size, Py_ssize_t str
     for (; i < count && position(i, step, start) <= end; i++) {
         float exact = position(i, step, start), below = floorf(exact);
         Py_ssize_t whole = (Py_ssize_t)below, next = (Py_ssize_t)ceilf(exact);
-        Place *place = places + (i - part.first);
-        place->low = (whole < size ? whole : size - 1) * stride;
-        place->high = (next < size ? next : size - 1) * stride;
-        place->fraction = exact - below;
+        Position *position = positions + (i - part.first);
+        position->low = (whole < size ? whole : size - 1) * stride;
+        position->high = (next < size ? next : size - 1) * stride;
+        position->fraction = exact - below;
     }
     part.last = i;
     return part;
@@ -74,7 +74,7 @@ static inline __m128 mix4(__m128 a, __m128 b, __m128 fraction)
 }
 
 /* Samples along a row of interleaved pixels; what a later row will need is fetched meanwhile. */
-static void mix_pixels(const uint8_t *row, const uint8_t *later, const Place *x, Py_ssize_t count, float (*mixed)[4])
+static void mix_pixels(const uint8_t *row, const uint8_t *later, const Position *x, Py_ssize_t count, float (*mixed)[4])
 {
     for (Py_ssize_t i = 0; i < count; i++) {
         _mm_prefetch((const char *)later + x[i].low, _MM_HINT_T0);
@@ -102,12 +102,12 @@ static Py_ssize_t mix_quads(const float (*upper)[4], const float (*lower)[4], fl
 
 /* The grid's columns, and what of a frame's row can be read four bytes at a time. */
 typedef struct {
-    const Place *x;
+    const Position *x;
     Py_ssize_t count, whole; /* columns; those of the first that read nothing behind the frame */
     Py_ssize_t step;         /* bytes from channel to channel */
 } Columns;
 
-static Columns find_columns(const Py_buffer *frame, const Place *x, Py_ssize_t count)
+static Columns find_columns(const Py_buffer *frame, const Position *x, Py_ssize_t count)
 {
     Py_ssize_t channels = frame->shape[2];
     Columns columns = {x, count, 0, channels == 1 ? 0 : frame->strides[2]};
@@ -136,13 +136,13 @@ static void mix_row(const uint8_t *row, const uint8_t *later, const Columns *col
 #endif
     for (Py_ssize_t i = columns->whole; i < columns->count; i++)
         for (int c = 0; c < 3; c++) {
-            const Place *x = columns->x + i;
+            const Position *x = columns->x + i;
             kept->mixed[i][c] = mix(row[c * columns->step + x->low], row[c * columns->step + x->high], x->fraction);
         }
     kept->of = row;
 }
 
-/* The one of two kept rows that is `row`, made where neither is, in the place of the one that is not `other`. */
+/* The one of two kept rows that is `row`, made where neither is, instead of the one that is not `other`. */
 static const MixedRow *get_row(const uint8_t *row, const uint8_t *other, const uint8_t *later, const Columns *columns,
                                MixedRow kept[2])
 {
@@ -168,9 +168,9 @@ static void mix_rows(const MixedRow *upper, const MixedRow *lower, float fractio
 
 /* Where samples are taken, and where they go: rows of floats in each of three planes. */
 typedef struct {
-    const Place *x;
+    const Position *x;
     Py_ssize_t nx;
-    const Place *y;
+    const Position *y;
     Py_ssize_t ny;
     char *out;
     Py_ssize_t plane, row; /* bytes */
@@ -182,7 +182,7 @@ static void sample_grid(const Py_buffer *frame, const Grid *grid, float (*space)
     Columns columns = find_columns(frame, grid->x, grid->nx);
     MixedRow kept[2] = {{NULL, space}, {NULL, space + grid->nx}};
     for (Py_ssize_t row = 0; row < grid->ny; row++) {
-        const Place *y = grid->y + row, *next = grid->y + (row + 1 < grid->ny ? row + 1 : row);
+        const Position *y = grid->y + row, *next = grid->y + (row + 1 < grid->ny ? row + 1 : row);
         const uint8_t *pixels = frame->buf, *first = pixels + y->low, *second = pixels + y->high;
         float *planes[3];
         for (int c = 0; c < 3; c++)
@@ -366,22 +366,22 @@ static PyObject *check_and_sample(const Py_buffer *frame, const double region[4]
     if (!is_crop(crop))
         return PyErr_Format(PyExc_ValueError, "out must be float32 [3, at least 2, at least 2] with contiguous rows");
     Py_ssize_t nx = crop->shape[2], ny = crop->shape[1];
-    Place *places = PyMem_Malloc((size_t)(nx + ny) * sizeof(Place));
+    Position *positions = PyMem_Malloc((size_t)(nx + ny) * sizeof(Position));
     float(*space)[4] = PyMem_Calloc((size_t)nx * 2, sizeof(*space));
     PyObject *result = NULL;
-    if (places && space) {
+    if (positions && space) {
         Part x, y;
         Py_BEGIN_ALLOW_THREADS
-        x = find_places(region[0], region[2], frame->shape[1], frame->strides[1], nx, places);
-        y = find_places(region[1], region[3], frame->shape[0], frame->strides[0], ny, places + nx);
-        Grid grid = {places, x.last - x.first, places + nx, y.last - y.first,
+        x = find_positions(region[0], region[2], frame->shape[1], frame->strides[1], nx, positions);
+        y = find_positions(region[1], region[3], frame->shape[0], frame->strides[0], ny, positions + nx);
+        Grid grid = {positions, x.last - x.first, positions + nx, y.last - y.first,
                      (char *)crop->buf + y.first * crop->strides[1] + x.first * 4, crop->strides[0], crop->strides[1]};
         sample_grid(frame, &grid, space);
         Py_END_ALLOW_THREADS
         result = describe(x, y, crop);
     } else
         PyErr_NoMemory();
-    PyMem_Free(places);
+    PyMem_Free(positions);
     PyMem_Free(space);
     return result;
 }

@@ -60,11 +60,6 @@ def check_frame(frame: object) -> Frame:
     return frame
 
 
-def mean_color(frame: Frame) -> NDArray[np.float32]:
-    """The frame's mean colour, BGR, float32 ``[3]``."""
-    return MeanColor(frame).value()
-
-
 def sample_positions(low: float, high: float, size: int, count: int) -> NDArray[np.float32]:
     """``count`` sample positions from ``low`` to ``high`` along an axis of ``size`` pixels, float32.
 
@@ -84,7 +79,7 @@ def _numbers(count: int) -> NDArray[np.float32]:
 
 
 def crop_exact(frame: Frame, region: Region, size: int) -> NDArray[np.float32]:
-    """The crop as the release computes it: BGR 0..255, float32 ``[3, size, size]``. Slow, readable, the judge."""
+    """The crop as the release computes it: BGR 0..255, float32 ``[3, size, size]``. Slow and readable."""
     height, width = frame.shape[:2]
     x = sample_positions(region.x1, region.x2, width, size)
     y = sample_positions(region.y1, region.y2, height, size)

@@ -1,4 +1,4 @@
-"""Both stages' judgements made one (paper, section 3.4), and the step from the last box to the next."""
+"""Both stages' scores and boxes fused (paper, section 3.4), and the step from the last box to the next."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fuse(
 ) -> Fused:
     """Weighted scores and boxes of both stages, and the best proposal (docs/notes/model.md, "Fusion").
 
-    In ``series`` mode the fine stage alone scores and places, in ``coarse`` mode the coarse stage.
+    In ``series`` mode the fine stage alone gives scores and boxes, in ``coarse`` mode the coarse stage.
 
     Args:
         coarse_scores, fine_scores: ``[K]``.

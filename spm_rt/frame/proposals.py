@@ -74,12 +74,6 @@ def reserve_near(scores: NDArray[np.float32], overlaps: NDArray[np.float32], nea
     return int(np.fmax(overlaps, np.float32(-1)).argmax())
 
 
-def by_descending_score(scores: NDArray[np.float32], keep: NDArray[np.bool_]) -> Indices:
-    """Indices of the rows to keep, best score first, equal scores by index."""
-    rows = np.flatnonzero(keep)
-    return rows[np.argsort(-scores[rows], kind="stable")]
-
-
 def suppress(boxes: NDArray[np.float32], order: Indices, threshold: float, wanted: int) -> Indices:
     """Greedy suppression: walk down ``order`` and drop what overlaps a kept box by ``threshold`` or more.
 

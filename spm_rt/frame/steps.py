@@ -40,27 +40,36 @@ class Proposals(NamedTuple):
     """[K]"""
 
 
-def propose(
-    scores: Floats, boxes: Floats, region: Region, last: NDArray[np.float64], settings: TrackerSettings
-) -> Proposals:
+class TargetView(NamedTuple):
+    """Where one target is looked for in a frame."""
+
+    last: NDArray[np.float64]
+    """[4], the last box in frame pixels"""
+    region: Region
+    """what the crop shows"""
+    frame_size: tuple[int, int]
+    """height, width"""
+
+
+def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSettings) -> Proposals:
     """The boxes of the coarse stage that the fine stage shall look at.
 
     Args:
         scores: ``[N]`` foreground probabilities.
         boxes: ``[N, 4]`` in crop pixels.
-        region: what the crop shows.
-        last: the last box ``[4]`` in frame pixels.
+        view: where the target was looked for.
         settings: how many, and the thresholds.
     """
+    last, region = view.last.astype(np.float32), view.region
     if compiled_propose is None:
         # Coordinate by coordinate in memory: what follows works on one of them at a time.
         frame_boxes = to_frame(np.asfortranarray(boxes), region)
-        rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
+        rows = select_proposals(scores, frame_boxes, last, settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
     crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(
         scores,
         boxes,
-        last.astype(np.float32),
+        last,
         (region.scale, region.x1, region.y1),
         settings.near_iou,
         settings.score_floor,
@@ -78,24 +87,21 @@ def propose(
 def decide(
     proposals: Proposals,
     fine: tuple[Floats, Floats] | None,
-    region: Region,
-    last: NDArray[np.float64],
-    frame_size: tuple[int, int],
+    view: TargetView,
     spec: ModelSpec,
     settings: TrackerSettings,
     candidates: bool = False,
 ) -> tuple[NDArray[np.float64], TrackResult]:
-    """Both stages' judgements fused: the new box ``[4]`` in frame pixels, and what the caller gets to see.
+    """Both stages' scores and boxes fused: the new box ``[4]`` in frame pixels, and what the caller gets to see.
 
     Args:
         proposals: of the coarse stage.
         fine: the fine stage's scores ``[K]`` and boxes ``[K, 4]`` in crop pixels; None in ``coarse`` mode.
-        region: what the crop shows.
-        last: the last box ``[4]`` in frame pixels.
-        frame_size: height, width.
+        view: where the target was looked for.
         spec, settings: of the tracker.
         candidates: list all proposals in the result.
     """
+    last, region, frame_size = view
     if compiled_decide is not None and fine is not None and settings.mode != "coarse" and not candidates:
         corners, score, coarse_score, fine_score = compiled_decide(
             *proposals,
@@ -125,15 +131,9 @@ def decide(
     box = last
     if score >= settings.update_threshold:
         box = next_box(last, fused.boxes[best], score, frame_size, settings)
-    result = TrackResult(
-        xyxy_to_xywh(box),
-        score,
-        score >= settings.found_threshold,
-        float(proposals.scores[best]),
-        float(fine_scores[best]),
-        _list_candidates(fused, proposals.scores, fine_scores) if candidates else None,
-    )
-    return box, result
+    scores = float(proposals.scores[best]), float(fine_scores[best])
+    listed = _list_candidates(fused, proposals.scores, fine_scores) if candidates else None
+    return box, TrackResult(xyxy_to_xywh(box), score, score >= settings.found_threshold, *scores, listed)
 
 
 def _list_candidates(fused: Fused, coarse_scores: Floats, fine_scores: Floats) -> tuple[Candidate, ...]:

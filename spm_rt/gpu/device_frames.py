@@ -117,9 +117,9 @@ def refused(frame: object, backend: str) -> FrameError:
 
 
 def _elsewhere(frame: object, where: int) -> FrameError:
-    place = dlpack.DEVICE_NAMES.get(where, f"device type {where}'s")
+    owner = dlpack.DEVICE_NAMES.get(where, f"device type {where}'s")
     return FrameError(
-        f"a frame of type {type(frame).__name__} lies in {place} memory: give it as a numpy array (frame.numpy(), "
+        f"a frame of type {type(frame).__name__} lies in {owner} memory: give it as a numpy array (frame.numpy(), "
         "np.asarray(frame)), or put it on the tracker's NVIDIA GPU"
     )
 

@@ -13,8 +13,8 @@ from ..backends.protocol import Backend, SlotContext
 from ..bundle import Bundle
 from ..errors import BackendError
 from ..frame.crop import MeanColor, Scratch
-from ..frame.geometry import Region, search_region, to_crop
-from ..frame.steps import Proposals, decide, propose
+from ..frame.geometry import search_region, to_crop
+from ..frame.steps import Proposals, TargetView, decide, propose
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .checks import check_box, check_levels, check_size, no_clock
@@ -142,23 +142,29 @@ class MultiTracker(TargetSlots[SlotContext]):
             if not self._targets:
                 return {}
             check_size(frame, self._frame_size, OTHER_SIZE)
-            regions = {id: search_region(target.box, self.spec) for id, target in self._targets.items()}
+            views = {
+                id: TargetView(target.box, search_region(target.box, self.spec), self._frame_size)
+                for id, target in self._targets.items()
+            }
             mean = MeanColor(frame) if isinstance(frame, np.ndarray) else None
             for batch in self._batches:
                 for slot, id in enumerate(batch.ids):
-                    write_crop(frame, regions[id], batch.context, slot, self._scratch, mean)
+                    write_crop(frame, views[id].region, batch.context, slot, self._scratch, mean)
             clock("crop")
             searched = [batch.context.search() for batch in self._batches]
             clock("search")
             proposals = {
-                id: propose(scores[slot], boxes[slot], regions[id], self._targets[id].box, self.settings)
+                id: propose(scores[slot], boxes[slot], views[id], self.settings)
                 for batch, (scores, boxes) in zip(self._batches, searched, strict=True)
                 for slot, id in enumerate(batch.ids)
             }
             clock("proposals")
             fine = self._relate(proposals)
             clock("relation")
-            results = self._decide(proposals, fine, regions, candidates)
+            results = {}
+            for id, target in self._targets.items():
+                decided = decide(proposals[id], fine.get(id), views[id], self.spec, self.settings, candidates)
+                target.box, results[id] = decided
             clock("fusion")
             return results
 
@@ -177,19 +183,6 @@ class MultiTracker(TargetSlots[SlotContext]):
                 count = len(proposals[id].scores)
                 fine[id] = scores[slot, :count], moved[slot, :count]
         return fine
-
-    def _decide(
-        self,
-        proposals: dict[int, Proposals],
-        fine: dict[int, tuple[Floats, Floats]],
-        regions: dict[int, Region],
-        candidates: bool,
-    ) -> dict[int, TrackResult]:
-        results = {}
-        for id, target in self._targets.items():
-            given = proposals[id], fine.get(id), regions[id], target.box, self._frame_size
-            target.box, results[id] = decide(*given, self.spec, self.settings, candidates)
-        return results
 
 
 def _slot_context(backend: Backend) -> SlotContext:

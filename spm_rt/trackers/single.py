@@ -14,7 +14,7 @@ from ..bundle import Bundle
 from ..errors import NotInitializedError
 from ..frame.crop import Scratch
 from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
-from ..frame.steps import decide, propose
+from ..frame.steps import TargetView, decide, propose
 from ..results import Box, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .checks import Gate, check_box, check_levels, check_size, no_clock
@@ -140,20 +140,18 @@ class Tracker:
                 raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
             frame = take_frame(frame, self._context, self.backend)
             check_size(frame, self._frame_size, "call init again")
-            region = search_region(self._box, self.spec)
-            write_crop(frame, region, self._context, 0, self._scratch)
+            view = TargetView(self._box, search_region(self._box, self.spec), self._frame_size)
+            write_crop(frame, view.region, self._context, 0, self._scratch)
             clock("crop")
             scores, boxes = self._context.search()
             clock("search")
-            proposals = propose(scores[0], boxes[0], region, self._box, self.settings)
+            proposals = propose(scores[0], boxes[0], view, self.settings)
             clock("proposals")
             fine = None
             if self.settings.mode != "coarse":
                 scores, boxes = self._context.relate(proposals.crop_boxes[None])
                 fine = scores[0], boxes[0]
             clock("relation")
-            self._box, result = decide(
-                proposals, fine, region, self._box, self._frame_size, self.spec, self.settings, candidates
-            )
+            self._box, result = decide(proposals, fine, view, self.spec, self.settings, candidates)
             clock("fusion")
             return result

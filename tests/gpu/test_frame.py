@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spm_export.model.network import make_anchors
 from spm_rt.errors import BackendError
-from spm_rt.frame.crop import crop_exact, mean_color
+from spm_rt.frame.crop import MeanColor, crop_exact
 from spm_rt.frame.fusion import cosine_window, fuse, next_box
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
@@ -111,7 +111,7 @@ def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:
         crop(built, frame, state)
     assert (inside["sum"] == 0).all()
     np.testing.assert_array_equal(outside["sum"][0], frame.reshape(-1, 3).sum(0))
-    mean = mean_color(frame)
+    mean = MeanColor(frame).value()
     np.testing.assert_array_equal((outside["sum"][0] / (213 * 320)).astype(np.float32), mean)
 
 

@@ -11,7 +11,7 @@ from spm_rt.bundle import Bundle
 from spm_rt.frame.crop import crop_exact, crop_into
 from spm_rt.frame.fusion import next_box
 from spm_rt.frame.geometry import Region, overlap_with, search_region
-from spm_rt.frame.proposals import by_descending_score, select_proposals, suppress
+from spm_rt.frame.proposals import select_proposals, suppress
 from spm_rt.settings import ModelSpec, TrackerSettings
 
 from .checks import Checks
@@ -50,7 +50,7 @@ def _score_runtime(checks: Checks, arrays: Arrays, spec: ModelSpec) -> None:
         crop_into(picture, region, fast)
         checks.close("crop_fast", fast, recorded, 2e-3)
     boxes, scores = arrays["nms_dets"][:, :4], arrays["nms_dets"][:, 4]
-    order = by_descending_score(scores, np.ones(len(scores), np.bool_))
+    order = np.argsort(-scores, kind="stable")
     checks.exact("nms", suppress(boxes, order, 0.5, len(boxes)), arrays["nms_keep_sorted"])
     overlaps = np.stack([overlap_with(arrays["dec_boxes"], query, 1) for query in arrays["iou_query"]], axis=1)
     _near(checks, "iou_plus1", overlaps, arrays["iou_plus1"])

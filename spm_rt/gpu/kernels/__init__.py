@@ -34,7 +34,7 @@ MAX_ANCHORS = 1805
 MAX_CANDIDATES = 64
 
 STATE = np.dtype([("box", "f8", 4), ("region", "f8", 4), ("scale", "f8"), ("sum", "u8", 3)])
-"""One target on the device (``spm::State`` in geometry.h). A box of zeros: nobody has this place."""
+"""One target on the device (``spm::State`` in geometry.h). A box of zeros: an empty slot."""
 
 SETTINGS = np.dtype(
     [(name, "f8") for name in ("context_amount", "size_rate", "update_threshold", "min_side")]

@@ -52,7 +52,7 @@ SPM_FUNCTION void crop_pixel(const Frame& frame, const State* state, const unsig
     }
 }
 
-// states [T], out [T, 3, count, count]; a block makes CROP_THREADS of one target's pixels. An empty place is left as it is.
+// states [T], out [T, 3, count, count]; a block makes CROP_THREADS of one target's pixels. An empty slot is left as it is.
 template <typename Data>
 SPM_BLOCK void crop_block(int block, int target, const Frame& frame, const State* states, int count, Data* out) {
     const State* const state = states + target;

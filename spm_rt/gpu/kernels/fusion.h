@@ -1,4 +1,4 @@
-// Both stages' judgements made one, and the step to the next box: spm_rt/frame/fusion.py, one block per target.
+// Both stages' scores and boxes fused, and the step to the next box: spm_rt/frame/fusion.py, one block per target.
 #pragma once
 #include "geometry.h"
 #include "proposals.h"

@@ -143,7 +143,7 @@ SPM_BLOCK void suppress(int wanted, const Settings* settings, Selection* s) {
     }
 }
 
-// For an empty place: no proposals, and boxes of zeros, since the relation graph runs on all K rows.
+// For an empty slot: no proposals, and boxes of zeros, since the relation graph runs on all K rows.
 SPM_BLOCK void propose_nothing(int rows, int* indices, int* count, float* crop_boxes, float* frame_boxes,
                                float* own_scores) {
     SPM_EACH_THREAD(thread, SELECT_THREADS) {

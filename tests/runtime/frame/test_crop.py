@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import spm_rt.frame.crop
 from spm_rt.errors import FrameError
-from spm_rt.frame.crop import Scratch, check_frame, crop_exact, crop_into, mean_color, sample_positions
+from spm_rt.frame.crop import MeanColor, Scratch, check_frame, crop_exact, crop_into, sample_positions
 from spm_rt.frame.geometry import Region, search_region
 from spm_rt.settings import ModelSpec
 
@@ -179,7 +179,7 @@ def test_a_sample_on_the_last_column_is_inside() -> None:
 
 def test_alpha_is_ignored() -> None:
     frame = picture(40, 50, 4)
-    np.testing.assert_array_equal(mean_color(frame), mean_color(np.ascontiguousarray(frame[:, :, :3])))
+    np.testing.assert_array_equal(MeanColor(frame).value(), MeanColor(np.ascontiguousarray(frame[:, :, :3])).value())
 
 
 def test_first_and_last_positions_are_the_edges() -> None:

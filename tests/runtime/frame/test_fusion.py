@@ -1,4 +1,4 @@
-"""Fusing both stages' judgements, and the step to the next box."""
+"""Fusing both stages' scores and boxes, and the step to the next box."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_rt.frame.steps
-from spm_rt.frame.crop import crop_exact, crop_into, fill_rim, finish_sums, mean_color, sample_region, start_sums
+from spm_rt.frame.crop import MeanColor, crop_exact, crop_into, fill_rim, finish_sums, sample_region, start_sums
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
-from spm_rt.frame.steps import Proposals, compiled_decide, compiled_propose, decide, propose
+from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
 from spm_rt.settings import ModelSpec, TrackerSettings
 
 pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
@@ -117,7 +117,7 @@ def test_the_mean_of_a_large_frame_is_the_same_with_any_number_of_threads() -> N
         found = []
         for threads in (1, 2, 7):
             cv2.setNumThreads(threads)
-            found.append(mean_color(frame))
+            found.append(MeanColor(frame).value())
     finally:
         cv2.setNumThreads(before)
     for mean in found:
@@ -255,11 +255,11 @@ CHANGES: list[dict[str, Any]] = [
 
 def both(scores: Floats, boxes: Floats, settings: TrackerSettings, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     last = np.array([300.2, 180.7, 361.9, 254.1])
-    region = search_region(last, SPEC)
-    found = [propose(scores, boxes, region, last, settings)]
+    view = TargetView(last, search_region(last, SPEC), (480, 640))
+    found = [propose(scores, boxes, view, settings)]
     with monkeypatch.context() as patch:
         patch.setattr(spm_rt.frame.steps, "compiled_propose", None)
-        found.append(propose(scores, boxes, region, last, settings))
+        found.append(propose(scores, boxes, view, settings))
     return found
 
 
@@ -313,7 +313,7 @@ def test_inputs_of_other_kinds_are_refused() -> None:
 def test_region_and_selection_are_the_ones_of_the_documents() -> None:
     scores, boxes = boxes_like_a_frame(400, 2)
     last, region = np.array([10.0, 20, 60, 90]), Region(-30.0, -20.0, 110.0, 120.0, 271 / 140)
-    found = propose(scores, boxes, region, last, SETTINGS)
+    found = propose(scores, boxes, TargetView(last, region, (480, 640)), SETTINGS)
     rows = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), SETTINGS)
     np.testing.assert_array_equal(found.crop_boxes, boxes[rows])
 
@@ -321,8 +321,8 @@ def test_region_and_selection_are_the_ones_of_the_documents() -> None:
 # The choice among them.
 
 
-def judgements(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats], Region, NDArray[np.float64]]:
-    """Proposals, the fine stage's scores and boxes, the region and the last box, as of a frame of 640 x 480."""
+def both_stages(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats], TargetView]:
+    """Proposals, the fine stage's scores and boxes, and where it was looked, as of a frame of 640 x 480."""
     rng = RNG(seed)
     scores, crop_boxes = boxes_like_a_frame(count, seed)
     center, size = rng.uniform(-20, 500, 2), rng.uniform(4, 300, 2)
@@ -331,21 +331,20 @@ def judgements(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats],
     fine_boxes = (crop_boxes + rng.normal(0, 4, crop_boxes.shape)).astype(np.float32)
     fine_scores = np.round(rng.uniform(0, 1, count) * (8 if seed % 2 else 1e6)) / (8 if seed % 2 else 1e6)
     proposals = Proposals(crop_boxes, to_frame(crop_boxes, region), scores)
-    return proposals, (fine_scores.astype(np.float32), fine_boxes), region, last
+    return proposals, (fine_scores.astype(np.float32), fine_boxes), TargetView(last, region, (480, 640))
 
 
 def decide_both(
     proposals: Proposals,
     fine: tuple[Floats, Floats],
-    region: Region,
-    last: NDArray[np.float64],
+    view: TargetView,
     settings: TrackerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = decide(proposals, fine, region, last, (480, 640), SPEC, settings)
+    found = decide(proposals, fine, view, SPEC, settings)
     with monkeypatch.context() as patch:
         patch.setattr(spm_rt.frame.steps, "compiled_decide", None)
-        box, wanted = decide(proposals, fine, region, last, (480, 640), SPEC, settings)
+        box, wanted = decide(proposals, fine, view, SPEC, settings)
     np.testing.assert_array_equal(found[0], box)
     assert found[0].dtype == box.dtype
     assert repr(found[1]) == repr(wanted)  # NaN is not equal to itself
@@ -372,25 +371,25 @@ def test_decisions_are_exactly_those_of_numpy(
     count: int, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(25):
-        decide_both(*judgements(count, seed), dataclasses.replace(SETTINGS, **change), monkeypatch)
+        decide_both(*both_stages(count, seed), dataclasses.replace(SETTINGS, **change), monkeypatch)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 1e38])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_odd_judgements_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_fine_values_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(6):
         for rows in (slice(0, 1), slice(4, 7), slice(None)):
             for place in range(5):
-                proposals, fine, region, last = judgements(9, seed)
+                proposals, fine, view = both_stages(9, seed)
                 (*proposals, *fine)[place][rows] = value
                 for mode in ("series-parallel", "series"):
                     settings = dataclasses.replace(SETTINGS, mode=mode)
-                    decide_both(proposals, fine, region, last, settings, monkeypatch)
+                    decide_both(proposals, fine, view, settings, monkeypatch)
 
 
-def test_judgements_of_other_kinds_are_refused() -> None:
+def test_fine_values_of_other_kinds_are_refused() -> None:
     assert compiled_decide is not None
-    proposals, fine, _, last = judgements(9, 1)
+    proposals, fine, (last, *_) = both_stages(9, 1)
     arrays: list[NDArray[Any]] = [*proposals, *fine, last]
     rest = ((1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)
     assert len(compiled_decide(*arrays, *rest)) == 4

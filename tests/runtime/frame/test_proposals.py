@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt.frame.geometry import overlap_with
-from spm_rt.frame.proposals import by_descending_score, reserve_near, select_proposals, suppress
+from spm_rt.frame.proposals import best_apart, reserve_near, select_proposals, suppress
 from spm_rt.settings import TrackerSettings
 
 from ...support.recorded import read_arrays
@@ -40,7 +40,7 @@ def test_proposals_are_the_recorded_ones(case: int) -> None:
 
 def test_suppression_is_the_recorded_one() -> None:
     boxes, scores = OPS["nms_dets"][:, :4], OPS["nms_dets"][:, 4]
-    order = by_descending_score(scores, np.ones(len(scores), bool))
+    order = np.argsort(-scores, kind="stable")
     assert suppress(boxes, order, 0.5, len(scores)).tolist() == OPS["nms_keep_sorted"].tolist()
 
 
@@ -74,7 +74,7 @@ def test_empty_boxes_do_not_suppress_each_other() -> None:
 
 def test_equal_scores_are_visited_by_index() -> None:
     scores = np.array([0.5, 0.9, 0.5, 0.9, 0.5], np.float32)
-    assert by_descending_score(scores, np.ones(5, bool)).tolist() == [1, 3, 0, 2, 4]
+    assert best_apart(scores, grid(5), np.arange(5), 0.5, 5).tolist() == [1, 3, 0, 2, 4]
 
 
 def test_equal_scores_give_the_first_boxes() -> None:
