@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import spm_rt
+from spm_rt.bundle import FORMS
 
 PARSERS = {
     "spm-track": "spm_rt.cli",
@@ -70,6 +71,17 @@ class Fields(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class Forms(SphinxDirective):
+    """``{forms}``: the table of graph forms."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = ["| form | what | stages | otherwise | run by |", "| --- | --- | --- | --- | --- |"]
+        for form in FORMS.values():
+            stages, readers = ", ".join(form.stages), ", ".join(form.readers)
+            lines.append(f"| {form.name} | {form.content} | {stages} | {form.otherwise or '-'} | {readers} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 class Modules(SphinxDirective):
     """``{modules} spm_rt``: every module of a package, but for the names that ``spm_rt`` itself gives out."""
 
@@ -97,5 +109,6 @@ def modules(package: str) -> Iterator[str]:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("help", Help)
     app.add_directive("fields", Fields)
+    app.add_directive("forms", Forms)
     app.add_directive("modules", Modules)
     return {"parallel_read_safe": True}

@@ -25,7 +25,7 @@ from spm_rt.settings import TrackerSettings
 from spm_rt.trackers.single import Tracker
 
 from .graphs.int8 import LAYERS, NEXT, OUTPUT_LEVELS, Floats, Grid, Quantization, best_grid, quantize_weight
-from .model.backend import TorchBackend, TorchContext
+from .model.backend import ReferenceBackend, ReferenceContext
 from .model.network import CoarseKernels, SPMTracker
 
 Clip = tuple[str, Callable[[], Iterable[NDArray[np.uint8]]], Box]
@@ -75,10 +75,10 @@ class Kept(NamedTuple):
     proposals: Tensor
 
 
-class _Recorder(TorchContext):
+class _Recorder(ReferenceContext):
     """A context that keeps what it was given in some of its frames."""
 
-    def __init__(self, backend: TorchBackend) -> None:
+    def __init__(self, backend: ReferenceBackend) -> None:
         super().__init__(backend)
         self.kept: list[Kept] = []
         self.keep_next = False
@@ -92,7 +92,7 @@ class _Recorder(TorchContext):
         return super().relate(proposals)
 
 
-class _RecordingBackend(TorchBackend):
+class _RecordingBackend(ReferenceBackend):
     def context(self) -> _Recorder:
         self.recorder = _Recorder(self)
         return self.recorder
@@ -127,7 +127,7 @@ def calibrate(
     exact = [_outputs(model, one) for one in kept]
     drifts = []
     for layer in (*LAYERS["search"], *LAYERS["relation"]):
-        with rounded(model, Quantization(frozenset({layer}), grids)):
+        with quantized(model, Quantization(frozenset({layer}), grids)):
             overlap, score = _drift(exact, [_outputs(model, one) for one in kept])
         drifts.append(LayerDrift(layer, overlap, score, overlap >= LAYER_IOU and score <= LAYER_SCORE))
         step()
@@ -225,7 +225,7 @@ def sampled(model: SPMTracker, samples: dict[str, list[Floats]], rng: np.random.
 
 
 @contextmanager
-def rounded(model: SPMTracker, plan: Quantization) -> Iterator[None]:
+def quantized(model: SPMTracker, plan: Quantization) -> Iterator[None]:
     """While this lasts, the plan's layers have their weights and inputs rounded as int8 would round them."""
     modules = {name: module for name, module in quantized_modules(model).items() if name in plan.layers}
     exact = {name: module.weight.data for name, module in modules.items()}

@@ -14,19 +14,14 @@ from typing import Any
 
 from ..errors import BundleError, SettingsError
 from ..files import file_digest, seal_manifest
+from ..precision import PRECISIONS
 from ..settings import ModelSpec, TrackerSettings, from_json
-from .self_test import Canary
+from .forms import FORMS, forms_of, graphs_of, own_form
+from .self_test import SelfTest
 
 FORMAT = "spm_rt bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-STAGES = ("template", "search", "relation")
-VARIANTS = ("portable", "flat", "expanded", "plain", "fast", "fast_expanded")
-"""Forms of the graphs in a float32 or int8 bundle."""
-TYPED_VARIANTS = ("portable", "flat")
-"""Forms of the graphs in a float16 or bfloat16 bundle, which is for GPUs."""
-VARIANTS_OF = {"float32": VARIANTS, "float16": TYPED_VARIANTS, "bfloat16": TYPED_VARIANTS, "int8": VARIANTS}
-"""Precision of a bundle -> the forms that it holds of every graph, all of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +33,14 @@ class Bundle:
         manifest: the manifest's content, as JSON types.
         spec: what the network looks like.
         settings: how its maker meant it to be tracked with.
-        canary: a few of the reference's numbers, for engines to be compared with; None in older bundles and in int8.
+        self_test: a few of the reference's numbers, for engines to be compared with; None in int8 bundles.
     """
 
     path: Path
     manifest: dict[str, Any]
     spec: ModelSpec
     settings: TrackerSettings
-    canary: Canary | None = dataclasses.field(default=None, repr=False)
+    self_test: SelfTest | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -61,22 +56,24 @@ class Bundle:
         try:
             spec = from_json(ModelSpec, manifest["model"])
             settings = from_json(TrackerSettings, manifest["tracker"])
-            canary = Canary.from_json(manifest["canary"], spec.anchor_count) if "canary" in manifest else None
+            self_test = (
+                SelfTest.from_json(manifest["self_test"], spec.anchor_count) if "self_test" in manifest else None
+            )
             files = {
                 str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()
             }
-            if manifest["precision"] not in VARIANTS_OF:
+            precision = str(manifest["precision"])
+            if precision not in PRECISIONS:
                 raise BundleError(
-                    f"{folder / MANIFEST}: precision {manifest['precision']!r}; this version of spm_rt knows "
-                    f"{', '.join(VARIANTS_OF)}"
+                    f"{folder / MANIFEST}: precision {precision!r}; this version of spm_rt knows "
+                    f"{', '.join(PRECISIONS)}"
                 )
             if 1 not in {int(targets) for targets in manifest["graphs"]}:
                 raise BundleError(f"{folder / MANIFEST}: no graphs for one target")
             for graphs in manifest["graphs"].values():
-                for stage in STAGES:
-                    for variant in VARIANTS_OF[manifest["precision"]]:
-                        if graphs[stage][variant] not in files:
-                            raise BundleError(f"{folder / MANIFEST}: {graphs[stage][variant]} has no entry under files")
+                for stage, form in graphs_of(precision):
+                    if graphs[stage][form] not in files:
+                        raise BundleError(f"{folder / MANIFEST}: {graphs[stage][form]} has no entry under files")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, BundleError):
                 raise
@@ -84,7 +81,7 @@ class Bundle:
             raise BundleError(f"{folder / MANIFEST}: incomplete or of another make ({what})") from error
         for name, (size, digest) in files.items():
             verify_file(folder, name, size, digest)
-        return cls(folder, manifest, spec, settings, canary)
+        return cls(folder, manifest, spec, settings, self_test)
 
     @classmethod
     def of(cls, bundle: str | os.PathLike[str] | Bundle, settings: TrackerSettings | None = None) -> Bundle:
@@ -108,16 +105,15 @@ class Bundle:
         Args:
             stage: ``template``, ``search`` or ``relation``.
             targets: leading axis of every tensor.
-            variant: ``portable`` (the RoI operator is one node with a function as its body), ``flat`` (standard
-                operators only), ``expanded`` (as portable, LRN written out in operators that are fast on CPUs),
-                ``plain`` (for CPUs: maps channels last), ``fast`` (the same with fewer multiplications) or
-                ``fast_expanded`` (both). In an int8 bundle the last two compute in int8 as CPUs like it, the first
-                three as TensorRT wants it.
+            variant: a form of :data:`spm_rt.bundle.forms.FORMS`. Where the stage has no graph of its own in this form,
+                the file is that of the form which stands in for it.
 
         Raises:
             BundleError: the bundle holds no graphs for so many targets, or none of that form.
         """
-        forms = VARIANTS_OF[self.precision]
+        forms = [form.name for form in forms_of(self.precision)]
+        if variant not in FORMS:
+            raise BundleError(f"{self.path}: graphs of form {variant!r} are unknown; there are: {', '.join(forms)}")
         if variant not in forms:
             raise BundleError(
                 f"{self.path}: a {self.precision} bundle holds its graphs as {' and '.join(forms)} (for GPUs), not as "
@@ -128,7 +124,8 @@ class Bundle:
             raise BundleError(
                 f"{self.path}: no graphs for {targets} targets (there are: {have}); export again with --targets"
             )
-        return self.path / str(self.manifest["graphs"][str(targets)][stage][variant])
+        form = own_form(stage, variant, self.precision)
+        return self.path / str(self.manifest["graphs"][str(targets)][stage][form])
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -146,10 +143,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path}: not the manifest of an {FORMAT}")
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
-        raise BundleError(f"{path}: bundle format {version!r}; this version of spm_rt reads format {FORMAT_VERSION}")
+        raise BundleError(
+            f"{path}: bundle format {version!r}; this version of spm_rt reads format {FORMAT_VERSION}. "
+            f"{_remedy(manifest)}"
+        )
     if seal_manifest(manifest) != raw:
         raise BundleError(f"{path}: altered after export (its own sha256 differs); run spm-export again")
     return manifest
+
+
+def _remedy(manifest: dict[str, Any]) -> str:
+    """What to do about a bundle of another format."""
+    version, checkpoint = manifest.get("format_version"), manifest.get("checkpoint")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        return "A newer version of spm_rt wrote it: install that one"
+    source = checkpoint.get("source") if isinstance(checkpoint, dict) else None
+    made_of = f" with what it was made of ({source})" if source else " with the checkpoint that it was made of"
+    return f"Run spm-export again{made_of}"
 
 
 def verify_file(folder: Path, name: str, size: int, digest: str) -> None:

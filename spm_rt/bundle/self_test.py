@@ -1,6 +1,6 @@
-"""The canary: a few numbers in the manifest that the reference gave for an input which a formula describes.
+"""The self-test: a few numbers in the manifest that the reference gave for an input which a formula describes.
 
-An engine that was built, stored and loaded on another machine with another library is asked for the same numbers before
+An engine that was built, stored and loaded on another machine with another library must give the same numbers before
 it is used. What is wrong altogether shows here (weights, layout, operator, precision), not the last digits.
 """
 
@@ -22,7 +22,7 @@ MOST_PROPOSALS = 4
 OUTPUTS = ("search.scores", "search.boxes", "relation.scores", "relation.boxes")
 
 
-def canary_crop(size: int) -> Floats:
+def self_test_crop(size: int) -> Floats:
     """The input, float32 ``[1, 3, size, size]``, whole numbers from 0 to 255: squares of colours that a hash chose.
 
     Square ``n`` of the three planes, one after the other and row by row, has the highest byte of ``n + 1`` after twice
@@ -37,25 +37,25 @@ def canary_crop(size: int) -> Floats:
     return squares.repeat(SQUARE, axis=1).repeat(SQUARE, axis=2)[None, :, :size, :size].copy()
 
 
-def canary_box() -> Floats:
+def self_test_box() -> Floats:
     """The target, ``[1, 4]``."""
     return np.array([BOX], np.float32)
 
 
-def canary_proposals(count: int) -> Floats:
+def self_test_proposals(count: int) -> Floats:
     """``[1, count, 4]``: the target, and the same moved to the right and down by 12 pixels each, and ever so on."""
-    moved: Floats = canary_box()[:, None] + np.float32(12) * np.arange(count, dtype=np.float32)[None, :, None]
+    moved: Floats = self_test_box()[:, None] + np.float32(12) * np.arange(count, dtype=np.float32)[None, :, None]
     return moved
 
 
 @dataclasses.dataclass(frozen=True)
-class Canary:
+class SelfTest:
     """What the reference gave, in float32.
 
     Attributes:
         positions: rows of search's outputs that are kept.
         outputs: by name (``OUTPUTS``): scores ``[n]`` and boxes ``[n, 4]`` of search at the positions, and of relation
-            for :func:`canary_proposals`.
+            for :func:`self_test_proposals`.
         allowed: largest difference by name.
     """
 
@@ -68,7 +68,7 @@ class Canary:
         return {"positions": list(self.positions), "outputs": outputs, "allowed": dict(self.allowed)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any], anchors: int) -> Canary:
+    def from_json(cls, content: dict[str, Any], anchors: int) -> SelfTest:
         """Read it, strictly.
 
         Args:
@@ -80,11 +80,11 @@ class Canary:
         """
         positions = tuple(content["positions"])
         if not positions or not all(isinstance(n, int) and 0 <= n < anchors for n in positions):
-            raise ValueError(f"canary: positions must be rows from 0 to {anchors - 1}")
+            raise ValueError(f"self-test: positions must be rows from 0 to {anchors - 1}")
         if set(content) != {"positions", "outputs", "allowed"} or any(
             set(content[part]) != set(OUTPUTS) for part in ("outputs", "allowed")
         ):
-            raise ValueError(f"canary: positions, outputs and allowed are needed, of {', '.join(OUTPUTS)}")
+            raise ValueError(f"self-test: positions, outputs and allowed are needed, of {', '.join(OUTPUTS)}")
         outputs, allowed = {}, {name: float(content["allowed"][name]) for name in OUTPUTS}
         proposals = len(content["outputs"]["relation.scores"])
         for name in OUTPUTS:
@@ -93,9 +93,9 @@ class Canary:
             with np.errstate(over="ignore"):  # what is no float32 is refused below
                 outputs[name] = np.array(content["outputs"][name], np.float32).reshape(shape)
             if not np.isfinite(outputs[name]).all() or not 0 < allowed[name] < np.inf:
-                raise ValueError(f"canary: {name} must be finite, and what is allowed a positive number")
+                raise ValueError(f"self-test: {name} must be finite, and what is allowed a positive number")
         if not 1 <= proposals <= MOST_PROPOSALS:
-            raise ValueError(f"canary: 1 to {MOST_PROPOSALS} proposals are needed")
+            raise ValueError(f"self-test: 1 to {MOST_PROPOSALS} proposals are needed")
         return cls(positions, outputs, allowed)
 
     @property
@@ -110,7 +110,7 @@ class Canary:
             worst[name] = float(error.max()) if np.isfinite(error).all() else float("inf")
         return worst
 
-    def complaint(self, found: dict[str, Floats]) -> str:
+    def deviations(self, found: dict[str, Floats]) -> str:
         """What differs by more than is allowed, in words; empty if nothing does."""
         worst = self.differences(found)
         return ", ".join(
@@ -122,10 +122,10 @@ class Canary:
 
 def observe(context: Any, positions: tuple[int, ...], proposals: int) -> dict[str, Floats]:
     """The same numbers from a context for one target (:class:`spm_rt.backends.protocol.Context`)."""
-    context.crop[:] = canary_crop(context.crop.shape[-1])
-    context.set_template(canary_box())
+    context.crop[:] = self_test_crop(context.crop.shape[-1])
+    context.set_template(self_test_box())
     scores, boxes = context.search()
     rows = list(positions)
     found = {"search.scores": scores[0, rows].copy(), "search.boxes": boxes[0, rows].copy()}
-    fine_scores, fine_boxes = context.relate(canary_proposals(proposals))
+    fine_scores, fine_boxes = context.relate(self_test_proposals(proposals))
     return {**found, "relation.scores": fine_scores[0].copy(), "relation.boxes": fine_boxes[0].copy()}

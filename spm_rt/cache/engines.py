@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
+from ..bundle.forms import form_for
 from ..errors import BundleError, EngineError
 from ..files import seal_manifest
 from .store import VARIABLE, cache_folder, facts_key, read_own
@@ -106,7 +107,9 @@ def this_platform() -> str:
 
 def graph_form(library: str, version: str) -> str:
     """The form of the graphs that a library is given: before TensorRT 10.7, functions win over plugins."""
-    return "portable" if library == "tensorrt_rtx" or version_numbers(version) >= (10, 7) else "flat"
+    if library == "tensorrt_rtx":
+        return form_for("TensorRT for RTX")
+    return form_for("TensorRT" if version_numbers(version) >= (10, 7) else "TensorRT before 10.7")
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spm_engines import plugin as ours
-from spm_export.graphs.portable import PLUGIN
+from spm_export.graphs.roi import PLUGIN
 from spm_rt.backends.tensorrt import python_plugin as roi_plugin
 from spm_rt.errors import BackendError
 from spm_rt.gpu.kernels import nvrtc, source

@@ -17,12 +17,16 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
-from spm_export.bundle import VERIFICATION, ExportOptions, Verification, export_bundle, export_steps
-from spm_export.graphs.portable import BUILDERS
+import spm_export.proof.verification as verification
+from spm_export.bundle import VERIFICATION, ExportOptions, export_bundle, export_steps
+from spm_export.graphs.forms import BUILDERS
 from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import SAMPLES, TOLERANCES, TensorCheck, TrackCheck, check_tensors, sample_inputs
-from spm_rt import Bundle, ExportError, TrackerSettings
-from spm_rt.bundle import MANIFEST, STAGES, VARIANTS
+from spm_export.proof.compare import SAMPLES, TensorCheck, TrackCheck, check_tensors, sample_inputs
+from spm_export.proof.verification import Verification
+from spm_rt import Bundle, ExportError, ModelSpec, TrackerSettings
+from spm_rt.bundle import FORMS, MANIFEST, STAGES
+from spm_rt.bundle.contract import contract
+from spm_rt.bundle.forms import graphs_of
 from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.results import Box
 
@@ -35,9 +39,9 @@ Export = Callable[..., Verification]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify on one input only, and only the graphs that matter most."""
-    monkeypatch.setattr(exporter, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
+    monkeypatch.setattr(verification, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
     variants = ("portable", "fast_expanded")
-    monkeypatch.setattr(exporter, "check_tensors", functools.partial(check_tensors, variants=variants))
+    monkeypatch.setattr(verification, "check_tensors", functools.partial(check_tensors, variants=variants))
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def test_steps_are_as_many_as_foretold(
 ) -> None:
     steps: list[str] = []
     # As many inputs as there are, but always the same small one.
-    monkeypatch.setattr(exporter, "check_tensors", lambda *_, step: [step() for _ in range(SAMPLES)] and [])
+    monkeypatch.setattr(verification, "check_tensors", lambda *_, step: [step() for _ in range(SAMPLES)] and [])
     options = ExportOptions(targets=(1, 3), settings=TrackerSettings(mode="coarse"), source="somewhere")
     export_bundle(synthetic_model, tmp_path / "b", options, clip[:3], clip_box, "clip", steps.append)
     assert len(steps) == export_steps(options, 3)
@@ -118,9 +122,10 @@ def test_the_verification_is_in_the_bundle(synthetic_bundle: Path) -> None:
     found = json.loads((synthetic_bundle / VERIFICATION).read_text())
     assert found["passed"] is True
     seen = {(check["variant"], check["stage"], check["tensor"]) for check in found["tensors"]}
-    assert {variant for variant, _, _ in seen} == {*VARIANTS, *(f"{v}, 2 targets" for v in VARIANTS), "canary"}
+    assert {variant for variant, _, _ in seen} == {*FORMS, *(f"{v}, 2 targets" for v in FORMS), "self_test"}
     assert {stage for _, stage, _ in seen} == set(STAGES)
-    assert len(seen) == 2 * len(VARIANTS) * len(TOLERANCES) + len(OUTPUTS)
+    outputs = {stage: len(sides["outputs"]) for stage, sides in contract(ModelSpec(), 1).items()}
+    assert len(seen) == 2 * sum(outputs[stage] for stage, _ in graphs_of("float32")) + len(OUTPUTS)
     assert all(0 <= check["mean"] <= check["worst"] <= check["tolerance"] for check in found["tensors"])
     assert found["track"]["mean_iou"] > 0.999
 
@@ -147,10 +152,10 @@ def test_altered_weights_are_refused(export: Export, older: Path, monkeypatch: p
 def test_one_altered_graph_of_one_variant_is_refused(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = BUILDERS["relation"]
+    build = BUILDERS["relation", "portable"]
     monkeypatch.setitem(
         BUILDERS,
-        "relation",
+        ("relation", "portable"),
         lambda spec, *rest: build(dataclasses.replace(spec, fine_weights=(5.0, 5.0, 10.0, 9.0)), *rest),
     )
     with pytest.raises(ExportError) as caught:
@@ -176,8 +181,8 @@ FAR = TrackCheck("clip", 2, 0.9, 0.5, 0.5, 3.0, 9.0, 0.8)
 
 
 def test_boxes_that_differ_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "check_tensors", lambda *_, **__: [])
-    monkeypatch.setattr(exporter, "check_tracks", lambda *_: FAR)
+    monkeypatch.setattr(verification, "check_tensors", lambda *_, **__: [])
+    monkeypatch.setattr(verification, "check_tracks", lambda *_: FAR)
     with pytest.raises(ExportError, match=r"mean IoU 0\.90000 \(0\.999 allowed\), lowest 0\.50000, 50\.0% of frames"):
         export(older)
 
@@ -265,22 +270,22 @@ def test_a_full_disk_leaves_the_older_bundle(export: Export, older: Path) -> Non
 @pytest.mark.parametrize(
     "what",
     [
-        "_write_graphs",
-        "_write_manifest",
-        "_verify",
-        "_put_in_place",
-        "tempfile.mkdtemp",
-        "Path.chmod",
-        "ir.save",
-        "save_file",
+        "bundle._write_graphs",
+        "bundle._write_manifest",
+        "bundle.verify",
+        "bundle._put_in_place",
+        "bundle.tempfile.mkdtemp",
+        "bundle.Path.chmod",
+        "bundle.save_file",
+        "graphs.files.ir.save",
     ],
 )
 def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
     what: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
-    monkeypatch.setattr(exporter, "_verify", lambda *_: passed)
-    monkeypatch.setattr(f"spm_export.bundle.{what}", no_space)
+    monkeypatch.setattr(exporter, "verify", lambda *_: passed)
+    monkeypatch.setattr(f"spm_export.{what}", no_space)
     with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
         export(older)
 
@@ -289,7 +294,7 @@ def test_a_rename_that_fails_half_way_brings_the_older_bundle_back(
     export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
-    monkeypatch.setattr(exporter, "_verify", lambda *_: passed)
+    monkeypatch.setattr(exporter, "verify", lambda *_: passed)
     rename = Path.rename
 
     def fails_for_the_new_one(path: Path, target: Path) -> Path:
@@ -308,7 +313,7 @@ def test_an_interrupted_export_leaves_the_older_bundle(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporter, "_verify", interrupt)
+    monkeypatch.setattr(exporter, "verify", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export(older)
 
@@ -318,23 +323,23 @@ def test_a_bundle_damaged_while_it_was_written_is_not_put_in_place(
 ) -> None:
     passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
 
-    def damage(model: SPMTracker, folder: Path, *_: object) -> Verification:
+    def damage(model: SPMTracker, bundle: Bundle, *_: object) -> Verification:
         manifest = exporter._write_manifest
 
         def then_damage(*given: Any) -> None:
             manifest(*given)
-            (folder / "search.onnx").write_bytes(b"")
+            (bundle.path / "search.onnx").write_bytes(b"")
 
         monkeypatch.setattr(exporter, "_write_manifest", then_damage)
         return passed
 
-    monkeypatch.setattr(exporter, "_verify", damage)
+    monkeypatch.setattr(exporter, "verify", damage)
     with pytest.raises(Exception, match=r"search\.onnx"):
         export(older)
 
 
 def test_the_manifest_is_written_last(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
-    monkeypatch.setattr(exporter, "_verify", lambda *_: passed)
+    monkeypatch.setattr(exporter, "verify", lambda *_: passed)
     export(tmp_path / "bundle")
     assert VERIFICATION in json.loads((tmp_path / "bundle" / MANIFEST).read_text())["files"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import spm_export.bundle as exporter
+import spm_export.proof.verification as verification
 from spm_export.cli import main, parse_box
 from spm_export.model.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
 from spm_export.model.network import SPMTracker
@@ -29,8 +29,8 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def pictures(tmp_path: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that make an export quick: a few pictures to verify on, and one input."""
-    monkeypatch.setattr(exporter, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
-    monkeypatch.setattr(exporter, "check_tensors", functools.partial(check_tensors, variants=("portable",)))
+    monkeypatch.setattr(verification, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
+    monkeypatch.setattr(verification, "check_tensors", functools.partial(check_tensors, variants=("portable",)))
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i, frame in enumerate(clip[:3]):
@@ -138,7 +138,7 @@ def test_a_failed_verification_exits_with_1(
     pictures: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = TensorCheck("flat", "search", "scores", "absolute", 0.5, 0.1, 1e-4)
-    monkeypatch.setattr(exporter, "check_tensors", lambda *_, **__: [bad])
+    monkeypatch.setattr(verification, "check_tensors", lambda *_, **__: [bad])
     assert main(["--out", str(tmp_path / "bundle"), *pictures, "--quiet"]) == 1
     message = capsys.readouterr().err
     assert "do not compute what the reference computes" in message

@@ -16,7 +16,7 @@ from spm_rt.backends import load_backend
 from spm_rt.backends.tensorrt.backend import TensorRtBackend
 from spm_rt.backends.tensorrt.resident import TensorRtNetworks
 from spm_rt.bundle import STAGES
-from spm_rt.bundle.self_test import canary_box, canary_crop
+from spm_rt.bundle.self_test import self_test_box, self_test_crop
 from spm_rt.cache.engines import find_engine
 from spm_rt.cache.store import VARIABLE
 from spm_rt.errors import EngineError
@@ -173,7 +173,7 @@ def test_an_engine_that_gives_nonsense_is_refused(machine: Engines, bundle: Bund
         TensorRtBackend(bundle)
 
 
-# The canary.
+# The self-test.
 
 
 def test_engines_of_other_weights_are_noticed(
@@ -181,14 +181,18 @@ def test_engines_of_other_weights_are_noticed(
 ) -> None:
     machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
     machine.bundle = Bundle.open(synthetic_bundle)
-    with pytest.raises(BackendError, match=r"canary\): search\.scores by 0\.\d+ \(0\.0001 allowed\), search\.boxes by"):
+    with pytest.raises(
+        BackendError, match=r"self-test\): search\.scores by 0\.\d+ \(0\.0001 allowed\), search\.boxes by"
+    ):
         TensorRtBackend(bundle)
-    TensorRtBackend(dataclasses.replace(bundle, canary=None))  # an older bundle has nothing to compare with
+    TensorRtBackend(dataclasses.replace(bundle, self_test=None))  # an older bundle has nothing to compare with
 
 
 def test_an_error_in_the_last_stage_is_noticed(machine: Engines, bundle: Bundle) -> None:
     machine.off["relation"] = 0.0203
-    with pytest.raises(BackendError, match=r"canary\): relation\.scores by 0\.0203 .*, relation\.boxes by 0\.02\d* "):
+    with pytest.raises(
+        BackendError, match=r"self-test\): relation\.scores by 0\.0203 .*, relation\.boxes by 0\.02\d* "
+    ):
         TensorRtBackend(bundle)
     machine.off["relation"] = 1e-5
     TensorRtBackend(bundle)
@@ -268,12 +272,12 @@ def test_half_precision_templates_move_as_bytes(
 ) -> None:
     machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
     one, two = (TensorRtBackend(half_bundle, targets=targets).context() for targets in (1, 2))
-    first = canary_crop(271)[0]
+    first = self_test_crop(271)[0]
     crops = np.stack([first, first[::-1, ::-1]])
     wanted = []
     for slot in (0, 1):
         one.crop[:] = crops[slot]
-        one.set_template(canary_box())
+        one.set_template(self_test_box())
         two.put_template(slot, one.template())
         wanted.append(one.search()[0][0].copy())
     two.crop[:] = crops
@@ -281,7 +285,7 @@ def test_half_precision_templates_move_as_bytes(
     two.crop[:] = crops[::-1]
     assert np.abs(two.search()[0] - np.array(wanted)).max() > 0.3  # and each slot has its own
     with pytest.raises(BackendError, match="templates are made one by one"):
-        two.set_template(np.tile(canary_box(), (2, 1)))
+        two.set_template(np.tile(self_test_box(), (2, 1)))
 
 
 def test_a_failed_capture_is_done_without(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:

@@ -12,10 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
-from spm_export.bundle import ExportOptions, Verification
+import spm_export.proof.verification as verification
+from spm_export.bundle import ExportOptions
 from spm_export.calibration import Calibration
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TrackCheck, sample_inputs
+from spm_export.proof.verification import Verification
 from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 
@@ -37,7 +39,7 @@ def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pict
         return itertools.islice(sample_inputs(*arguments), EXPORT_INPUTS.start, EXPORT_INPUTS.stop)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "sample_inputs", few_inputs)
+        patch.setattr(verification, "sample_inputs", few_inputs)
         exporter.export_bundle(model, folder, options, pictures[:EXPORT_FRAMES], box, "clip")
     return folder
 
@@ -45,7 +47,7 @@ def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pict
 def export_unverified(model: SPMTracker, folder: Path, options: ExportOptions) -> Path:
     """A bundle whose graphs nobody has compared with the reference, for tests that only compile or time them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "_verify", lambda *_: UNVERIFIED)
+        patch.setattr(exporter, "verify", lambda *_: UNVERIFIED)
         exporter.export_bundle(model, folder, options, [], (0.0, 0.0, 1.0, 1.0), "none")
     return folder
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from spm_rt.bundle import STAGES, VARIANTS, VARIANTS_OF, Bundle
+from spm_rt.bundle import FORMS, STAGES, Bundle
+from spm_rt.bundle.forms import forms_of
 from spm_rt.errors import ExportError
 from spm_rt.terminal import format_table
 
@@ -30,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-k", "--proposals", type=positive, default=9, metavar="K", help="proposals per frame (default 9)"
     )
     parser.add_argument("--targets", type=positive, default=1, metavar="T", help="the graphs for T targets (default 1)")
-    parser.add_argument("--variant", choices=VARIANTS, default="portable", help="which form of the graphs")
+    parser.add_argument("--variant", choices=tuple(FORMS), default="portable", help="which form of the graphs")
     parser.add_argument("--limit", type=float, metavar="GMAC", help="exit with 1 if a frame costs more")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
 
@@ -66,16 +67,16 @@ def run(options: argparse.Namespace) -> int:
         print(count_table(layers, totals))
         forms = [
             (
-                name,
+                form.name,
                 sum(
                     layer.macs
                     for stage in ("search", "relation")
                     for layer in count_layers(
-                        bundle.graph(stage, targets=options.targets, variant=name), options.proposals
+                        bundle.graph(stage, targets=options.targets, variant=form.name), options.proposals
                     )
                 ),
             )
-            for name in VARIANTS_OF[bundle.precision]
+            for form in forms_of(bundle.precision)
         ]
         print("\nmillion MAC a frame, by form of the graphs: " + ", ".join(f"{n} {m / 1e6:.0f}" for n, m in forms))
         print(

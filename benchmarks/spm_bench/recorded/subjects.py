@@ -32,7 +32,7 @@ def bundle_subject(folder: str, backend: str, device: str, threads: int) -> tupl
     bundle = Bundle.open(folder)
     runtime = load_backend(bundle, backend, device=device, threads=threads)
     # The form that stays closest to the reference, and the one for CPUs.
-    close = GraphInnerValues(bundle, "expanded", threads)
+    close = GraphInnerValues(bundle, "portable", threads)
     fast = GraphInnerValues(bundle, "fast_expanded", threads, beside=close)
     return Subject(bundle.spec, runtime, (close, fast)), bundle
 

@@ -78,6 +78,10 @@ class GraphBuilder:
             self._initializers[name] = self._tape.initializer(tensor)
         return self._initializers[name]
 
+    def weight_shape(self, name: str) -> tuple[int, ...]:
+        """The named weight's shape."""
+        return self._weights[name].shape
+
     def constant(self, value: Sequence[int] | Sequence[float] | float | NDArray[Any]) -> ir.Value:
         """A small constant: integers become int64, everything else float32."""
         array = np.asarray(value)

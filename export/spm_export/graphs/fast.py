@@ -1,11 +1,13 @@
-"""The search and relation graphs in the form that is fastest on CPUs: fewer multiplications, channels last.
+"""The graphs for CPUs: feature maps channels last, and in the fast form fewer multiplications.
 
 They compute what :mod:`spm_export.graphs.portable` computes, to float32 rounding, and are held to the same tolerances:
 
 * conv1 without the rings of its kernel that are zero (the adapted ImageNet weights fill 7 x 7 of 11 x 11);
-* conv2, conv3, conv4 and the relation convolution by Winograd's algorithm (:mod:`spm_export.graphs.winograd`);
 * feature maps go from one graph to the other channels last, ``[T, 34 * 34, C]``, so that a RoI sample is four
-  contiguous rows: one Gather and one small product instead of GridSample.
+  contiguous rows: one Gather and one small product instead of GridSample;
+* in the fast form, conv2, conv3, conv4 and the relation convolution by Winograd's algorithm
+  (:mod:`spm_export.graphs.winograd`). The plain builders have ordinary convolutions: large products for matrix units,
+  and layers that :mod:`spm_export.graphs.int8` can quantise.
 """
 
 from __future__ import annotations
@@ -19,10 +21,27 @@ from spm_rt.settings import ModelSpec
 
 from ..model.weights import Arrays
 from .builder import GraphBuilder
-from .portable import GraphOptions, Weights, coarse_head, convolution, decode_proposals, judge, lrn, pool, sample_grid
+from .portable import (
+    GraphOptions,
+    Maker,
+    Weights,
+    backbone,
+    begin,
+    coarse_head,
+    convolution,
+    decode_proposals,
+    finish,
+    lrn,
+    pool,
+    relate,
+    relation_head,
+    top_cells,
+)
+from .roi import roi_features
 from .winograd import convolve, convolve_and_pool, convolve_patches
 
 SHALLOW, DEEP = 256, 384
+TRIMMED = "_trimmed"
 
 
 def fast_contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
@@ -35,14 +54,12 @@ def fast_contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str
     return shapes
 
 
-def build_fast_search(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir.Model:
+def build_fast_search(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_search`, for CPUs."""
-    g = GraphBuilder("search", options.opset, weights)
     shapes, t = fast_contract(spec, options.targets)["search"], options.targets
-    crop, head, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    g, (crop, head, bias) = begin("search", shapes, weights, options, make)
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
-    pad = np.shape(weights["conv1_trimmed.weight"])[2] // 2
-    x = lrn(g, pool(g, convolution(g, x, "conv1_trimmed", pad, strides=[2, 2])), options)
+    x = lrn(g, pool(g, convolution(g, x, f"conv1{TRIMMED}", strides=[2, 2])), options)
     size = spec.crop_size // spec.stride + 1
     x = convolve_and_pool(g, x, "conv2", targets=t, size=2 * size, channels=96, outputs=SHALLOW, taps=5, groups=2)
     x = lrn(g, x, options)
@@ -54,16 +71,31 @@ def build_fast_search(spec: ModelSpec, weights: Weights, options: GraphOptions) 
     embedding = convolution(g, g.op("Transpose", window, perm=[0, 3, 1, 2]), "conv5", 0, group=2)
     scores, boxes = coarse_head(g, spec, embedding, head, bias, t)
     maps = {"shallow": g.reshape(shallow, [t, size * size, SHALLOW]), "deep": g.reshape(deep, [t, size * size, DEEP])}
-    outputs = {"scores": scores, "boxes": boxes, **maps}
-    return g.model({name: (outputs[name], shape) for name, shape in shapes["outputs"].items()}, {"spm_rt": g.name})
+    return finish(g, shapes, {"scores": scores, "boxes": boxes, **maps})
 
 
-def build_fast_relation(spec: ModelSpec, weights: Weights, options: GraphOptions) -> ir.Model:
+def build_plain_search(
+    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
+) -> ir.Model:
+    """:func:`build_fast_search` with ordinary convolutions."""
+    shapes, t = fast_contract(spec, options.targets)["search"], options.targets
+    g, (crop, head, bias) = begin("search", shapes, weights, options, make)
+    shallow, deep = backbone(g, crop, options, f"conv1{TRIMMED}")
+    scores, boxes = coarse_head(g, spec, top_cells(g, spec, deep, spec.search_cells), head, bias, t)
+    maps = {
+        name: g.reshape(g.op("Transpose", value, perm=[0, 2, 3, 1]), [t, -1, channels])
+        for name, value, channels in (("shallow", shallow, SHALLOW), ("deep", deep, DEEP))
+    }
+    return finish(g, shapes, {"scores": scores, "boxes": boxes, **maps})
+
+
+def build_fast_relation(
+    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
+) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_relation`, for CPUs."""
     cells, channels = spec.roi_cells, SHALLOW + DEEP
-    g = GraphBuilder("relation", options.opset, weights)
     shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
-    shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
     features = roi_features(g, spec, deep, shallow, proposals, t)
     own_half = convolve_patches(g, features, "relate_proposal.weight", cells=cells, channels=channels, outputs=256)
     half = g.op("Transpose", g.reshape(target_half, [t, 1, 256, cells * cells]), perm=[0, 1, 3, 2])
@@ -72,57 +104,27 @@ def build_fast_relation(spec: ModelSpec, weights: Weights, options: GraphOptions
     # The first linear layer reads (row, column, channel) here: its weight is turned when a library loads the graph.
     turned = g.reshape(g.weight("linear1.weight"), [256, 256, cells * cells])
     turned = g.reshape(g.op("Transpose", turned, perm=[0, 2, 1]), [256, 256 * cells**2])
-    scores, deltas = judge(g, x, t, turned)
-    outputs = {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)}
-    return g.model({name: (outputs[name], shape) for name, shape in shapes["outputs"].items()}, {"spm_rt": g.name})
+    scores, deltas = relation_head(g, x, t, turned)
+    return finish(g, shapes, {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)})
 
 
-def roi_features(
-    g: GraphBuilder, spec: ModelSpec, deep: ir.Value, shallow: ir.Value, boxes: ir.Value, targets: int
-) -> ir.Value:
-    """Normalised RoI features ``[T * K, 36, 640]`` of channels-last maps: the RoI operator as gathers.
-
-    Each sample is its four neighbours times four weights; outside, weights and shift are zero.
-    """
-    cells, size = spec.roi_cells, spec.crop_size // spec.stride + 1
-    positions, inside = sample_grid(g, spec, boxes)  # [T, K, 2, 6] each: x, then y
-    last = g.constant(float(size - 1))
-    clamped = g.op("Min", g.op("Max", positions, g.constant(0.0)), last)
-    low, high = g.op("Floor", clamped), g.op("Ceil", clamped)
-    fraction = g.op("Sub", clamped, low)
-    weight = g.op(
-        "Concat",
-        *(g.op("Unsqueeze", v, g.constant([4])) for v in (g.op("Sub", g.constant(1.0), fraction), fraction)),
-        axis=4,
-    )
-    weight = g.op("Mul", weight, g.op("Unsqueeze", g.op("Cast", inside, to=ir.DataType.FLOAT), g.constant([4])))
-    index = g.op("Concat", g.op("Unsqueeze", low, g.constant([4])), g.op("Unsqueeze", high, g.constant([4])), axis=4)
-    weight_x, weight_y = _outer(g, weight, cells)
-    index_x, index_y = _outer(g, index, cells)
-    index = g.op("Add", g.op("Mul", index_y, g.constant(float(size))), index_x)  # [T, K, 6, 6, 2, 2]
-    if targets > 1:
-        offset = np.arange(targets, dtype=np.float32).reshape(-1, 1, 1, 1, 1, 1) * size * size
-        index = g.op("Add", index, g.constant(offset))
-    index = g.reshape(g.op("Cast", index, to=ir.DataType.INT64), [-1, 4])
-    weight = g.reshape(g.op("Mul", weight_y, weight_x), [-1, 1, 4])
-    sampled = []
-    for maps, channels in ((deep, DEEP), (shallow, SHALLOW)):
-        rows = g.op("Gather", g.reshape(maps, [-1, channels]), index, axis=0)  # [T * K * 36, 4, C]
-        sampled.append(g.reshape(g.op("MatMul", weight, rows), [-1, cells * cells, channels]))
-    features = g.op("Mul", g.op("Concat", *sampled, axis=2), g.reshape(g.weight("roi_scale"), [1, 1, -1]))
-    x, y = g.split(inside, [1, 1], axis=2)
-    mask = g.op("And", x, g.op("Transpose", y, perm=[0, 1, 3, 2]))
-    mask = g.reshape(g.op("Cast", mask, to=ir.DataType.FLOAT), [-1, cells * cells, 1])
-    return g.op("Add", features, g.op("Mul", mask, g.reshape(g.weight("roi_shift"), [1, 1, -1])), name="roi_features")
-
-
-FAST_BUILDERS = {"search": build_fast_search, "relation": build_fast_relation}
+def build_plain_relation(
+    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
+) -> ir.Model:
+    """:func:`build_fast_relation` with an ordinary convolution."""
+    cells = spec.roi_cells
+    shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
+    g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
+    features = roi_features(g, spec, deep, shallow, proposals, t)
+    maps = g.reshape(g.op("Transpose", features, perm=[0, 2, 1]), [-1, SHALLOW + DEEP, cells, cells])
+    scores, deltas = relation_head(g, relate(g, spec, maps, target_half, t), t)
+    return finish(g, shapes, {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)})
 
 
 def fast_weights(weights: Arrays) -> Arrays:
     """The weights with those that only the fast graphs use."""
     trimmed = trim_kernel(weights["conv1.weight"])
-    return {**weights, "conv1_trimmed.weight": trimmed, "conv1_trimmed.bias": weights["conv1.bias"]}
+    return {**weights, f"conv1{TRIMMED}.weight": trimmed, f"conv1{TRIMMED}.bias": weights["conv1.bias"]}
 
 
 def trim_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -135,9 +137,3 @@ def trim_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
 def _ring(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     sides = (kernel[:, :, 0], kernel[:, :, -1], kernel[:, :, :, 0], kernel[:, :, :, -1])
     return np.concatenate([side.ravel() for side in sides])
-
-
-def _outer(g: GraphBuilder, values: ir.Value, cells: int) -> tuple[ir.Value, ir.Value]:
-    """Values ``[T, K, 2, 6, 2]`` of both axes, shaped to meet in ``[T, K, 6 (y), 6 (x), 2 (y), 2 (x)]``."""
-    x, y = g.split(values, [1, 1], axis=2)
-    return g.reshape(x, [0, -1, 1, cells, 1, 2]), g.reshape(y, [0, -1, cells, 1, 2, 1])

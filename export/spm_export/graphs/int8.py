@@ -15,6 +15,7 @@ graphs (:class:`SignedBuilder`) compute the same layers on the same ranges that 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,12 +23,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from spm_rt.settings import ModelSpec
+from spm_rt.bundle.forms import FORMS, form_for
 
 from ..model.weights import Arrays
 from .builder import GraphBuilder
-from .fast import DEEP, SHALLOW, fast_contract, roi_features
-from .portable import GraphOptions, Weights, coarse_head, convolution, decode_proposals, judge, lrn, pool, top_cells
+from .fast import TRIMMED
+from .portable import Maker, Weights
 
 LAYERS = {
     "search": ("conv1", "conv2", "conv3", "conv4", "conv5"),
@@ -40,7 +41,6 @@ OUTPUT_LEVELS = 255
 SIGNED_LEVELS = 127
 """Codes of a grid: 0..127 and 0..255 with a zero point (CPUs), -127..127 without one (TensorRT)."""
 ROUNDED_OUTPUTS: dict[str, tuple[str, ...]] = {
-    "plain": (),
     "fast": ("conv1", "conv2", "conv3"),
     "fast_expanded": (*LAYERS["search"], *LAYERS["relation"]),
 }
@@ -54,7 +54,6 @@ NEXT = {"conv3": "conv4", "conv4": "conv5", "linear1": "linear2"}
 """Layers whose output is another one's input, and is rounded once for both."""
 
 WEIGHT_LIMIT = 127
-TRIMMED = "_trimmed"
 
 Floats = NDArray[np.float32]
 
@@ -126,9 +125,6 @@ class Quantization:
 
     layers: frozenset[str]
     grids: Mapping[str, Grid]
-
-
-NOTHING = Quantization(frozenset(), {})
 
 
 class QuantizedBuilder(GraphBuilder):
@@ -208,6 +204,14 @@ class SignedBuilder(QuantizedBuilder):
         return self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
 
 
+def quantizing(form: str, plan: Quantization) -> Maker:
+    """What makes the builder of a form of graph whose layers the plan rounds."""
+    if not FORMS[form].for_cpus:
+        return functools.partial(SignedBuilder, plan=plan)
+    integers = form == form_for("ONNX Runtime on CPUs")
+    return functools.partial(QuantizedBuilder, plan=plan, outputs=ROUNDED_OUTPUTS[form], integers=integers)
+
+
 def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
     """The weights with the int8 ones of the plan beside them: ``NAME.weight_int8`` and ``NAME.weight_scale``."""
     added: dict[str, NDArray[Any]] = {}
@@ -216,65 +220,3 @@ def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
             if f"{name}.weight" in weights:
                 added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(weights[f"{name}.weight"])
     return {**weights, **added}
-
-
-def _builder(name: str, weights: Weights, options: GraphOptions, plan: Quantization, variant: str) -> QuantizedBuilder:
-    integers = variant == "fast_expanded"
-    return QuantizedBuilder(name, options.opset, weights, plan, ROUNDED_OUTPUTS[variant], integers)
-
-
-def build_quantized_search(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, plan: Quantization, variant: str = "fast"
-) -> ir.Model:
-    """The search graph of :mod:`spm_export.graphs.fast` with plain convolutions, int8 where the plan says so.
-
-    Args:
-        spec, weights, options: of the graph; weights with those of the plan.
-        plan: what is rounded.
-        variant: ``fast`` for OpenVINO, ``fast_expanded`` for ONNX Runtime, ``plain`` for inputs alone; see
-            ``ROUNDED_OUTPUTS``.
-    """
-    g = _builder("search", weights, options, plan, variant)
-    shapes, t = fast_contract(spec, options.targets)["search"], options.targets
-    crop, head, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
-    x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
-    pad = np.shape(weights[f"conv1{TRIMMED}.weight"])[2] // 2
-    x = lrn(g, pool(g, convolution(g, x, f"conv1{TRIMMED}", pad, strides=[2, 2])), options)
-    shallow = lrn(g, pool(g, convolution(g, x, "conv2", 2, group=2)), options)
-    deep = convolution(g, convolution(g, shallow, "conv3", 1), "conv4", 1, group=2)
-    embedding = top_cells(g, spec, deep, spec.search_cells)
-    scores, boxes = coarse_head(g, spec, embedding, head, bias, t)
-    outs = {"scores": scores, "boxes": boxes, "shallow": _last(g, shallow, t, SHALLOW), "deep": _last(g, deep, t, DEEP)}
-    return g.model({name: (outs[name], shape) for name, shape in shapes["outputs"].items()}, {"spm_rt": g.name})
-
-
-def build_quantized_relation(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, plan: Quantization, variant: str = "fast"
-) -> ir.Model:
-    """The relation graph of :mod:`spm_export.graphs.fast` with a plain convolution, int8 where the plan says so.
-
-    Args:
-        spec, weights, options, plan, variant: as for :func:`build_quantized_search`.
-    """
-    cells = spec.roi_cells
-    g = _builder("relation", weights, options, plan, variant)
-    shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
-    shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
-    features = roi_features(g, spec, deep, shallow, proposals, t)
-    maps = g.reshape(g.op("Transpose", features, perm=[0, 2, 1]), [-1, SHALLOW + DEEP, cells, cells])
-    own_half = g.layer("Conv", maps, "relate_proposal", pads=[1, 1, 1, 1])
-    if t > 1:
-        own_half = g.reshape(own_half, [t, -1, 256, cells, cells])
-        target_half = g.reshape(target_half, [t, 1, 256, cells, cells])
-    x = g.op("Relu", g.op("Add", own_half, target_half))
-    scores, deltas = judge(g, g.reshape(x, [-1, 256 * cells**2]), t)
-    outs = {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)}
-    return g.model({name: (outs[name], shape) for name, shape in shapes["outputs"].items()}, {"spm_rt": g.name})
-
-
-QUANTIZED_BUILDERS = {"search": build_quantized_search, "relation": build_quantized_relation}
-
-
-def _last(g: GraphBuilder, maps: ir.Value, targets: int, channels: int) -> ir.Value:
-    """Maps ``[T, C, H, W]`` channels last: ``[T, H * W, C]``."""
-    return g.reshape(g.op("Transpose", maps, perm=[0, 2, 3, 1]), [targets, -1, channels])

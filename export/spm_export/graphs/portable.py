@@ -26,6 +26,7 @@ from spm_rt.settings import ModelSpec
 
 from ..model.network import MAX_LOG_SCALE
 from .builder import GraphBuilder, Shape
+from .roi import call_roi_crop
 
 OPSETS = range(17, 24)
 LRN_FORMS = ("operator", "expanded")
@@ -62,72 +63,60 @@ class GraphOptions:
 
 def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed once per target: the head's kernel and bias, and the target's half of the relation."""
-    g, shapes = make("template", options.opset, weights), contract(spec, options.targets)["template"]
-    crop, box = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    shapes = contract(spec, options.targets)["template"]
+    g, (crop, box) = begin("template", shapes, weights, options, make)
     shallow, deep = backbone(g, crop, options)
     embedding = top_cells(g, spec, deep, spec.template_cells)
     kernel, bias = head_kernel(g, spec, embedding, options.targets)
-    roi = g.call(
-        fused_roi_crop(spec, options.opset),
-        deep,
-        shallow,
-        g.reshape(box, [options.targets, 1, 4]),
-        g.weight("roi_scale"),
-        g.weight("roi_shift"),
-        name="target_features",
-        **PLUGIN,
-    )
+    roi = call_roi_crop(g, spec, deep, shallow, g.reshape(box, [options.targets, 1, 4]), "target_features")
     half = g.op("Conv", roi, g.weight("relate_target.weight"), g.weight("relate.bias"), pads=[1, 1, 1, 1])
-    return _finish(g, shapes["outputs"], {"head_kernel": kernel, "head_bias": bias, "target_half": half})
+    return finish(g, shapes, {"head_kernel": kernel, "head_bias": bias, "target_half": half})
 
 
 def build_search(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed in every frame: features, and the coarse stage's scores and boxes."""
-    g, shapes = make("search", options.opset, weights), contract(spec, options.targets)["search"]
-    crop, kernel, bias = (g.input(name, shape) for name, shape in shapes["inputs"].items())
+    shapes = contract(spec, options.targets)["search"]
+    g, (crop, kernel, bias) = begin("search", shapes, weights, options, make)
     shallow, deep = backbone(g, crop, options)
     embedding = top_cells(g, spec, deep, spec.search_cells)
     scores, boxes = coarse_head(g, spec, embedding, kernel, bias, options.targets)
-    return _finish(g, shapes["outputs"], {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
+    return finish(g, shapes, {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
 
 
 def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed for the proposals: the relation network's scores and boxes."""
-    g, shapes = make("relation", options.opset, weights), contract(spec, options.targets)["relation"]
-    shallow, deep, target_half, proposals = (g.input(name, shape) for name, shape in shapes["inputs"].items())
-    t, cells = options.targets, spec.roi_cells
-    roi = g.call(
-        fused_roi_crop(spec, options.opset),
-        deep,
-        shallow,
-        proposals,
-        g.weight("roi_scale"),
-        g.weight("roi_shift"),
-        name="proposal_features",
-        **PLUGIN,
-    )
-    own_half = g.layer("Conv", roi, "relate_proposal", pads=[1, 1, 1, 1])
-    own_half.name = "proposal_half"
-    if t > 1:
-        own_half = g.reshape(own_half, [t, -1, 256, cells, cells])
-        target_half = g.reshape(target_half, [t, 1, 256, cells, cells])
-    x = g.op("Relu", g.op("Add", own_half, target_half))
-    scores, deltas = judge(g, g.reshape(x, [-1, 256 * cells**2], name="relation_features"), t)
-    outputs = {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)}
-    return _finish(g, shapes["outputs"], outputs)
+    shapes, t = contract(spec, options.targets)["relation"], options.targets
+    g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
+    roi = call_roi_crop(g, spec, deep, shallow, proposals, "proposal_features")
+    x = relate(g, spec, roi, target_half, t, ("proposal_half", "relation_features"))
+    scores, deltas = relation_head(g, x, t)
+    return finish(g, shapes, {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)})
 
 
 BUILDERS = {"template": build_template, "search": build_search, "relation": build_relation}
 
 
-def backbone(g: GraphBuilder, crop: ir.Value, options: GraphOptions) -> tuple[ir.Value, ir.Value]:
-    """conv2 (after its LRN) and conv4 of raw crops."""
+def begin(
+    stage: str, shapes: Mapping[str, Mapping[str, Shape]], weights: Weights, options: GraphOptions, make: Maker
+) -> tuple[GraphBuilder, list[ir.Value]]:
+    """A builder for a stage's graph, and the inputs that the contract (``shapes``, of this stage) names."""
+    g = make(stage, options.opset, weights)
+    return g, [g.input(name, shape) for name, shape in shapes["inputs"].items()]
+
+
+def finish(g: GraphBuilder, shapes: Mapping[str, Mapping[str, Shape]], outputs: Mapping[str, ir.Value]) -> ir.Model:
+    """The graph with the outputs that the contract names."""
+    return g.model({name: (outputs[name], shape) for name, shape in shapes["outputs"].items()}, {"spm_rt": g.name})
+
+
+def backbone(g: GraphBuilder, crop: ir.Value, options: GraphOptions, first: str = "conv1") -> tuple[ir.Value, ir.Value]:
+    """conv2 (after its LRN) and conv4 of raw crops; ``first`` names the weights of the first layer."""
     # conv1 pads with zeros after the mean is taken off, so the mean cannot be folded into its bias.
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
-    x = convolution(g, x, "conv1", 5, strides=[2, 2])
+    x = convolution(g, x, first, strides=[2, 2])
     x = lrn(g, pool(g, x), options)
-    shallow = lrn(g, pool(g, convolution(g, x, "conv2", 2, group=2)), options)
-    deep = convolution(g, convolution(g, shallow, "conv3", 1), "conv4", 1, group=2)
+    shallow = lrn(g, pool(g, convolution(g, x, "conv2", group=2)), options)
+    deep = convolution(g, convolution(g, shallow, "conv3"), "conv4", group=2)
     return shallow, deep
 
 
@@ -228,7 +217,31 @@ def decode(
     return g.op("Concat", g.op("Sub", new_center, half), g.op("Add", new_center, half), axis=2)
 
 
-def judge(g: GraphBuilder, x: ir.Value, targets: int, first: ir.Value | None = None) -> tuple[ir.Value, ir.Value]:
+def relate(
+    g: GraphBuilder,
+    spec: ModelSpec,
+    features: ir.Value,
+    target_half: ir.Value,
+    targets: int,
+    names: tuple[str, str] | tuple[None, None] = (None, None),
+) -> ir.Value:
+    """The relation convolution on RoI features ``[T * K, 640, 6, 6]``, target's half added: ``[T * K, 9216]``.
+
+    ``names`` are given to the proposals' half and to the result.
+    """
+    cells = spec.roi_cells
+    own_half = g.layer("Conv", features, "relate_proposal", pads=[1, 1, 1, 1])
+    own_half.name = names[0]
+    if targets > 1:
+        own_half = g.reshape(own_half, [targets, -1, 256, cells, cells])
+        target_half = g.reshape(target_half, [targets, 1, 256, cells, cells])
+    x = g.op("Relu", g.op("Add", own_half, target_half))
+    return g.reshape(x, [-1, 256 * cells**2], name=names[1])
+
+
+def relation_head(
+    g: GraphBuilder, x: ir.Value, targets: int, first: ir.Value | None = None
+) -> tuple[ir.Value, ir.Value]:
     """The relation network's linear layers on ``[T * K, 9216]``: scores ``[T, K]`` and deltas ``[T, K, 4]``.
 
     ``first`` stands for the first layer's weight where the inputs come in another order.
@@ -252,74 +265,14 @@ def decode_proposals(g: GraphBuilder, spec: ModelSpec, proposals: ir.Value, delt
     return decode(g, deltas, center, size, spec.fine_weights)
 
 
-# With these two attributes (and not without them) TensorRT replaces the node by a plugin of its name, if there is one.
-PLUGIN = {"plugin_version": "1", "plugin_namespace": "spm"}
-
-
-def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
-    """The RoI operator: crop both maps inside boxes, normalise, concatenate.
-
-    ``FusedRoiCrop(deep [T, 384, H, W], shallow [T, 256, H, W], boxes [T, K, 4], scale, shift [1, 640, 1, 1])`` gives
-    ``[T * K, 640, 6, 6]``: corner-aligned bilinear samples (``crop_and_resize`` of :mod:`spm_export.model.network`),
-    times scale, plus shift, and zeros where a sample lies outside the map. The positions are computed in float32 in the
-    reference's order, since their roundings decide what is inside.
-    """
-    g = GraphBuilder("FusedRoiCrop", opset)
-    deep, shallow, boxes, scale, shift = (g.input(n) for n in ("deep", "shallow", "boxes", "scale", "shift"))
-    cells, last = spec.roi_cells, spec.crop_size // spec.stride
-    positions, inside = sample_grid(g, spec, boxes)
-    # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
-    normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
-    grid_x, grid_y = _axes(g, normalized)
-    spread = g.constant(np.zeros((cells, cells), np.float32))
-    grid = g.op(
-        "Concat", *(g.op("Unsqueeze", g.op("Add", axis, spread), g.constant([4])) for axis in (grid_x, grid_y)), axis=4
-    )
-    grid = g.reshape(grid, [0, -1, cells, 2], name="grid")
-    mode = "linear" if opset >= 20 else "bilinear"
-    # The mask below decides what is outside; the border mode keeps the last row and column what they are.
-    samples = [g.op("GridSample", m, grid, align_corners=1, mode=mode, padding_mode="border") for m in (deep, shallow)]
-    both = g.op("Add", g.op("Mul", g.op("Concat", *samples, axis=1), scale), shift)
-    both = g.reshape(both, [0, 640, -1, cells * cells])
-    both = g.op("Transpose", both, perm=[0, 2, 1, 3])
-    inside_x, inside_y = _axes(g, inside)
-    mask = g.reshape(g.op("And", inside_x, inside_y), [0, -1, 1, cells * cells], name="mask")
-    masked = g.op("Where", mask, both, g.constant(0.0))
-    features = g.reshape(masked, [-1, 640, cells, cells], name="features")
-    return g.function([features], [ir.Attr(name, ir.AttributeType.STRING, value) for name, value in PLUGIN.items()])
-
-
-def sample_grid(g: GraphBuilder, spec: ModelSpec, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map."""
-    cells, last = spec.roi_cells, spec.crop_size // spec.stride
-    low, high = g.split(g.op("Div", boxes, g.constant(float(spec.stride))), [2, 2], axis=2)
-    edge = g.constant(float(last))
-    low, high = g.op("Div", low, edge), g.op("Div", high, edge)
-    step = g.op("Div", g.op("Mul", g.op("Sub", high, low), edge), g.constant(float(cells - 1)))
-    start = g.op("Unsqueeze", g.op("Mul", low, edge), g.constant([3]))
-    steps = g.op("Mul", g.op("Unsqueeze", step, g.constant([3])), g.constant([float(i) for i in range(cells)]))
-    positions = g.op("Add", start, steps, name="positions")  # [T, K, 2, 6]
-    inside = g.op(
-        "And", g.op("GreaterOrEqual", positions, g.constant(0.0)), g.op("LessOrEqual", positions, edge), name="inside"
-    )
-    return positions, inside
-
-
-def _axes(g: GraphBuilder, values: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Values ``[T, K, 2, 6]`` of both axes as ``[T, K, 1, 6]`` along x and ``[T, K, 6, 1]`` along y."""
-    x, y = g.split(values, [1, 1], axis=2)
-    return x, g.op("Transpose", y, perm=[0, 1, 3, 2])
-
-
 def convolution(
-    g: GraphBuilder, x: ir.Value, name: str, pad: int, *, activation: bool = True, **attributes: Any
+    g: GraphBuilder, x: ir.Value, name: str, pad: int | None = None, *, activation: bool = True, **attributes: Any
 ) -> ir.Value:
+    """A layer's convolution and ReLU; by default padded so that it keeps the map's size, apart from strides."""
+    if pad is None:
+        pad = g.weight_shape(f"{name}.weight")[2] // 2
     return g.layer("Conv", x, name, activation=activation, pads=[pad] * 4, **attributes)
 
 
 def pool(g: GraphBuilder, x: ir.Value) -> ir.Value:
     return g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-
-
-def _finish(g: GraphBuilder, shapes: Mapping[str, Shape], outputs: Mapping[str, ir.Value]) -> ir.Model:
-    return g.model({name: (outputs[name], shape) for name, shape in shapes.items()}, {"spm_rt": g.name})

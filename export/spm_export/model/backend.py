@@ -15,7 +15,7 @@ from .network import CoarseKernels, Features, SPMTracker
 Floats = NDArray[np.float32]
 
 
-class TorchBackend:
+class ReferenceBackend:
     """The plain reference, float32, nothing rewritten: what exported graphs are compared with.
 
     Args:
@@ -33,14 +33,14 @@ class TorchBackend:
         self.device = device
         self.description = f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, reference model"
 
-    def context(self) -> TorchContext:
-        return TorchContext(self)
+    def context(self) -> ReferenceContext:
+        return ReferenceContext(self)
 
 
-class TorchContext:
+class ReferenceContext:
     """One target's template and last search, as tensors."""
 
-    def __init__(self, backend: TorchBackend) -> None:
+    def __init__(self, backend: ReferenceBackend) -> None:
         self._model = backend.model
         self._device = backend.device
         size = backend.model.spec.crop_size
@@ -81,4 +81,4 @@ def reference_tracker(
     model: SPMTracker, settings: TrackerSettings, device: str = "cpu", threads: int | None = None
 ) -> Tracker:
     """A tracker on the reference model."""
-    return Tracker(TorchBackend(model, device, threads), model.spec, settings)
+    return Tracker(ReferenceBackend(model, device, threads), model.spec, settings)

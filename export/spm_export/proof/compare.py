@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spm_rt.bundle import VARIANTS_OF, Bundle
+from spm_rt.bundle import FORMS, Bundle
+from spm_rt.bundle.forms import graph_precision
 from spm_rt.frame.crop import crop_exact
 from spm_rt.frame.geometry import iou, search_region, to_crop, xywh_to_xyxy
 from spm_rt.results import Box
@@ -206,13 +207,13 @@ def check_tensors(
     Each graph is given the reference's inputs, so that one graph's error is not the next one's. With several targets
     the inputs are repeated with a shift per target, so that a mix-up of targets shows.
     """
-    sessions = runners(bundle, targets, variants or VARIANTS_OF[bundle.precision])
+    sessions = runners(bundle, targets, variants)
     errors: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for label, given in inputs:
         shifted = [_shifted(given, k) for k in range(targets)]
         expected = [reference_outputs(model, one) for one in shifted]
         for (variant, stage), session in sessions.items():
-            precision = precision_of(bundle, variant, stage)
+            precision = graph_precision(stage, variant, bundle.precision)
             if precision == "int8" and label.startswith("noise"):
                 continue  # nothing like it was met in calibration
             names = list(expected[0][stage])
@@ -225,7 +226,7 @@ def check_tensors(
     checks = []
     for (variant, stage, name), found_errors in errors.items():
         label = variant if targets == 1 else f"{variant}, {targets} targets"
-        kind, allowed = tolerance(stage, name, precision_of(bundle, variant, stage))
+        kind, allowed = tolerance(stage, name, graph_precision(stage, variant, bundle.precision))
         checks.append(
             TensorCheck(
                 label,
@@ -274,13 +275,6 @@ def check_tracks(
     )
 
 
-def precision_of(bundle: Bundle, variant: str, stage: str) -> str:
-    """What a graph computes in: the template of an int8 bundle, and search in its plain form, stay float32."""
-    if bundle.precision == "int8" and (stage == "template" or (stage, variant) == ("search", "plain")):
-        return "float32"
-    return bundle.precision
-
-
 def tolerance(stage: str, name: str, precision: str = "float32") -> tuple[str, float]:
     """How an output's error is measured, and how large it may be."""
     allowed = {"float32": TOLERANCES, "int8": INT8_TOLERANCES, **TYPED_TOLERANCES}[precision]
@@ -312,7 +306,7 @@ def _feeds(stage: str, given: list[Arrays], expected: list[dict[str, Arrays]]) -
 
 
 def _arranged(name: str, array: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
-    """An array in the layout of a variant: the fast graphs exchange feature maps channels last."""
-    if name in ("shallow", "deep") and (variant.startswith("fast") or variant == "plain"):
+    """An array in the layout of a form: the graphs for CPUs exchange feature maps channels last."""
+    if name in ("shallow", "deep") and variant in FORMS and FORMS[variant].for_cpus:
         return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(0, 2, 1))
     return array

@@ -1,25 +1,26 @@
 """Running typed graphs on a CPU, to verify them before anybody has a GPU at hand.
 
 ONNX Runtime's CPU provider computes float16 graphs in float32 between casts that it then removes, and has no bfloat16
-convolution at all. So a typed graph is judged by its *twin*: the graph of the file, all tensors float32, with every
-tensor that is float16 or bfloat16 in the file rounded to that type where it is made. That is what a GPU computes which
-adds up in float32. float16 files are run as they are as well.
+convolution at all. So a typed graph is *emulated*: the graph of the file, all tensors float32, with every tensor that
+is float16 or bfloat16 in the file rounded to that type where it is made. A GPU that adds up in float32 computes the
+same. float16 files are run as they are as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, ShapeInferencePass
 
-from spm_rt.bundle import STAGES, Bundle
+from spm_rt.bundle import FORMS, STAGES, Bundle
+from spm_rt.bundle.forms import graphs_of
 from spm_rt.errors import BackendError
+from spm_rt.precision import PRECISIONS
 from spm_rt.settings import ModelSpec
 
 from ..graphs.half import PASSED_ON
@@ -29,17 +30,15 @@ Arrays = dict[str, Floats]
 
 RUNNERS = {
     "float32": "the graph files in ONNX Runtime on a CPU",
-    "int8": "the graph files in ONNX Runtime on a CPU; those for TensorRT (portable, flat, expanded) with every "
+    "int8": "the graph files in ONNX Runtime on a CPU; those for TensorRT (portable, flat) with every "
     "QuantizeLinear and DequantizeLinear computed where it stands and their products in float32",
-    "float16": "ONNX Runtime on a CPU: float32 twins of the graph files with every float16 tensor rounded to float16; "
+    "float16": "ONNX Runtime on a CPU: the graph files emulated in float32 with every float16 tensor rounded; "
     "'as they are': the files themselves, whose float16 operators it computes in float32",
-    "bfloat16": "ONNX Runtime on a CPU: float32 twins of the graph files with every bfloat16 tensor rounded; "
+    "bfloat16": "ONNX Runtime on a CPU: the graph files emulated in float32 with every bfloat16 tensor rounded; "
     "the files themselves were not run, since it has no bfloat16 convolution on CPUs",
 }
 """How bundles of each precision are verified, for the report."""
 AS_THEY_ARE = "portable as they are"
-ENGINE_VARIANTS = ("portable", "flat", "expanded")
-"""Forms that say int8 as TensorRT wants it said."""
 
 
 class Runner:
@@ -81,30 +80,29 @@ def file_runner(path: Path, *, merge: bool = True) -> Runner:
     return Runner(str(path), path, merge=merge)
 
 
-def twin_runner(path: Path) -> Runner:
-    """The float32 twin of a typed graph file."""
-    return Runner(ir.serde.to_proto(make_twin(ir.load(path))).SerializeToString(), path)
+def emulated_runner(path: Path) -> Runner:
+    """A typed graph file, emulated."""
+    return Runner(ir.serde.to_proto(emulate(ir.load(path))).SerializeToString(), path)
 
 
-def runners(bundle: Bundle, targets: int, variants: Sequence[str]) -> dict[tuple[str, str], Runner]:
-    """What a bundle is verified with, by form and stage."""
-    precision = bundle.precision
-
-    def make(variant: str, stage: str) -> Runner:
-        path = bundle.graph(stage, targets=targets, variant=variant)
-        if precision in ("float32", "int8"):
-            return file_runner(path, merge=variant not in ENGINE_VARIANTS)
-        return twin_runner(path)
-
-    found = {(variant, stage): make(variant, stage) for variant in variants for stage in STAGES}
-    if precision == "float16" and "portable" in variants:
-        for stage in STAGES:
-            found[AS_THEY_ARE, stage] = file_runner(bundle.graph(stage, targets=targets))
+def runners(bundle: Bundle, targets: int, variants: Collection[str] = ()) -> dict[tuple[str, str], Runner]:
+    """What a bundle is verified with, by form and stage: all its graphs, or those of the given forms."""
+    precision, found = bundle.precision, {}
+    for stage, form in graphs_of(precision):
+        if variants and form not in variants:
+            continue
+        path = bundle.graph(stage, targets=targets, variant=form)
+        if PRECISIONS[precision].for_cpus:
+            found[form, stage] = file_runner(path, merge=FORMS[form].for_cpus)
+        else:
+            found[form, stage] = emulated_runner(path)
+        if precision == "float16" and form == "portable":
+            found[AS_THEY_ARE, stage] = file_runner(path)
     return found
 
 
-def make_twin(model: ir.Model) -> ir.Model:
-    """All tensors float32, those of half precision rounded where they are made; functions are inlined, in place."""
+def emulate(model: ir.Model) -> ir.Model:
+    """Make all tensors float32, rounded to half precision where they had it; functions are inlined. In place."""
     InlinePass()(model)
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
     model.functions.clear()
@@ -119,10 +117,10 @@ def make_twin(model: ir.Model) -> ir.Model:
             value.const_value, value.dtype = ir.tensor(array, name=value.name), ir.DataType.from_numpy(array.dtype)
     for value in graph.inputs:
         if value.dtype in halves:
-            given, value.dtype = value.dtype, ir.DataType.FLOAT
-            _round_after(graph, value, given, graph[0], before=True)
+            half, value.dtype = value.dtype, ir.DataType.FLOAT
+            _round_after(graph, value, half, graph[0], before=True)
     for node in list(graph):
-        if node.name and node.name.startswith("twin_"):
+        if node.name and node.name.startswith("emulated_"):
             continue
         for value in node.outputs:
             kind = value.dtype
@@ -136,13 +134,15 @@ def make_twin(model: ir.Model) -> ir.Model:
     return model
 
 
-def _round_after(graph: ir.Graph, value: ir.Value, kind: ir.DataType, place: ir.Node, *, before: bool = False) -> None:
+def _round_after(
+    graph: ir.Graph, value: ir.Value, kind: ir.DataType, neighbour: ir.Node, *, before: bool = False
+) -> None:
     """Put ``value`` through ``kind`` and back before anybody uses it."""
     users = list(value.uses())
-    there = ir.node("Cast", [value], {"to": kind.value}, name=f"twin_there_{value.name}")
-    back = ir.node("Cast", there.outputs, {"to": ir.DataType.FLOAT.value}, name=f"twin_back_{value.name}")
-    (graph.insert_before if before else graph.insert_after)(place, [there, back])
-    rounded = back.outputs[0]
+    narrow = ir.node("Cast", [value], {"to": kind.value}, name=f"emulated_narrow_{value.name}")
+    wide = ir.node("Cast", narrow.outputs, {"to": ir.DataType.FLOAT.value}, name=f"emulated_wide_{value.name}")
+    (graph.insert_before if before else graph.insert_after)(neighbour, [narrow, wide])
+    rounded = wide.outputs[0]
     for node, index in users:
         node.replace_input_with(index, rounded)
     for index, output in enumerate(graph.outputs):
@@ -192,12 +192,3 @@ class RunnerContext:
     def _run(self, stage: str, feeds: Arrays) -> Arrays:
         runner = self._runners[stage]
         return dict(zip(runner.outputs, runner.run(runner.outputs, feeds), strict=True))
-
-
-def rounded(array: Floats, precision: str) -> Floats:
-    """Values as they are after a tensor of that precision held them."""
-    kind = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}.get(precision, np.float32)
-    return array.astype(kind).astype(np.float32)
-
-
-__all__ = ["AS_THEY_ARE", "RUNNERS", "Runner", "RunnerBackend", "make_twin", "rounded", "runners"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import stage_shapes
+from ...bundle.forms import form_for
 from ...cache.store import find_entry, make_entry
 from ...errors import BackendError
 from ...machine import processor, release_memory, usable_cores
@@ -61,7 +62,7 @@ class OnnxRuntimeBackend:
         self._threads = threads or usable_cores()
         # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
         on_cpu = provider == PROVIDERS["cpu"]
-        variant = "fast_expanded" if on_cpu else "portable"
+        variant = form_for("ONNX Runtime on CPUs" if on_cpu else "ONNX Runtime on GPUs")
         self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
         self._device, self._provider, self._index = device, provider, index
         options = provider_options(provider, index, int8=bundle.precision == "int8")

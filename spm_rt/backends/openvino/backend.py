@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...bundle import Bundle
 from ...bundle.contract import stage_shapes
+from ...bundle.forms import form_for
 from ...errors import BackendError
 from ...machine import instruction_sets, usable_cores
 from ..protocol import Template, copy_template, paste_template
@@ -68,9 +69,10 @@ class OpenVinoBackend:
         if self._device == "CPU":
             self._options["INFERENCE_NUM_THREADS"] = count
         # Matrix units want large products, not few; the Winograd form has not been tried on a CPU with AMX, though.
-        variant = "plain" if self._hint == "bf16" and "amx_bf16" in instruction_sets() else "fast"
+        on_matrix_units = self._hint == "bf16" and "amx_bf16" in instruction_sets()
+        variant = form_for("OpenVINO in bfloat16 with AMX" if on_matrix_units else "OpenVINO")
         self._relation_file = bundle.graph("relation", targets=targets, variant=variant)
-        self._template_file = bundle.graph("template", targets=targets, variant="fast")
+        self._template_file = bundle.graph("template", targets=targets, variant=variant)
         self._template: Any = None
         self._relations: dict[int, list[Any]] = {}
         # Most of a compilation runs on one core, whatever the number of threads: the graphs share the cores.

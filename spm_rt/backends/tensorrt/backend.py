@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import TEMPLATE_NAMES, contract, stage_shapes, tensor_type
-from ...bundle.self_test import Canary, observe
+from ...bundle.self_test import SelfTest, observe
 from ...cache.engines import EngineFacts, engine_folder, find_engine, read_engine
 from ...errors import BackendError
 from ...frame.geometry import Region
@@ -133,25 +133,25 @@ class TensorRtBackend:
         sound = all(np.isfinite(a).all() and np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         if not sound or first[0].min() < 0 or first[0].max() > 1:
             raise BackendError(f"{self.description}: search gives nonsense, or not the same twice; build it again")
-        canary = self._expected() if self.targets == 1 else None
-        complaint = canary.complaint(observe(context, canary.positions, canary.proposals)) if canary else ""
-        if complaint:
+        expected = self._expected() if self.targets == 1 else None
+        deviations = expected.deviations(observe(context, expected.positions, expected.proposals)) if expected else ""
+        if deviations:
             raise BackendError(
                 f"{self.description}: the engines do not give what the reference gave when {self.bundle.path} was "
-                f"exported (canary): {complaint}. Build them again; if that does not help, with another version of "
+                f"exported (self-test): {deviations}. Build them again; if that does not help, with another version of "
                 "the library"
             )
 
-    def _expected(self) -> Canary | None:
-        """The bundle's canary as far as these engines go: for the proposals they take, no more exact than TF32."""
-        canary = self.bundle.canary
-        if canary is None:
+    def _expected(self) -> SelfTest | None:
+        """The bundle's self-test as far as these engines go: for the proposals they take, no more exact than TF32."""
+        self_test = self.bundle.self_test
+        if self_test is None:
             return None
-        outputs = {name: a[: self.count] if name.startswith("relation") else a for name, a in canary.outputs.items()}
-        allowed = dict(canary.allowed)
+        outputs = {name: a[: self.count] if name.startswith("relation") else a for name, a in self_test.outputs.items()}
+        allowed = dict(self_test.allowed)
         if any(facts.tf32 for facts in self._facts.values()):
             allowed = {name: max(bound, TF32_ALLOWED[name]) for name, bound in allowed.items()}
-        return dataclasses.replace(canary, outputs=outputs, allowed=allowed)
+        return dataclasses.replace(self_test, outputs=outputs, allowed=allowed)
 
 
 class TensorRtContext:

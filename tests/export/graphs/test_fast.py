@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from spm_export.graphs.fast import fast_weights, roi_features, trim_kernel
+from spm_export.graphs.fast import fast_weights, trim_kernel
+from spm_export.graphs.roi import roi_features
 from spm_export.graphs.winograd import (
     convolve,
     convolve_and_pool,

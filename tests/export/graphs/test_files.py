@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from spm_export.bundle import ExportOptions, _write_graphs
 from spm_export.graphs.builder import DOMAIN
-from spm_export.graphs.fast import FAST_BUILDERS, fast_contract, fast_weights
-from spm_export.graphs.portable import BUILDERS, OPSETS, PLUGIN, GraphOptions
+from spm_export.graphs.fast import fast_contract
+from spm_export.graphs.forms import BUILDERS, INT8_BUILDERS, build_graph, bundle_weights
+from spm_export.graphs.portable import OPSETS, GraphOptions
+from spm_export.graphs.roi import PLUGIN
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_rt import Bundle
-from spm_rt.bundle import STAGES, VARIANTS
+from spm_rt.bundle import FORMS, STAGES
 from spm_rt.bundle.contract import contract
+from spm_rt.bundle.forms import graphs_of
+from spm_rt.precision import PRECISIONS
 from spm_rt.settings import ModelSpec
 
 from ...support.sessions import run, session_of
@@ -36,7 +40,7 @@ def bundle(synthetic_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def weights(synthetic_model: SPMTracker) -> Arrays:
-    return fast_weights(graph_weights(synthetic_model))
+    return bundle_weights(graph_weights(synthetic_model), "float32")
 
 
 def read(bundle: Bundle, stage: str, variant: str, targets: int = 1) -> onnx.ModelProto:
@@ -47,13 +51,14 @@ def shapes_of(values: Any) -> dict[str, tuple[int | str, ...]]:
     return {value.name: tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim) for value in values}
 
 
-EVERY_GRAPH = [(stage, variant, targets) for stage in STAGES for variant in VARIANTS for targets in TARGETS]
+GRAPHS = graphs_of("float32")
+EVERY_GRAPH = [(stage, variant, targets) for stage, variant in GRAPHS for targets in TARGETS]
 
 
 @pytest.mark.parametrize(("stage", "variant", "targets"), EVERY_GRAPH)
 def test_names_and_shapes_are_the_contract(stage: str, variant: str, targets: int, bundle: Bundle) -> None:
     graph = read(bundle, stage, variant, targets).graph
-    agreed = (fast_contract if variant.startswith(("fast", "plain")) else contract)(SPEC, targets)[stage]
+    agreed = (fast_contract if FORMS[variant].for_cpus else contract)(SPEC, targets)[stage]
     assert shapes_of(graph.input) == agreed["inputs"]
     assert shapes_of(graph.output) == agreed["outputs"]
     types = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
@@ -74,17 +79,16 @@ def test_every_value_has_a_name_and_a_shape(stage: str, variant: str, targets: i
     assert len({node.name for node in graph.node}) == len(graph.node)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("stage", ["template", "relation"])
+@pytest.mark.parametrize(("stage", "variant"), [(stage, variant) for stage, variant in GRAPHS if stage != "search"])
 def test_the_roi_operator_is_a_function_or_inlined(stage: str, variant: str, bundle: Bundle) -> None:
     model = read(bundle, stage, variant)
     ours = [node for node in model.graph.node if node.domain == DOMAIN]
     if not ours:
-        assert variant not in ("portable", "expanded")
+        assert variant in ("flat", "fast")
         assert len(model.functions) == 0
         assert {entry.domain for entry in model.opset_import} == {""}
         return
-    assert variant in ("portable", "expanded", "fast_expanded")
+    assert (stage, variant) in (("template", "portable"), ("template", "fast_expanded"), ("relation", "portable"))
     assert [node.op_type for node in ours] == ["FusedRoiCrop"]
     assert [(f.domain, f.name) for f in model.functions] == [(DOMAIN, "FusedRoiCrop")]
     assert {entry.domain for entry in model.opset_import} == {"", DOMAIN}
@@ -108,8 +112,8 @@ def test_the_flat_graphs_are_standard_operators_only(stage: str, bundle: Bundle)
 
 @pytest.mark.parametrize("stage", ["template", "search"])
 def test_lrn_is_one_operator_or_none(stage: str, bundle: Bundle) -> None:
-    counts = {v: sum(n.op_type == "LRN" for n in read(bundle, stage, v).graph.node) for v in VARIANTS}
-    assert counts == {v: 0 if v.endswith("expanded") else 2 for v in VARIANTS}
+    counts = {v: sum(n.op_type == "LRN" for n in read(bundle, stage, v).graph.node) for v in FORMS}
+    assert counts == {v: 0 if v.endswith("expanded") else 2 for v in FORMS}
 
 
 def test_large_weights_are_stored_once_for_all_graphs(bundle: Bundle) -> None:
@@ -127,18 +131,16 @@ def test_large_weights_are_stored_once_for_all_graphs(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("opset", OPSETS)
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_opset_builds_and_checks(stage: str, opset: int, weights: Arrays) -> None:
+@pytest.mark.parametrize(("stage", "variant"), GRAPHS)
+def test_every_opset_builds_and_checks(stage: str, variant: str, opset: int, weights: Arrays) -> None:
     # The weights are not needed for that: their shapes are.
     empty = {
         name: np.lib.stride_tricks.as_strided(np.zeros(1, a.dtype), a.shape, [0] * a.ndim)
         for name, a in weights.items()
     }
-    for build in (BUILDERS, FAST_BUILDERS):
-        if stage in build:
-            model = build[stage](SPEC, empty, GraphOptions(opset))
-            assert model.graph.opset_imports[""] == opset
-            assert len(model.graph) > 10
+    model = build_graph(stage, variant, SPEC, empty, opset=opset)
+    assert model.graph.opset_imports[""] == opset
+    assert len(model.graph) > 10
 
 
 @pytest.mark.parametrize("options", [{"opset": 16}, {"opset": 24}, {"targets": 0}, {"lrn": "fast"}])
@@ -177,7 +179,7 @@ def agree(found: Arrays, wanted: Arrays) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_several_targets_at_once_equal_single_ones(stage: str, variant: str, bundle: Bundle) -> None:
     one, two = (session_of(onnx.load(bundle.graph(stage, targets=t, variant=variant))) for t in TARGETS)
-    given = inputs_for(stage, 2, fast=variant.startswith("fast"))
+    given = inputs_for(stage, 2, fast=FORMS[variant].for_cpus)
     singles = [run(one, {name: array[t : t + 1] for name, array in given.items()}) for t in range(2)]
     together = run(two, given)
     agree(together, {name: np.concatenate([s[name] for s in singles]) for name in together})
@@ -185,14 +187,12 @@ def test_several_targets_at_once_equal_single_ones(stage: str, variant: str, bun
 
 
 @pytest.mark.parametrize("opset", [20, 23])
-@pytest.mark.parametrize("stage", STAGES)
-def test_newer_opsets_compute_the_same(stage: str, opset: int, bundle: Bundle, weights: Arrays) -> None:
-    for variant, build in (("portable", BUILDERS), ("fast", FAST_BUILDERS)):
-        if stage in build:
-            model = ir.serde.to_proto(build[stage](SPEC, weights, GraphOptions(opset)))
-            given = inputs_for(stage, 1, fast=variant == "fast")
-            usual = session_of(onnx.load(bundle.graph(stage, variant=variant)))
-            agree(run(session_of(model), given), run(usual, given))
+@pytest.mark.parametrize(("stage", "variant"), [pair for pair in GRAPHS if pair[1] in ("portable", "fast")])
+def test_newer_opsets_compute_the_same(stage: str, variant: str, opset: int, bundle: Bundle, weights: Arrays) -> None:
+    model = ir.serde.to_proto(build_graph(stage, variant, SPEC, weights, opset=opset))
+    given = inputs_for(stage, 1, fast=FORMS[variant].for_cpus)
+    usual = session_of(onnx.load(bundle.graph(stage, variant=variant)))
+    agree(run(session_of(model), given), run(usual, given))
 
 
 def test_files_of_the_newest_opset_pass_the_checker(synthetic_model: SPMTracker, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_files_of_the_newest_opset_pass_the_checker(synthetic_model: SPMTracker,
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 30])
-def test_any_number_of_proposals_is_judged(count: int, bundle: Bundle) -> None:
+def test_any_number_of_proposals_has_scores_and_boxes(count: int, bundle: Bundle) -> None:
     session = session_of(onnx.load(bundle.graph("relation")))
     given = inputs_for("relation", 1, fast=False)
     given["proposals"] = np.repeat(given["proposals"][:, :1], count, axis=1)
@@ -211,3 +211,12 @@ def test_any_number_of_proposals_is_judged(count: int, bundle: Bundle) -> None:
     assert found["scores"].shape == (1, count)
     assert found["boxes"].shape == (1, count, 4)
     np.testing.assert_allclose(found["scores"], np.repeat(found["scores"][:, :1], count, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_graph_of_the_table_has_a_builder_and_no_builder_is_left_over(precision: str) -> None:
+    builders = INT8_BUILDERS if precision == "int8" else BUILDERS
+    built = {pair for pair in graphs_of(precision) if pair[1] != "flat"}
+    assert built <= builders.keys()
+    if PRECISIONS[precision].for_cpus:
+        assert built == builders.keys()

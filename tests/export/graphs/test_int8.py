@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-import spm_export.bundle as exporter
 import spm_export.calibration as calibrate_module
-import spm_export.proof.compare as verify
+import spm_export.proof.compare as compare
+import spm_export.proof.verification as verification
 from spm_export.bundle import ExportOptions, export_bundle
-from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, rounded, sampled
+from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, quantized, sampled
 from spm_export.cli import main
-from spm_export.graphs.fast import fast_weights
+from spm_export.graphs.fast import build_plain_search
+from spm_export.graphs.forms import bundle_weights
 from spm_export.graphs.int8 import (
     INPUT_LEVELS,
     LAYERS,
-    QUANTIZED_BUILDERS,
     WEIGHT_LIMIT,
     Grid,
     Quantization,
@@ -38,6 +40,7 @@ from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import sample_inputs
 from spm_rt import Bundle, ExportError, SourceError, Tracker, TrackerSettings
+from spm_rt.bundle.forms import graphs_of
 from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
@@ -62,7 +65,7 @@ def int8_bundle(
 ) -> Path:
     folder = tmp_path_factory.mktemp("int8") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "sample_inputs", few_inputs)
+        patch.setattr(verification, "sample_inputs", few_inputs)
         # Where another proposal wins, a frame's overlap is 0.9: the mean of a handful of frames may miss the bound.
         export_bundle(default_model, folder, int8_options(calibration), clip[:16], clip_box, "clip")
     return folder
@@ -124,7 +127,7 @@ def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[st
     g = QuantizedBuilder("part", 17, weights, plan, outputs, integers)
     value = convolution(g, g.input("x", x.shape), "layer", 1)
     model = g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {})
-    found = run(session_of(exporter.ir.serde.to_proto(model)), {"x": x})["y"]
+    found = run(session_of(ir.serde.to_proto(model)), {"x": x})["y"]
     codes, scales = quantize_weight(weight)
     exact = (
         F.conv2d(
@@ -166,7 +169,7 @@ def test_sampling_sees_every_layer_and_leaves_the_model_alone(
 
 def test_rounding_the_reference_is_undone(default_model: SPMTracker, calibration: Calibration) -> None:
     before = {name: value.clone() for name, value in default_model.state_dict().items()}
-    with rounded(default_model, calibration.plan):
+    with quantized(default_model, calibration.plan):
         assert not torch.equal(default_model.backbone.conv3.weight, before["backbone.conv3.weight"])
     after = default_model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -181,12 +184,12 @@ def test_the_search_graph_computes_what_the_rounded_reference_computes(
 
     _, given = next(itertools.islice(sample_inputs(default_model, clip, clip_box), 2, 3))
     exact = reference_outputs(default_model, given)
-    weights = quantized_weights(fast_weights(graph_weights(default_model)), calibration.plan)
-    spec = default_model.spec
-    graph = QUANTIZED_BUILDERS["search"](spec, weights, GraphOptions(), calibration.plan, "plain")
+    weights = bundle_weights(graph_weights(default_model), "int8", calibration.plan)
+    make = functools.partial(QuantizedBuilder, plan=calibration.plan)
+    graph = build_plain_search(default_model.spec, weights, GraphOptions(), make)
     feeds = {"crop": given["search"], **{name: exact["template"][name] for name in ("head_kernel", "head_bias")}}
-    found = run(session_of(exporter.ir.serde.to_proto(graph)), feeds)
-    with rounded(default_model, calibration.plan):
+    found = run(session_of(ir.serde.to_proto(graph)), feeds)
+    with quantized(default_model, calibration.plan):
         features = default_model.features(torch.from_numpy(given["search"]))
     deep = features.deep.numpy().reshape(1, 384, -1).transpose(0, 2, 1)
     assert np.abs(found["deep"] - deep).mean() < 2e-3 * np.abs(deep).mean()
@@ -229,16 +232,17 @@ def test_an_int8_bundle_says_so_and_tracks_alike(
         assert overlaps.min() < 1  # it did compute something else
 
 
-def test_the_gate_judges_both_ways_of_saying_int8(int8_bundle: Path) -> None:
+def test_both_ways_of_saying_int8_are_verified(int8_bundle: Path) -> None:
     found = json.loads((int8_bundle / "verification.json").read_text())
     assert found["portable_track"]["passed"]
     assert found["portable_track"]["precision"] == "int8"
     assert 0.97 <= found["portable_track"]["mean_iou"] < 1
     assert found["portable_track"] != found["track"]
-    judged = {(c["variant"], c["stage"], c["tolerance"]) for c in found["tensors"] if c["tensor"] == "boxes"}
-    for variant in ("portable", "flat", "expanded", "fast", "fast_expanded"):
-        assert {(variant, "search", 20.0), (variant, "relation", 8.0)} <= judged
-    assert ("plain", "search", 0.02) in judged
+    compared = {(c["stage"], c["variant"], c["tolerance"]) for c in found["tensors"] if c["tensor"] == "boxes"}
+    pairs = {(stage, variant) for stage, variant in graphs_of("int8") if stage != "template"}
+    bounds = {"search": 20.0, "relation": 8.0}
+    assert {c[:2] for c in compared} == pairs
+    assert compared >= {(*pair, 0.02 if pair[1] == "plain" else bounds[pair[0]]) for pair in pairs}
 
 
 def test_what_drifts_too_far_is_refused_with_its_figures(
@@ -249,8 +253,8 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
     clip_box: Box,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
-    monkeypatch.setitem(verify.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
+    monkeypatch.setattr(verification, "sample_inputs", few_inputs)
+    monkeypatch.setitem(compare.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
     with pytest.raises(ExportError, match=r"mean IoU 0\.9.*allowed") as refused:
         export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
     assert "boxes on clip, portable graphs: mean IoU 0.9" in str(refused.value)
@@ -265,7 +269,7 @@ def test_a_broken_int8_graph_is_refused(
     clip_box: Box,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
+    monkeypatch.setattr(verification, "sample_inputs", few_inputs)
     grids = {**calibration.plan.grids, "conv4.input": Grid(1e-3, 0)}
     broken = dataclasses.replace(calibration, plan=Quantization(calibration.plan.layers, grids))
     with pytest.raises(ExportError, match=r"fast search\.deep"):
@@ -281,12 +285,12 @@ def test_a_broken_graph_for_tensorrt_is_refused(
     clip_box: Box,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exporter, "sample_inputs", few_inputs)
+    monkeypatch.setattr(verification, "sample_inputs", few_inputs)
     monkeypatch.setattr(Grid, "signed_scale", 1e-3)
     with pytest.raises(ExportError, match="boxes on clip, portable graphs: mean IoU 0") as refused:
         export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
     named = [line.split()[0] for line in str(refused.value).splitlines() if "worst" in line]
-    assert set(named) == {"portable", "flat", "expanded"}
+    assert set(named) == {"portable", "flat"}
     assert not (tmp_path / "b").exists()
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spm_export.graphs import portable as graphs
 from spm_export.graphs.builder import GraphBuilder
 from spm_export.graphs.portable import GraphOptions
+from spm_export.graphs.roi import call_roi_crop
 from spm_export.model.network import MAX_LOG_SCALE, SPMTracker, center_crop, crop_and_resize, decode, flatten_deltas
 from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import compose_head
@@ -179,14 +180,7 @@ def test_deltas_of_the_map_are_decoded_in_the_anchors_order(weights: Arrays, syn
 
 def roi_in_graph(deep: Floats, shallow: Floats, boxes: Floats, weights: Arrays, opset: int = 17) -> Floats:
     def part(g: GraphBuilder, v: list[ir.Value]) -> ir.Value:
-        return g.call(
-            graphs.fused_roi_crop(SPEC, opset),
-            *v,
-            g.weight("roi_scale"),
-            g.weight("roi_shift"),
-            name="roi",
-            **graphs.PLUGIN,
-        )
+        return call_roi_crop(g, SPEC, *v, "roi")
 
     return evaluate(part, deep, shallow, boxes, weights=weights, opset=opset)[0]
 

@@ -16,13 +16,13 @@ from spm_export.model.network import SPMTracker
 from spm_rt import Bundle, Tracker
 from spm_rt.backends import BACKENDS, load_backend
 from spm_rt.backends.protocol import Backend
-from spm_rt.bundle import VARIANTS
+from spm_rt.bundle import FORMS
 
 from ...support.recorded import SETS, SPEC, read_set
 
 CHIEF = ("torch", "portable", "fast_expanded")
 """Compared with all sets; the other forms of the graphs with two small ones."""
-STEPS = [(n, s) for n in ("torch", *VARIANTS) for s in SETS if n in CHIEF or s in ("noise", "border_small")]
+STEPS = [(n, s) for n in ("torch", *FORMS) for s in SETS if n in CHIEF or s in ("noise", "border_small")]
 RUNTIME = ("torch", "onnxruntime", "openvino")
 EVERYWHERE = {
     *("init_x_box", "init_scale", "init_roi", "init_crop", "init_crop_fast", "init_conv2", "init_conv4", "init_conv5"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spm_rt import Bundle, BundleError, ModelSpec, TrackerSettings
-from spm_rt.bundle import FORMAT_VERSION, MANIFEST, STAGES, VARIANTS
+from spm_rt.bundle import FORMAT_VERSION, FORMS, MANIFEST, STAGES
 from spm_rt.bundle.reader import read_manifest
 from spm_rt.files import file_digest, seal_manifest
 
@@ -61,9 +61,9 @@ def test_a_bundle_may_be_moved(bundle: Path, tmp_path: Path) -> None:
     assert Bundle.open(str(tmp_path / "elsewhere")).path == tmp_path / "elsewhere"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", FORMS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_has_a_graph_of_every_variant(stage: str, variant: str, default_bundle: Path) -> None:
+def test_every_stage_has_a_graph_in_every_form(stage: str, variant: str, default_bundle: Path) -> None:
     assert Bundle.open(default_bundle).graph(stage, variant=variant).is_file()
 
 
@@ -193,11 +193,33 @@ def test_foreign_manifests_are_refused(content: bytes, bundle: Path) -> None:
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5, [1]])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, 1.5, [2]])
 def test_other_format_versions_are_named(version: object, bundle: Path) -> None:
     change_manifest(bundle, lambda manifest: manifest.update(format_version=version))
-    with pytest.raises(BundleError, match=r"bundle format .* reads format 1"):
+    with pytest.raises(BundleError, match=r"bundle format .* reads format 2"):
         Bundle.open(bundle)
+
+
+@pytest.mark.parametrize(
+    ("version", "checkpoint", "remedy"),
+    [
+        (1, {"source": "cm.pt + fm.pt"}, r"Run spm-export again with what it was made of \(cm\.pt \+ fm\.pt\)$"),
+        (1, {"sha256": "0"}, "Run spm-export again with the checkpoint that it was made of$"),
+        (1, None, "Run spm-export again with the checkpoint that it was made of$"),
+        (3, {"source": "cm.pt + fm.pt"}, "A newer version of spm_rt wrote it: install that one$"),
+    ],
+)
+def test_owners_of_a_bundle_of_another_format_are_told_what_to_do(
+    version: int, checkpoint: dict[str, str] | None, remedy: str, bundle: Path
+) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(format_version=version, checkpoint=checkpoint))
+    with pytest.raises(BundleError, match=remedy):
+        Bundle.open(bundle)
+
+
+def test_forms_that_nobody_knows_are_named(default_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="form 'expanded' are unknown; there are: portable, flat, plain, fast, fast_"):
+        Bundle.open(default_bundle).graph("search", variant="expanded")
 
 
 def test_a_manifest_written_in_another_style_is_refused(bundle: Path) -> None:
@@ -250,17 +272,17 @@ CHANGES: dict[str, Callable[[Manifest], object]] = {
     "an unknown setting": lambda m: m["tracker"].update(speed=1),
     "a setting missing": lambda m: m["tracker"].pop("mode"),
     "a setting out of range": lambda m: m["tracker"].update(size_rate=7),
-    "a canary in words": lambda m: m.update(canary="tweet"),
-    "a canary without a part": lambda m: m["canary"].pop("allowed"),
-    "a canary with a part more": lambda m: m["canary"].update(songs=3),
-    "a canary without an output": lambda m: m["canary"]["outputs"].pop("relation.boxes"),
-    "a canary cut short": lambda m: m["canary"]["outputs"]["search.scores"].pop(),
-    "a canary of other rows": lambda m: m["canary"]["positions"].append(1805),
-    "a canary without rows": lambda m: m["canary"].update(positions=[]),
-    "a canary that allows nothing": lambda m: m["canary"]["allowed"].update({"search.scores": 0}),
-    "a canary of no numbers": lambda m: m["canary"]["outputs"]["search.boxes"].__setitem__(0, 1e300),
-    "a canary without proposals": lambda m: [
-        m["canary"]["outputs"][name].clear() for name in ("relation.scores", "relation.boxes")
+    "a self-test in words": lambda m: m.update(self_test="words"),
+    "a self-test without a part": lambda m: m["self_test"].pop("allowed"),
+    "a self-test with a part more": lambda m: m["self_test"].update(songs=3),
+    "a self-test without an output": lambda m: m["self_test"]["outputs"].pop("relation.boxes"),
+    "a self-test cut short": lambda m: m["self_test"]["outputs"]["search.scores"].pop(),
+    "a self-test of other rows": lambda m: m["self_test"]["positions"].append(1805),
+    "a self-test without rows": lambda m: m["self_test"].update(positions=[]),
+    "a self-test that allows nothing": lambda m: m["self_test"]["allowed"].update({"search.scores": 0}),
+    "a self-test of no numbers": lambda m: m["self_test"]["outputs"]["search.boxes"].__setitem__(0, 1e300),
+    "a self-test without proposals": lambda m: [
+        m["self_test"]["outputs"][name].clear() for name in ("relation.scores", "relation.boxes")
     ],
     "a mistyped specification": lambda m: m["model"].update(crop_size="big"),
 }

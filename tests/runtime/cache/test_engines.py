@@ -315,8 +315,10 @@ def test_targets_as_compute_capabilities(target: str, expected: tuple[int, int] 
 
 def test_facts_come_from_the_bundle(tmp_path: Path) -> None:
     bundle = Bundle.of(hollow_bundle(tmp_path), TrackerSettings(num_candidates=7))
-    search = engine_facts(bundle, "search", **HERE, variant="flat")
-    assert search.graph_sha256 == "sha of search_1_flat.onnx"
+    template = engine_facts(bundle, "template", **HERE, variant="flat")
+    assert template.graph_sha256 == "sha of template_1_flat.onnx"
+    search = engine_facts(bundle, "search", **HERE, variant="flat")  # which has no function: the portable graph is flat
+    assert (search.graph_sha256, search.variant) == ("sha of search_1_portable.onnx", "flat")
     assert (search.weights_sha256, search.proposals) == ("sha of weights.safetensors", 0)
     relation = engine_facts(bundle, "relation", **HERE)
     assert relation.graph_sha256 == "sha of relation_1_portable.onnx"

@@ -82,8 +82,7 @@ class Engine:
     def __init__(self, engines: Engines, stage: str, targets: int, count: int) -> None:
         self._engines, self.stage = engines, stage
         bundle = engines.bundle
-        variant = "expanded" if bundle.precision == "float32" else "portable"
-        self.session = _session(str(bundle.graph(stage, targets=targets, variant=variant)))
+        self.session = _session(str(bundle.graph(stage, targets=targets)))
         sides = contract(bundle.spec, targets)[stage]
         self.shapes = stage_shapes(bundle.spec, targets, stage, count)
         self.types = {name: np.dtype(tensor_type(name, bundle.precision)) for name in self.shapes}
