@@ -34,5 +34,5 @@ ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Ten
 nitpick_ignore_regex = [
     ("py:.*", rf"({OTHERS})(\..*)?"),
     ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Settings)"),
-    ("py:.*", r"tuple\[int"),
+    ("py:.*", r"tuple\[(int|str)"),
 ]

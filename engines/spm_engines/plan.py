@@ -34,7 +34,7 @@ def build_plan(
         stage: ``template``, ``search`` or ``relation``.
         targets: leading axis of every tensor.
         options: see there.
-        tools: of :func:`open_toolchain`.
+        tools: of :func:`~spm_engines.toolchain.open_toolchain`.
         timing: a file for TensorRT's measurements of kernels, read and written where it can be.
 
     Returns:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spm_bench.cli import COMMANDS
+from spm_engines.gpu_support import SUPPORT
 
 from ..support.pages import PAGES, ROOT, linked_files, named_files
 
@@ -79,3 +80,9 @@ def test_names_that_a_page_places_in_a_file_are_there() -> None:
     placed = re.findall(r"`(\w+)` in\s+`([\w/.]+)`", text)
     assert len(placed) >= 4
     assert [name for name, file in placed if not re.search(rf"\b{name}\b", (ROOT / file).read_text("utf-8"))] == []
+
+
+def test_the_table_of_cards_has_every_row_of_the_support_table() -> None:
+    text = (DOCS / "guide" / "engines.md").read_text("utf-8")
+    table = text[text.index("| GPU |") :].split("\n\n")[0]
+    assert [row.lowest for row in SUPPORT if "{}.{}".format(*row.lowest) not in table] == []
