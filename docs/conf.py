@@ -25,6 +25,8 @@ python_maximum_signature_line_length = 100
 
 html_theme = "furo"
 html_copy_source = False
+html_static_path = ["_sphinx/static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 # A docstring of a constant is a sentence; napoleon would take what stands before a colon in it for a type.
 GoogleDocstring._consume_inline_attribute = lambda self: ("", self._consume_to_end())

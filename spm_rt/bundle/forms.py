@@ -89,7 +89,7 @@ FORMS = {
 
 
 def form_for(reader: str) -> str:
-    """The form that a library runs, by its name in :attr:`GraphForm.readers`."""
+    """The form that a library runs, by its name in ``GraphForm.readers``."""
     (name,) = (form.name for form in FORMS.values() if reader in form.readers)
     return name
 
