@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spm_export.model.network import decode
-from spm_train.objective.assignment import assign
 from spm_train.objective.boxes import encode, generalized_overlap, overlap, spread_out
+from spm_train.objective.pairs import assign
 
 
 def boxes(*rows: list[float]) -> torch.Tensor:

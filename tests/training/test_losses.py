@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from spm_train.objective.assignment import coarse_truths, pick_anchors
 from spm_train.objective.boxes import jitter, overlap
 from spm_train.objective.losses import LossConfig, box_loss, class_loss, overlap_loss
-from spm_train.objective.pairs import Batch, Pairs, make_pairs
+from spm_train.objective.pairs import Batch, Pairs, coarse_truths, make_pairs, pick_anchors
 from spm_train.objective.total_loss import ObjectiveConfig
 
 

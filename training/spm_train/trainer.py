@@ -6,8 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +171,6 @@ class Trainer:
         report({"kind": "validation", "step": self.step, **result._asdict()})
 
 
-@contextmanager
-def autocast(device: torch.device, bf16: bool) -> Iterator[None]:
-    """bfloat16 for convolutions and products where the device computes it in hardware."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        yield
+def autocast(device: torch.device, bf16: bool) -> torch.autocast:
+    """A context in which convolutions and products are computed in bfloat16, if ``bf16``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

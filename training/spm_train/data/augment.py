@@ -111,9 +111,12 @@ def cover(crop: Image, box: Boxes, patch: Image, rng: np.random.Generator) -> Im
     else:
         size = width * rng.uniform(0.5, 1.0), height * rng.uniform(0.2, 0.4)
     center = box[0] + rng.random() * width, box[1] + rng.random() * height
-    half = size[0] / 2, size[1] / 2
-    target = np.array([center[0] - half[0], center[1] - half[1], center[0] + half[0], center[1] + half[1]])
-    return put(crop, target, patch, feather=False)
+    return put(crop, box_around(np.array(center), np.array(size)), patch, feather=False)
+
+
+def box_around(center: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2 of a box by its centre ``[2]`` and its width and height ``[2]``."""
+    return np.concatenate([center - size / 2, center + size / 2])
 
 
 def put(crop: Image, box: np.ndarray, patch: Image, feather: bool = True) -> Image:

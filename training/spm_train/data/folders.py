@@ -14,7 +14,7 @@ import numpy as np
 
 from spm_rt.errors import SourceError
 
-from .readers import Image, Instance, check_instances, read_picture
+from .readers import Image, Instance, check_instances, corners, read_picture, read_text
 
 MIN_SIDE = 8.0
 """Boxes with a shorter side, in pixels, are left out of COCO and VID: there is nothing to see in them."""
@@ -97,7 +97,7 @@ class Coco(_Folder):
         super().__init__(annotations.stem)
         pictures = pictures or annotations.parent.parent / annotations.stem.removeprefix("instances_")
         try:
-            content = json.loads(annotations.read_text(encoding="utf-8"))
+            content = json.loads(read_text(annotations))
             names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
             if not names:
                 raise SourceError(f"{annotations}: no categories in it")
@@ -107,18 +107,15 @@ class Coco(_Folder):
                 self.sizes[len(self.paths)] = (int(image["width"]), int(image["height"]))
                 self.paths.append(pictures / str(image["file_name"]))
             for item in content["annotations"]:
-                x, y, width, height = (float(v) for v in item["bbox"])
-                if item.get("iscrowd") or min(width, height) < MIN_SIDE:
+                if item.get("iscrowd") or min(float(side) for side in item["bbox"][2:]) < MIN_SIDE:
                     continue
                 picture = number[int(item["image_id"])]
-                box = np.array([[x, y, x + width, y + height]], np.float32)
+                box = np.array([corners(item["bbox"])], np.float32)
                 self.instances.append(
                     Instance(names[int(item["category_id"])], self.paths[picture].name, "coco", (picture,), box)
                 )
         except SourceError:
             raise
-        except (OSError, UnicodeDecodeError) as error:
-            raise SourceError(f"{annotations}: cannot be read ({error})") from error
         except (ValueError, KeyError, TypeError) as error:
             raise SourceError(f"{annotations}: not in COCO's form ({error!r})") from error
         present = set(os.listdir(pictures)) if pictures.is_dir() else set()
@@ -186,8 +183,8 @@ class ImagenetVid(_Folder):
 
 def _read_numbers(path: Path) -> np.ndarray:
     """Rows of numbers separated by commas or blanks."""
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         return np.array([[float(v) for v in re.split(r"[,\s]+", line)] for line in lines], np.float64)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error

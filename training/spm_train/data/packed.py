@@ -14,7 +14,7 @@ import numpy as np
 
 from spm_rt.errors import SourceError
 
-from .readers import Image, Instance, check_instances, decode
+from .readers import Image, Instance, check_instances, corners, decode, read_text
 
 
 class _Packed:
@@ -44,7 +44,7 @@ class PackedStills(_Packed):
         super().__init__(folder.name, folder / "images.bin")
         sizes: dict[int, tuple[int, int]] = {}
         index = folder / "index.jsonl"
-        for number, line in enumerate(_read_text(index).splitlines(), start=1):
+        for number, line in enumerate(read_text(index).splitlines(), start=1):
             try:
                 entry: dict[str, Any] = json.loads(line)
                 picture = len(self.spans)
@@ -52,7 +52,7 @@ class PackedStills(_Packed):
                 sizes[picture] = (int(entry["size"][0]), int(entry["size"][1]))
                 group = f"{entry['source']}@{entry['offset']}"
                 for item in entry["objects"]:
-                    box = np.array([_corners(item["box"])], np.float32)
+                    box = np.array([corners(item["box"])], np.float32)
                     self.instances.append(Instance(str(item["category"]), group, "stills", (picture,), box))
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise SourceError(f"{index}, line {number}: not in the format of a packed index ({error!r})") from error
@@ -67,38 +67,18 @@ class PackedVideo(_Packed):
         sizes: dict[int, tuple[int, int]] = {}
         path = folder / "tracks.json"
         try:
-            clips = json.loads(_read_text(path))["clips"]
+            clips = json.loads(read_text(path))["clips"]
             for clip in clips:
                 first = len(self.spans)
                 self.spans += [(int(offset), int(length)) for offset, length in clip["frames"]]
                 for picture in range(first, len(self.spans)):
                     sizes[picture] = (int(clip["size"][0]), int(clip["size"][1]))
                 for track in clip["tracks"]:
-                    seen = [(first + i, _corners(box)) for i, box in enumerate(track["boxes"]) if box is not None]
+                    seen = [(first + i, corners(box)) for i, box in enumerate(track["boxes"]) if box is not None]
                     if seen:
                         pictures, boxes = zip(*seen, strict=True)
-                        self.instances.append(
-                            Instance(
-                                str(track["category"]),
-                                str(clip["name"]),
-                                str(clip["data_set"]),
-                                pictures,
-                                np.array(boxes, np.float32),
-                            )
-                        )
+                        names = str(track["category"]), str(clip["name"]), str(clip["data_set"])
+                        self.instances.append(Instance(*names, pictures, np.array(boxes, np.float32)))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise SourceError(f"{path}: not in the format of packed tracks ({error!r})") from error
         check_instances(str(folder), self.instances, sizes)
-
-
-def _corners(box: list[float]) -> list[float]:
-    """x, y, width, height as corners."""
-    x, y, width, height = (float(v) for v in box)
-    return [x, y, x + width, y + height]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from error

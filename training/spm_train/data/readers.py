@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -88,6 +88,19 @@ def check_inside(where: str, box: npt.ArrayLike, width: int, height: int) -> Non
         raise SourceError(
             f"{where}: box [{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] lies outside its {width} x {height} picture"
         )
+
+
+def corners(box: Iterable[Any]) -> list[float]:
+    """x, y, width, height as x1, y1, x2, y2."""
+    x, y, width, height = (float(v) for v in box)
+    return [x, y, x + width, y + height]
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read ({error})") from error
 
 
 def decode(data: bytes | Image, where: str) -> Image:

@@ -24,7 +24,7 @@ import numpy as np
 from spm_rt.errors import SourceError
 from spm_rt.settings import ModelSpec
 
-from .augment import AugmentConfig, change_colors, cover, lower_detail, put, soften, surround, to_grey
+from .augment import AugmentConfig, box_around, change_colors, cover, lower_detail, put, soften, surround, to_grey
 from .crop import Window, cut, window_around
 from .readers import Boxes, Image, Instance, Reader, is_held_out
 
@@ -190,10 +190,9 @@ class PairSampler:
         """A window around a last position that is off by a shift, a size and an aspect, as in tracking."""
         augment = self.config.augment
         size = np.exp(rng.normal(0, augment.scale) + rng.normal(0, augment.scale / 3, 2))
-        width, height = (box[2:] - box[:2]) * np.clip(size, 0.55, 1.8)
-        center = (box[:2] + box[2:]) / 2
+        last_size = (box[2:] - box[:2]) * np.clip(size, 0.55, 1.8)
         stretch = math.exp(float(np.clip(rng.normal(0, augment.aspect), -0.3, 0.3)) / 2)
-        last = np.array([center[0] - width / 2, center[1] - height / 2, center[0] + width / 2, center[1] + height / 2])
+        last = box_around((box[:2] + box[2:]) / 2, last_size)
         window = window_around(last, self.spec, (stretch, 1 / stretch), 0.0, mirror)
         if rng.random() < augment.wide_shift:
             shift = rng.uniform(-augment.shift, augment.shift, 2)
@@ -261,24 +260,22 @@ class PairSampler:
         aspect = math.sqrt(patch.shape[1] / patch.shape[0])
         width, height = size * aspect, size / aspect
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.5)
-        center = (target[:2] + target[2:]) / 2 + np.array(
-            [
-                np.cos(angle) * reach * (width + target[2] - target[0]) / 2,
-                np.sin(angle) * reach * (height + target[3] - target[1]) / 2,
-            ]
-        )
-        box = np.array(
-            [center[0] - width / 2, center[1] - height / 2, center[0] + width / 2, center[1] + height / 2], np.float32
-        )
-        overlap = np.maximum(0, np.minimum(box[2:], target[2:]) - np.maximum(box[:2], target[:2])).prod()
+        beside_x = np.cos(angle) * reach * (width + target[2] - target[0]) / 2
+        beside_y = np.sin(angle) * reach * (height + target[3] - target[1]) / 2
+        center = (target[:2] + target[2:]) / 2 + np.array([beside_x, beside_y])
+        box = box_around(center, np.array([width, height])).astype(np.float32)
         origin = (self.spec.crop_size - self.config.search_side) / 2
         inside = (center > origin).all() and (center < origin + self.config.search_side).all()
-        if overlap > 0.2 * (target[2:] - target[:2]).prod() or not inside:
+        if _common_area(box, target) > 0.2 * (target[2:] - target[:2]).prod() or not inside:
             return search, None, -1
         return put(search, box - np.float32(origin), patch), box, self.entries[other].category
 
 
 def _share_inside(box: Boxes, frame: Boxes) -> float:
     """Share of ``box``'s area inside ``frame``, both ``[4]``."""
-    inner = np.maximum(0, np.minimum(box[2:], frame[2:]) - np.maximum(box[:2], frame[:2])).prod()
-    return float(inner / max(1e-6, float((box[2:] - box[:2]).prod())))
+    return float(_common_area(box, frame) / max(1e-6, float((box[2:] - box[:2]).prod())))
+
+
+def _common_area(a: Boxes, b: Boxes) -> np.float32:
+    area: np.float32 = np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).prod()
+    return area

@@ -90,20 +90,19 @@ def pool_and_normalize(x: Tensor) -> Tensor:
 
 
 class Match(NamedTuple):
-    """What the coarse stage gives for P pairs of templates and search crops."""
+    """Features of templates and search crops, and the coarse stage's output for P pairs of them.
+
+    Shapes: anchors ``[N, 4]``, logits ``[P, 10, n, n]``, deltas and boxes ``[P, N, 4]``, scores ``[P, N]`` (without
+    gradient).
+    """
 
     template: Maps
     search: Maps
     anchors: Tensor
-    """[N, 4]"""
     logits: Tensor
-    """[P, 10, n, n]"""
     deltas: Tensor
-    """[P, N, 4]"""
     scores: Tensor
-    """[P, N], without gradient"""
     boxes: Tensor
-    """[P, N, 4]"""
 
 
 def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: Tensor, search_of: Tensor) -> Match:

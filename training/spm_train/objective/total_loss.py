@@ -11,10 +11,9 @@ from torch import Tensor
 from spm_export.model.network import SPMTracker, decode
 
 from . import network
-from .assignment import assign, coarse_truths, pick_anchors
 from .boxes import encode, jitter, overlap, spread_out, take
 from .losses import COARSE_BEND, FINE_BEND, LossConfig, box_loss, class_loss, overlap_loss
-from .pairs import Batch, Pairs, make_pairs
+from .pairs import Batch, Pairs, assign, coarse_truths, make_pairs, pick_anchors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,68 +55,46 @@ class LossTerms(NamedTuple):
     """share of fine boxes with the right class, not a loss"""
 
 
-class _StageLosses(NamedTuple):
-    """The two losses of a stage, and what its overlap loss is computed from."""
-
-    classes: Tensor
-    boxes: Tensor
-    predicted: Tensor
-    """[M, 4]"""
-    truth: Tensor
-    """[M, 4]"""
-    weight: Tensor
-    """[M], 0 for a box that is no positive"""
-    accuracy: Tensor
-    """scalar without gradient: the coarse stage's mean IoU of the best box, the fine stage's share of right classes"""
-
-
 def compute_losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> LossTerms:
     """The loss of one batch. All randomness comes from ``generator``, which is of the model's device."""
     pairs = make_pairs(batch.category, batch.instance)
     result = network.match(model, batch.template, batch.search, pairs.template, pairs.search)
     network.update_statistics(model, result.search, config.momentum)
-    coarse = _coarse_losses(result, batch, pairs, config, generator)
-    fine = _fine_losses(model, result, batch, pairs, config, generator)
-    weights = config.loss
-    overlaps = coarse.boxes.new_zeros(())
-    if weights.overlap > 0:
-        overlaps = overlap_loss(*coarse[2:5]) + overlap_loss(*fine[2:5])
+    coarse_class, coarse_box, coarse_overlap = _coarse_losses(result, batch, pairs, config, generator)
+    fine_class, fine_box, fine_overlap, fine_accuracy = _fine_losses(model, result, batch, pairs, config, generator)
+    overlaps, weights = coarse_overlap + fine_overlap, config.loss
     total = (
-        weights.coarse_class * coarse.classes
-        + weights.coarse_box * coarse.boxes
-        + weights.fine_class * fine.classes
-        + weights.fine_box * fine.boxes
+        weights.coarse_class * coarse_class
+        + weights.coarse_box * coarse_box
+        + weights.fine_class * fine_class
+        + weights.fine_box * fine_box
         + weights.overlap * overlaps
     )
-    return LossTerms(
-        total, coarse.classes, coarse.boxes, fine.classes, fine.boxes, overlaps, coarse.accuracy, fine.accuracy
-    )
+    count = len(batch.box)
+    top = take(result.boxes[:count].detach(), result.scores[:count].argmax(dim=1, keepdim=True))[:, 0]
+    top_overlap = overlap(top, batch.box).mean()
+    return LossTerms(total, coarse_class, coarse_box, fine_class, fine_box, overlaps, top_overlap, fine_accuracy)
 
 
 def _coarse_losses(
     result: network.Match, batch: Batch, pairs: Pairs, config: ObjectiveConfig, generator: torch.Generator
-) -> _StageLosses:
-    anchors, boxes, scores = result.anchors, result.boxes, result.scores
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The class, box and overlap losses."""
+    anchors = result.anchors
     truths = coarse_truths(batch, pairs, config.generalised)
     assigned = assign(anchors, truths, config.anchor_high, config.anchor_low)
-    picked = pick_anchors(assigned.labels, scores, config.loss, generator)
+    picked = pick_anchors(assigned.labels, result.scores, config.loss, generator)
     background, foreground = result.logits.chunk(2, dim=1)
     logits = torch.stack([background, foreground], dim=-1).permute(0, 2, 3, 1, 4).reshape(-1, 2)
-    classes = class_loss(logits, assigned.labels.flatten(), picked.flatten())
     is_positive = (assigned.labels == 1).float()
     # Every pair with positives counts alike, however many anchors its target has.
     weight = (is_positive / is_positive.sum(dim=1, keepdim=True).clamp(min=1)).flatten()
     truth = torch.where(is_positive[..., None] > 0, take(truths, assigned.truth), anchors).reshape(-1, 4)
     goal = encode(anchors.expand(len(truths), -1, -1).reshape(-1, 4), truth)
-    count = len(batch.box)
-    top = take(boxes[:count].detach(), scores[:count].argmax(dim=1, keepdim=True))[:, 0]
-    return _StageLosses(
-        classes,
+    return (
+        class_loss(logits, assigned.labels.flatten(), picked.flatten()),
         box_loss(result.deltas.reshape(-1, 4), goal, weight, COARSE_BEND),
-        boxes.reshape(-1, 4),
-        truth,
-        weight,
-        overlap(top, batch.box).mean(),
+        overlap_loss(result.boxes.reshape(-1, 4), truth, weight) if config.loss.overlap > 0 else weight.new_zeros(()),
     )
 
 
@@ -128,23 +105,21 @@ def _fine_losses(
     pairs: Pairs,
     config: ObjectiveConfig,
     generator: torch.Generator,
-) -> _StageLosses:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The class, box and overlap losses, and the share of right classes."""
     boxes, pair_of = _fine_boxes(batch, pairs, result.boxes.detach(), result.scores, config, generator)
     search_of = pairs.search[pair_of]
-    truth = batch.box[search_of]
+    truth, weights = batch.box[search_of], model.spec.fine_weights
     label = ((overlap(boxes, truth) >= config.fine_high) & pairs.own[pair_of]).long()
     targets = network.target_features(model, result.template, batch.template_box)
     order, back = _group_by_search(search_of, len(batch.box))
     proposals = network.proposal_features(model, result.search, boxes[order]).flatten(0, 1).index_select(0, back)
     logits, deltas = network.fine(model, targets, proposals, pairs.template[pair_of])
-    is_match = label.float()
-    weights = model.spec.fine_weights
-    return _StageLosses(
-        class_loss(logits, label, torch.ones_like(is_match)),
-        box_loss(deltas, encode(boxes, truth, weights), is_match, FINE_BEND),
-        decode(boxes, deltas, weights),
-        truth,
-        is_match,
+    match, decoded = label.float(), decode(boxes, deltas, weights)
+    return (
+        class_loss(logits, label, torch.ones_like(match)),
+        box_loss(deltas, encode(boxes, truth, weights), match, FINE_BEND),
+        overlap_loss(decoded, truth, match) if config.loss.overlap > 0 else match.new_zeros(()),
         (logits.argmax(dim=1) == label).float().mean(),
     )
 
