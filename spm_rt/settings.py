@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from .errors import SettingsError
 
 MODES = ("series-parallel", "series", "coarse")
+MAX_LOG_SCALE = math.log(255.0 / 32.0)
+"""Largest change of a box's log size in one decode (about a factor of 8)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,21 @@ HANDED_ON = ("head_kernel", "target_half", "shallow", "deep")
 """What one graph hands to the next and the host never sees: of the bundle's precision, but float32
 in int8 bundles, whose layers round what they read themselves. All else is float32."""
 
-
 TEMPLATE_NAMES = ("head_kernel", "head_bias", "target_half")
 """What the template graph gives, and search and relation take."""
+
+FLOAT32_WEIGHTS = (
+    "pixel_mean",
+    "roi_scale",
+    "roi_shift",
+    "anchor_centers",
+    "anchor_sizes",
+    "search_classify.bias",
+    "search_regress.bias",
+    "head_bias.classify",
+    "head_bias.regress",
+)
+"""Weights that stay float32 in bundles of any precision; all others are stored in the bundle's."""
 
 
 def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:

@@ -1,4 +1,4 @@
-"""One call from options to a finished run: readers, samplers, model, trainer, log and progress."""
+"""A run from its options to its summary: readers, samplers, model, trainer, log and progress."""
 
 from __future__ import annotations
 

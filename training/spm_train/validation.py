@@ -1,4 +1,4 @@
-"""How good the network is on pictures it has not seen: numbers, and a picture of what it does."""
+"""Accuracy of the network on held-out samples, in numbers and as a picture of its boxes."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from spm_rt.bundle.contract import HANDED_ON, tensor_type
+from spm_rt.bundle.contract import FLOAT32_WEIGHTS, HANDED_ON, tensor_type
 from spm_rt.errors import ExportError
 
 from .builder import DOMAIN
@@ -33,19 +33,6 @@ TYPES: dict[str, ir.DataType] = {
     "bfloat16": ir.DataType.BFLOAT16,
 }
 LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120}
-
-FLOAT32_WEIGHTS = (
-    "pixel_mean",
-    "roi_scale",
-    "roi_shift",
-    "anchor_centers",
-    "anchor_sizes",
-    "search_classify.bias",
-    "search_regress.bias",
-    "head_bias.classify",
-    "head_bias.regress",
-)
-"""Weights of the float32 parts; all others are stored in the bundle's precision."""
 
 PRODUCTS = ("Conv", "Gemm")
 """Operators that are computed in the bundle's precision (TensorRT adds up in float32 and rounds once)."""

@@ -22,9 +22,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from spm_rt.bundle.contract import contract
-from spm_rt.settings import ModelSpec
+from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
-from ..model.network import MAX_LOG_SCALE
 from .builder import GraphBuilder, Shape
 from .roi import call_roi_crop
 

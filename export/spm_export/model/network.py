@@ -10,7 +10,6 @@ pixels of the 271 x 271 crop, ``N = 19 * 19 * 5`` anchors in the order row, colu
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spm_rt.settings import ModelSpec
-
-MAX_LOG_SCALE = math.log(255.0 / 32.0)
-"""Largest change of a box's log size in one decode (about a factor of 8)."""
+from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
 
 class Features(NamedTuple):

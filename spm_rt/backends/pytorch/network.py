@@ -10,32 +10,18 @@ PyTorch is imported by the backend that makes a :class:`Network` and passed in: 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...bundle.contract import FLOAT32_WEIGHTS
 from ...errors import BackendError, BundleError
-from ...settings import ModelSpec
+from ...settings import MAX_LOG_SCALE, ModelSpec
 
 Tensor = Any
-MAX_LOG_SCALE = math.log(255.0 / 32.0)
 LRN_SIZE, LRN_ALPHA = 5, 1e-4
-FLOAT32 = (
-    "pixel_mean",
-    "roi_scale",
-    "roi_shift",
-    "anchor_centers",
-    "anchor_sizes",
-    "search_classify.bias",
-    "search_regress.bias",
-    "head_bias.classify",
-    "head_bias.regress",
-)
-"""Weights that stay float32 whatever the precision is."""
-
 Roi = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Maps ``[T, 384, H, W]`` and ``[T, 256, H, W]``, boxes ``[T, K, 4]`` -> normalised samples ``[T * K, 640, 6, 6]``."""
 
@@ -90,7 +76,7 @@ class Network:
         self.order = torch.channels_last if channels_last else torch.contiguous_format
         self._w = {}
         for name, tensor in weights.items():
-            value = tensor.to(device, torch.float32 if name in FLOAT32 else data)
+            value = tensor.to(device, torch.float32 if name in FLOAT32_WEIGHTS else data)
             convolution = value.dim() == 4 and name.endswith(".weight")
             self._w[name] = value.contiguous(memory_format=self.order) if convolution else value.contiguous()
         self.roi: Roi = roi or self.crop_features

@@ -20,12 +20,13 @@ import spm_export.proof.verification as verification
 from spm_export.bundle import VERIFICATION, ExportOptions, export_bundle
 from spm_export.cli import main
 from spm_export.graphs.builder import GraphBuilder
-from spm_export.graphs.half import FLOAT32_WEIGHTS, TYPES, numpy_type, retype, typed_weights
+from spm_export.graphs.half import TYPES, numpy_type, retype, typed_weights
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TOLERANCES, TYPED_TOLERANCES, sample_inputs
 from spm_export.proof.runners import AS_THEY_ARE, Runner, emulate
 from spm_rt import BackendError, Bundle, BundleError, ExportError, Tracker
 from spm_rt.bundle import MANIFEST, STAGES
+from spm_rt.bundle.contract import FLOAT32_WEIGHTS
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.files import seal_manifest

@@ -15,10 +15,10 @@ from spm_export.graphs import portable as graphs
 from spm_export.graphs.builder import GraphBuilder
 from spm_export.graphs.portable import GraphOptions
 from spm_export.graphs.roi import call_roi_crop
-from spm_export.model.network import MAX_LOG_SCALE, SPMTracker, center_crop, crop_and_resize, decode, flatten_deltas
+from spm_export.model.network import SPMTracker, center_crop, crop_and_resize, decode, flatten_deltas
 from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import compose_head
-from spm_rt.settings import ModelSpec
+from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
 from ...support.graphs import evaluate
 from ...support.recorded import read_arrays

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spm_export.model.network import (
-    MAX_LOG_SCALE,
     SPMTracker,
     anchor_grid,
     center_crop,
@@ -23,7 +22,7 @@ from spm_export.model.network import (
     foreground_score,
     make_anchors,
 )
-from spm_rt.settings import ModelSpec
+from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
 from ...support.recorded import read_arrays
 

@@ -1,4 +1,4 @@
-"""Where a crop lies in its picture, and boxes in it (docs/notes/model.md, "Crop").
+"""Crops cut out of pictures, and boxes in their pixels (docs/notes/model.md, "Crop").
 
 All boxes are in pixels of the release's 271 x 271 crop, whatever part of it is really cut out: a smaller crop of side
 ``n`` is the central ``n`` x ``n`` of the same 271, so one set of anchors and offsets serves both.
@@ -20,7 +20,7 @@ from .readers import Boxes, Image
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A crop's place: the picture's point at the full crop's first pixel, and the crop's sides in picture pixels.
+    """The position of a crop in its picture: the point at the full crop's first pixel, and the crop's sides in pixels.
 
     ``angle`` turns the picture about the crop's centre (radians); boxes are not turned with it. ``mirror`` flips it
     left to right.

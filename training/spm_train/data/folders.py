@@ -17,7 +17,7 @@ from spm_rt.errors import SourceError
 from .readers import Image, Instance, check_instances, corners, read_picture, read_text
 
 MIN_SIDE = 8.0
-"""Boxes with a shorter side, in pixels, are left out of COCO and VID: there is nothing to see in them."""
+"""Boxes with a shorter side, in pixels, are left out of COCO and VID: they hold too little to learn from."""
 
 
 class _Folder:

@@ -1,4 +1,4 @@
-"""What a data set looks like to the trainer: pictures, and objects that appear in one or more of them.
+"""The interface of a data set: pictures, and objects that appear in one or more of them.
 
 A reader lists :class:`Instance` objects and decodes pictures on demand. Everything that follows (pairs, crops,
 augmentation) sees nothing else, so that stills, video, packed files and folders mix freely.

@@ -177,9 +177,9 @@ def roi_features(model: SPMTracker, values: Tensor, boxes: Tensor, offset: int) 
     """
     batch, channels, height, width = values.shape
     cells, count = model.fine.cells, boxes.shape[1]
-    place = boxes / model.fine.stride - offset
-    a_y = _sampling_matrix(place[..., 1], place[..., 3], height, cells).to(values.dtype)  # [B, K, 6, H]
-    a_x = _sampling_matrix(place[..., 0], place[..., 2], width, cells).to(values.dtype)
+    cell = boxes / model.fine.stride - offset
+    a_y = _sampling_matrix(cell[..., 1], cell[..., 3], height, cells).to(values.dtype)  # [B, K, 6, H]
+    a_x = _sampling_matrix(cell[..., 0], cell[..., 2], width, cells).to(values.dtype)
     by_row = values.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
     rows = torch.bmm(a_y.reshape(batch, count * cells, height), by_row)  # [B, K * 6, W * C]
     rows = rows.reshape(batch * count, cells, width, channels).transpose(1, 2)
