@@ -1,7 +1,7 @@
 """The crop of a frame that is on the GPU already, made there by our kernels (:mod:`spm_rt.gpu.kernels`).
 
 The region is known on the host: it goes up as a record of 96 bytes, and what comes out is, bit for bit, what
-:func:`spm_rt.frame.crop.crop_exact` gives. Not run on a GPU (docs/notes/gpu.md).
+:func:`spm_rt.frame.crop.crop_exact` gives. docs/notes/gpu.md says what has been run where.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 On a GPU each stage is captured once as a CUDA graph, copies included, and launched as one. On a CPU (``device="cpu"``,
 for tests: it is slow there) the same arithmetic runs operator by operator, and what is tested there is everything but
-the graphs and the kernel's launch. The GPU half has not been run on a GPU (docs/notes/gpu.md).
+the graphs and the kernel's launch. docs/notes/gpu.md says what has been run where.
 """
 
 from __future__ import annotations

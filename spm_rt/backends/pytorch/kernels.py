@@ -1,4 +1,4 @@
-"""Our own kernels on PyTorch's tensors and streams. Not run on a GPU (docs/notes/gpu.md)."""
+"""Our own kernels on PyTorch's tensors and streams."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """PyTorch's networks for the resident trackers: a whole frame, with our kernels around them, as one CUDA graph.
 
-What can be measured where TensorRT cannot be installed. Not run on a GPU so far (docs/notes/gpu.md).
+They are there where TensorRT cannot be installed. docs/notes/gpu.md says what has been run where.
 """
 
 from __future__ import annotations
