@@ -1,8 +1,8 @@
 """A tracker whose frame never leaves the GPU: crop, network, proposals, fusion and the next box are one graph launch.
 
 What comes back per frame is one record of 48 bytes. The kernels (:mod:`spm_rt.gpu.kernels`) compute what the steps of
-:class:`~spm_rt.trackers.single.Tracker` compute, which stays the readable reference. The tests compare
-the two over a stand-in for the driver that runs the kernels on the host. docs/notes/gpu.md says what has been run where.
+:class:`~spm_rt.trackers.single.Tracker` compute, which stays the readable reference. The tests compare the two over a
+stand-in for the driver that runs the kernels on the host. docs/notes/gpu.md says what has been run where.
 """
 
 from __future__ import annotations
