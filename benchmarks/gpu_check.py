@@ -1,4 +1,4 @@
-"""Runs :mod:`spm_bench.gpu.check` from a checkout, installed or not: ``python benchmarks/gpu_check.py BUNDLE``."""
+"""Runs ``spm-bench gpu`` from a checkout, installed or not: ``python benchmarks/gpu_check.py BUNDLE``."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from spm_bench.gpu.check import main  # noqa: E402 - found by the line above
+from spm_bench.cli import main  # noqa: E402 - found by the line above
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["gpu", *sys.argv[1:]]))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 from collections.abc import Sequence
 
 from spm_rt.errors import SpmError
+
+from .options import Outcome
 
 COMMANDS = {
     "latency": "frames per second of the whole tracker, stage by stage, backends side by side",
@@ -19,6 +22,7 @@ COMMANDS = {
     "count": "multiply-adds of a bundle's graphs, layer by layer",
     "accuracy": "one-pass evaluation on clips with ground truth, several trackers in one run",
     "ablate": "stages, number of proposals, proposal recall: the paper's own questions",
+    "gpu": "kernels, backends and several targets on a GPU, checked and timed",
     "lost": "how well scores tell lost from found, and the threshold that follows",
 }
 
@@ -32,6 +36,7 @@ EPILOG = """examples:
   spm-bench count spm_alexnet                              multiply-adds per layer
   spm-bench accuracy OTB --opencv csrt,kcf --out results   success and precision, tables and plots
   spm-bench ablate OTB                                     what each stage and each proposal brings
+  spm-bench gpu spm_alexnet --out gpu.json                 everything that wants a GPU
   spm-bench lost CLIPS                                     when to believe that the target is lost
 
 `spm-bench COMMAND --help` has the options of each. Exit status: 0 done, 1 refused or a check failed (the message says
@@ -42,15 +47,19 @@ which), 2 wrong usage. docs/reference/benchmarks.md explains what is measured an
 def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser(arguments).parse_args(arguments)
     try:
-        return int(options.run(options))
+        outcome: Outcome = options.run(options)
     except SpmError as error:
         print(f"spm-bench: {error}", file=sys.stderr)
         return 1
+    print(json.dumps(outcome.report, indent=1) if getattr(options, "json", False) else outcome.text())
+    if outcome.message:
+        print(f"spm-bench: {outcome.message}", file=sys.stderr)
+    return 0 if outcome.passed else 1
 
 
 def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The parser; only the named command's module is imported, all of them where none is named."""
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="spm-bench",
         description="Measure SPM-Tracker bundles.",
@@ -60,7 +69,7 @@ def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentPars
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
-        if given and given[0] == name:
+        if words and words[0] == name:
             module = importlib.import_module(f"spm_bench.commands.{name}")
             command.description, command.epilog = module.DESCRIPTION, module.EPILOG
             module.add_options(command)

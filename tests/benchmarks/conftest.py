@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+SMALL = {
+    "timing.gemm.SHAPES": ((96, 64, 80), (64, 64, 64)),
+    "timing.turns.UNCOUNTED": 1,
+    "timing.turns.WARM_UP": 1,
+    **{f"{module}.PARITY_FRAMES": 3 for module in ("timing.verdict", "commands.sweep", "commands.targets")},
+}
 
-@pytest.fixture(autouse=True)
-def _small_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spm_bench.timing.gemm.SHAPES", ((96, 64, 80), (64, 64, 64)))
-    for module in ("timing.verdict", "commands.sweep", "commands.targets"):
-        monkeypatch.setattr(f"spm_bench.{module}.PARITY_FRAMES", 3)
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_measurements() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setattr(f"spm_bench.{name}", value)
+        yield

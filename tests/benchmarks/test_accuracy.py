@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from spm_bench.cli import main
 from spm_bench.commands.lost import analyse
-from spm_bench.quality.placements import Placement
+from spm_bench.quality.samples import Sample
 from spm_rt.errors import SourceError
 
+from ..support.bench import bench_error, bench_report
 from ..support.clips import box, write_got10k, write_otb, write_packed
 
 TRACKERS = """
@@ -54,19 +53,11 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "known_trackers"
 
 
-def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert main([*arguments, "--json", "--quiet"]) == 0
-    report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return report
-
-
-def test_known_trackers(tmp_path: Path, known: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_known_trackers(tmp_path: Path, known: str) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
     write_otb(clips / "a", 6)
     write_got10k(clips / "b", 4, absent=(3,))
-    report = _run(
-        capsys, "accuracy", str(clips), "--out", str(out), "--tracker", f"best={known}:Perfect", f"{known}:Still:0.25"
-    )
+    report = bench_report("accuracy", clips, "--out", out, f"--tracker best={known}:Perfect {known}:Still:0.25")
     assert list(report["trackers"]) == ["best", "Still:0.25"]
     best, still = report["trackers"].values()
     assert best["auc"] == pytest.approx(20 / 21)
@@ -85,20 +76,10 @@ def test_known_trackers(tmp_path: Path, known: str, capsys: pytest.CaptureFixtur
     assert written.tolist() == [list(box(0))] * 6
 
 
-def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path) -> None:
     write_otb(tmp_path / "a", 4)
-    report = _run(
-        capsys,
-        "accuracy",
-        str(tmp_path),
-        "--bundle",
-        str(default_bundle),
-        "--modes",
-        "--threads",
-        "1",
-        "--backend",
-        "onnxruntime",
-        "torch",
+    report = bench_report(
+        "accuracy", tmp_path, "--bundle", default_bundle, "--modes --threads 1 --backend onnxruntime torch"
     )
     names = list(report["trackers"])
     assert names == [f"{b} {m}" for b in ("onnxruntime", "torch") for m in ("series-parallel", "series", "coarse")]
@@ -108,40 +89,39 @@ def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path, capsys:
         assert a > 0.3
 
 
-def test_opencv_tracker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_opencv_tracker(tmp_path: Path) -> None:
     write_otb(tmp_path / "a", 4)
-    report = _run(capsys, "accuracy", str(tmp_path), "--opencv", "mil")
+    report = bench_report("accuracy", tmp_path, "--opencv mil")
     assert report["trackers"]["mil"]["mean_iou"] > 0.3
 
 
-def test_bad_requests(tmp_path: Path, known: str, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clips = str(write_otb(tmp_path / "a", 3))
+def test_bad_requests(tmp_path: Path, known: str) -> None:
+    clips = write_otb(tmp_path / "a", 3)
     for arguments, message in [
-        (["--opencv", "best"], "OpenCV tracker 'best' is unknown"),
-        (["--tracker", "nonsense"], "give NAME=module:callable"),
-        (["--tracker", "no_such_module:X"], "no_such_module cannot be imported"),
-        (["--tracker", f"{known}:Missing"], "has no Missing"),
-        (["--tracker", f"{known}:Broken"], "Broken failed on a: ValueError: out of luck"),
-        (["--tracker", "x=collections:OrderedDict"], "has no init and update"),
-        (["--tracker", f"x={known}:Still", f"x={known}:Perfect"], "two trackers are named 'x'"),
-        (["--tracker", f"{known}:Still", "--only", "b"], "has no clip b"),
-        (["--bundle", str(tmp_path)], "manifest.json"),
+        ("--opencv best", "OpenCV tracker 'best' is unknown"),
+        ("--tracker nonsense", "give NAME=module:callable"),
+        ("--tracker no_such_module:X", "no_such_module cannot be imported"),
+        (f"--tracker {known}:Missing", "has no Missing"),
+        (f"--tracker {known}:Broken", "Broken failed on a: ValueError: out of luck"),
+        ("--tracker x=collections:OrderedDict", "has no init and update"),
+        (f"--tracker x={known}:Still x={known}:Perfect", "two trackers are named 'x'"),
+        (f"--tracker {known}:Still --only b", "has no clip b"),
+        (f"--bundle {tmp_path}", "manifest.json"),
     ]:
-        assert main(["accuracy", clips, *arguments, "--quiet"]) == 1, arguments
-        assert message in capsys.readouterr().err
+        assert message in bench_error("accuracy", clips, arguments), arguments
 
 
-def _placement(score: float, overlap: float, source: str = "free run") -> Placement:
-    return Placement("clip", 1, source, overlap, score, score, score, 0.0)
+def _sample(score: float, overlap: float, source: str = "free run") -> Sample:
+    return Sample("clip", 1, source, overlap, score, score, score, 0.0)
 
 
 def test_lost_figures_by_hand() -> None:
-    found = [_placement(score, 0.8) for score in (0.9, 0.8, 0.7, 0.5)]
+    found = [_sample(score, 0.8) for score in (0.9, 0.8, 0.7, 0.5)]
     lost = [
-        _placement(0.6, 0.1),
-        _placement(0.3, 0.0, "wrong place"),
-        _placement(0.2, 0.0, "other clip"),
-        _placement(0.1, 0.19, "other clip"),
+        _sample(0.6, 0.1),
+        _sample(0.3, 0.0, "wrong place"),
+        _sample(0.2, 0.0, "other clip"),
+        _sample(0.1, 0.19, "other clip"),
     ]
     report = analyse(found + lost, 0.25)
     assert (report["found"], report["lost"]) == (4, 4)
@@ -158,24 +138,12 @@ def test_lost_figures_by_hand() -> None:
 
 def test_lost_needs_both_kinds() -> None:
     with pytest.raises(SourceError, match="both kinds are needed"):
-        analyse([_placement(0.9, 0.8)], 0.2)
+        analyse([_sample(0.9, 0.8)], 0.2)
 
 
-def test_lost_on_clips(tmp_path: Path, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    report = _run(
-        capsys,
-        "lost",
-        str(write_packed(tmp_path / "packed")),
-        "--bundle",
-        str(default_bundle),
-        "--forced",
-        "2",
-        "--threads",
-        "1",
-        "--out",
-        str(out),
-    )
+def test_lost_on_clips(tmp_path: Path, default_bundle: Path) -> None:
+    out, clips = tmp_path / "out", write_packed(tmp_path / "packed")
+    report = bench_report("lost", clips, "--bundle", default_bundle, "--forced 2 --threads 1 --out", out)
     # Two tracks of 6 and 5 frames, the second with a gap, and two frames of the other clip for each.
     assert report["frames"] >= 5 + 3 + 4
     assert report["lost_by_source"]["other clip"] == 4
@@ -185,25 +153,12 @@ def test_lost_on_clips(tmp_path: Path, default_bundle: Path, capsys: pytest.Capt
     assert len((out / "lost.csv").read_text().splitlines()) == 1 + report["frames"]
 
 
-def test_ablation(
-    tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ablation(tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tuple[Path, Path]) -> None:
     write_otb(tmp_path / "clips" / "a", 3)
     out = tmp_path / "out"
-    report = _run(
-        capsys,
-        "ablate",
-        str(tmp_path / "clips"),
-        "--bundle",
-        str(default_bundle),
-        "--proposals",
-        "1,3",
-        "--threads",
-        "1",
-        "--plain-checkpoint",
-        *map(str, synthetic_checkpoint),
-        "--out",
-        str(out),
+    plain = ("--plain-checkpoint", *synthetic_checkpoint)
+    report = bench_report(
+        "ablate", tmp_path / "clips", "--bundle", default_bundle, "--proposals 1,3 --threads 1", *plain, "--out", out
     )
     assert list(report["modes"]) == ["series-parallel", "series", "coarse"] == list(report["plain_training"])
     assert list(report["proposals"]) == ["1", "3"]

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from spm_bench.cli import COMMANDS, main
-from spm_bench.common import ask_for, parse_entry
+from spm_bench.loading import ask_for, parse_entry
 from spm_rt.backends import BACKENDS
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError
+
+from ..support.bench import bench_error, spm_bench
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -26,53 +28,48 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
-        ["speed"],
-        ["latency"],
-        ["count", "b", "-k", "0"],
-        ["latency", "b", "--box", "1,2"],
-        ["ablate", "c", "--proposals", "0,1"],
-        ["ablate", "c", "--proposals", "x"],
-        ["accuracy", "c", "--frames", "1"],
-        ["latency", "b", "--pause", "-1"],
-        ["sweep", "b"],
-        ["targets", "b", "--targets", "0"],
-        ["profile", "b", "--stage", "fusion"],
+        "",
+        "speed",
+        "latency",
+        "count b -k 0",
+        "latency b --box 1,2",
+        "ablate c --proposals 0,1",
+        "ablate c --proposals x",
+        "accuracy c --frames 1",
+        "latency b --pause -1",
+        "sweep b",
+        "targets b --targets 0",
+        "profile b --stage fusion",
+        "gpu",
     ],
 )
-def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(arguments)
+        main(arguments.split())
     assert stop.value.code == 2
     assert "usage: spm-bench" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["latency", "BUNDLE"],
-        ["count", "BUNDLE"],
-        ["parity", "BUNDLE/", "torch"],
-        ["parity", "torch", "onnxruntime", "--bundle", "BUNDLE"],
-    ],
+    ["latency BUNDLE", "count BUNDLE", "parity BUNDLE/ torch", "parity torch onnxruntime --bundle BUNDLE"],
 )
-def test_a_missing_bundle_is_1(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([a.replace("BUNDLE", str(tmp_path / "none")) for a in arguments]) == 1
-    assert "no such bundle folder" in capsys.readouterr().err
+def test_a_missing_bundle_is_1(arguments: str, tmp_path: Path) -> None:
+    ran = spm_bench(arguments.replace("BUNDLE", str(tmp_path / "none")))
+    assert ran.status == 1
+    assert "no such bundle folder" in ran.error
 
 
-def test_unknown_backends_are_named(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", str(default_bundle), "--backend", "fastest"]) == 1
-    assert "'fastest' is unknown; there are: auto, torch, onnxruntime" in capsys.readouterr().err
-    assert main(["profile", str(default_bundle), "--backend", "onnxruntime", "fastest"]) == 1
-    assert "'fastest' is unknown" in capsys.readouterr().err
-    assert main(["parity", "torch", "nothing", "--bundle", str(default_bundle)]) == 1
-    assert "'nothing' is unknown" in capsys.readouterr().err
+def test_unknown_backends_are_named(default_bundle: Path) -> None:
+    assert "'fastest' is unknown; there are: auto, torch, onnxruntime" in bench_error(
+        "latency", default_bundle, "--backend fastest"
+    )
+    assert "'fastest' is unknown" in bench_error("profile", default_bundle, "--backend onnxruntime fastest")
+    assert "'nothing' is unknown" in bench_error("parity torch nothing --bundle", default_bundle)
 
 
-def test_a_clip_needs_a_box(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", str(default_bundle), "--clip", str(tmp_path)]) == 1
-    assert "needs --box" in capsys.readouterr().err
+def test_a_clip_needs_a_box(default_bundle: Path, tmp_path: Path) -> None:
+    assert "needs --box" in bench_error("latency", default_bundle, "--clip", tmp_path)
 
 
 def test_commands_start_without_heavy_libraries() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
-from spm_bench.cli import main
 from spm_bench.profiling.multiply_adds import count_layers
 from spm_rt.errors import BundleError
 
+from ..support.bench import spm_bench
 from ..support.graphs import save_graph, zero_weight
 
 
@@ -53,9 +53,10 @@ def test_a_shape_that_stays_unknown_is_an_error(tmp_path: Path) -> None:
         count_layers(path, 9)
 
 
-def test_a_frame_costs_less_than_allowed(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["count", str(default_bundle), "--json", "--limit", "4.8"]) == 0
-    report = json.loads(capsys.readouterr().out)
+def test_a_frame_costs_less_than_allowed(default_bundle: Path) -> None:
+    ran = spm_bench("count", default_bundle, "--json --limit 4.8")
+    assert ran.status == 0
+    report = json.loads(ran.out)
     layers = {layer["name"]: layer["macs"] for layer in report["graphs"]["search"]["layers"]}
     assert layers["conv1"] == 96 * 136 * 136 * 3 * 11 * 11
     assert layers["conv4"] == 384 * 34 * 34 * 192 * 3 * 3
@@ -67,17 +68,18 @@ def test_a_frame_costs_less_than_allowed(default_bundle: Path, capsys: pytest.Ca
     assert report["released_gmac"] == pytest.approx(5.959, abs=1e-3)
 
 
-def test_work_grows_with_the_proposals(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_work_grows_with_the_proposals(default_bundle: Path) -> None:
     def relation(k: int) -> int:
-        assert main(["count", str(default_bundle), "-k", str(k), "--json"]) == 0
-        return int(json.loads(capsys.readouterr().out)["graphs"]["relation"]["macs"])
+        ran = spm_bench("count", default_bundle, f"-k {k} --json")
+        assert ran.status == 0
+        return int(json.loads(ran.out)["graphs"]["relation"]["macs"])
 
     assert relation(6) == 6 * relation(1)
 
 
-def test_over_the_limit(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["count", str(default_bundle), "--limit", "1"]) == 1
-    printed = capsys.readouterr()
-    assert "over the limit of 1" in printed.err
+def test_over_the_limit(default_bundle: Path) -> None:
+    printed = spm_bench("count", default_bundle, "--limit 1")
+    assert printed.status == 1
+    assert "over the limit of 1" in printed.error
     assert "conv3" in printed.out
     assert "5.96" in printed.out

@@ -1,4 +1,4 @@
-"""Peaks and calibration: what is measured, and what is made of it. No figure of time is judged here."""
+"""Peaks and steadiness: what is measured, and what is made of it. No figure of time is judged here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spm_bench.timing import gemm
-from spm_bench.timing.gemm import Calibration, Peaks, Product
+from spm_bench.timing.gemm import Peaks, Product, Steadiness
 
 SMALL = ((32, 16, 24),)
 
@@ -70,10 +70,10 @@ def test_threads_of_blas(said: str, threads: int, monkeypatch: pytest.MonkeyPatc
     assert gemm._blas_threads() == threads
 
 
-def test_spread_of_the_calibration() -> None:
-    calibration = Calibration()
-    calibration.visit()
-    assert len(calibration.times) == 1
-    assert calibration.spread() == 0
-    calibration.times = [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert calibration.spread() == pytest.approx((4 - 2) / 3)
+def test_spread_of_the_steadiness() -> None:
+    steadiness = Steadiness()
+    steadiness.visit()
+    assert len(steadiness.times) == 1
+    assert steadiness.spread() == 0
+    steadiness.times = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert steadiness.spread() == pytest.approx((4 - 2) / 3)

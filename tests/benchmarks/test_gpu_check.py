@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from spm_bench.cli import main
 from spm_bench.gpu import check as gpu_check
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import Bundle
 
+from ..support.bench import spm_bench
 from ..support.emulator.driver import CUresult, Emulator, emulated_gpu
 from ..support.emulator.host_build import built_for_the_host
 from ..support.fakes.backend import bright_multi_tracker, bright_tracker
@@ -46,8 +48,8 @@ def test_without_a_gpu_it_says_so_and_fails(tmp_path: Path, synthetic_bundle: Pa
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        gpu_check.main(["--help"])
-    assert "Exit status: 0 all there was to check is right" in capsys.readouterr().out
+        main(["gpu", "--help"])
+    assert "Exit status: 0 all there was to check is right" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_the_kernels_pass_on_an_emulated_gpu(machine: Emulator, synthetic_bundle
 
 
 def test_a_wrong_kernel_is_found(machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = gpu_parts.Gpu.run
+    real = gpu_parts.KernelRunner.run
 
     def spoilt(self: Any, unit: str, launch: Any, *arguments: Any) -> None:
         real(self, unit, launch, *arguments)
@@ -71,7 +73,7 @@ def test_a_wrong_kernel_is_found(machine: Emulator, synthetic_bundle: Path, monk
             if isinstance(array, np.ndarray) and launch.name in ("spm_crop_f32", "spm_fuse", "spm_roi_f32"):
                 spoil(array)
 
-    monkeypatch.setattr(gpu_parts.Gpu, "run", spoilt)
+    monkeypatch.setattr(gpu_parts.KernelRunner, "run", spoilt)
     checks = gpu_parts.check_kernels(Bundle.open(synthetic_bundle), 3)["checks"]
     assert {name for name, right in checks.items() if not right} >= {"crop", "fusion", "roi float32"}
 
@@ -79,9 +81,8 @@ def test_a_wrong_kernel_is_found(machine: Emulator, synthetic_bundle: Path, monk
 def spoil(array: NDArray[Any]) -> None:
     """Something else in every result: another box, another level, another feature."""
     if array.dtype.names:
-        for name in ("box",):
-            if name in array.dtype.names:
-                array[name] += 1
+        if "box" in array.dtype.names:
+            array["box"] += 1
     elif array.dtype == np.float32 and array.ndim == 3:
         array += 1
     elif array.dtype == np.uint32:
@@ -142,12 +143,11 @@ def test_targets_lie_in_the_frame_and_are_many() -> None:
     assert all(x >= 0 and y >= 0 and x + w <= 1280 and y + h <= 720 for x, y, w, h in boxes)
 
 
-def test_parts_that_cannot_run_are_named_and_others_do(
-    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts_that_cannot_run_are_named_and_others_do(machine: Emulator, synthetic_bundle: Path) -> None:
     """On an emulated GPU there is no PyTorch for it, no TensorRT, no CUDA provider: only the kernels are checked."""
-    assert gpu_check.main([str(synthetic_bundle), "--maps", "3", "--frames", "20"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    ran = spm_bench("gpu", synthetic_bundle, "--maps 3 --frames 20")
+    assert ran.status == 0
+    report = json.loads(ran.out)
     assert report["gpu"] == {"name": "Emulated GPU", "compute_capability": 90, "driver": 13000}
     assert report["kernels"]["checks"]["proposals"] is True
     named = {line.split(":")[0] for line in report["missing"]}
@@ -162,12 +162,13 @@ def test_parts_that_cannot_run_are_named_and_others_do(
 
 
 def test_an_error_of_the_driver_is_something_wrong_not_missing(
-    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(bundle: Bundle, maps: int) -> None:
         raise ValueError("no such thing")
 
     monkeypatch.setattr(gpu_parts, "check_kernels", broken)
-    assert gpu_check.main([str(synthetic_bundle), "--maps", "3"]) == 1
-    assert json.loads(capsys.readouterr().out)["wrong"] == ["kernels: no such thing"]
+    ran = spm_bench("gpu", synthetic_bundle, "--maps 3")
+    assert ran.status == 1
+    assert json.loads(ran.out)["wrong"] == ["kernels: no such thing"]
     machine.fail("cuDeviceGetCount", CUresult.CUDA_ERROR_NO_DEVICE)

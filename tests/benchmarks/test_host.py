@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import pytest
 
-from spm_bench.cli import main
-from spm_bench.commands.host import frame_size, place_box
+from spm_bench.commands.host import box_at, frame_size
+from spm_bench.options import Outcome
+
+from ..support.bench import bench_outcome
 
 
-def test_every_size_and_target_has_a_row(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--sizes", "320x240", "500x400", "--targets", "30", "900"]
-    assert main(["host", str(default_bundle), *sizes, "--frames", "2", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def outcome(default_bundle: Path) -> Outcome:
+    return bench_outcome("host", default_bundle, "--sizes 320x240 500x400 --targets 30 900 --frames 2")
+
+
+def test_every_size_and_target_has_a_row(outcome: Outcome) -> None:
+    report = outcome.report
     assert [(row["frame"], row["target"], row["place"]) for row in report["rows"]] == [
         (size, target, place)
         for size in ("320x240", "500x400")
@@ -27,16 +31,15 @@ def test_every_size_and_target_has_a_row(default_bundle: Path, capsys: pytest.Ca
         assert row["host_ms"] == pytest.approx(parts, rel=0.5)
 
 
-def test_the_table_is_for_people(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["host", str(default_bundle), "--sizes", "320x240", "--frames", "1", "--quiet"]) == 0
-    printed = capsys.readouterr().out
+def test_the_table_is_for_people(outcome: Outcome) -> None:
+    printed = outcome.text()
     assert "320x240" in printed
     assert "corner" in printed
 
 
 def test_boxes_fit_the_frame() -> None:
-    assert place_box((640, 480), 100, "middle") == (270, 190, 100, 100)
-    assert place_box((640, 480), 500, "corner") == (0, 0, 500, 480)
+    assert box_at((640, 480), 100, "middle") == (270, 190, 100, 100)
+    assert box_at((640, 480), 500, "corner") == (0, 0, 500, 480)
 
 
 @pytest.mark.parametrize("text", ["640", "x480", "640x", "axb", "1x1"])

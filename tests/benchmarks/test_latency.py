@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_bench.cli import main
-from spm_bench.timing.turns import STAGES, UNCOUNTED, WARM_UP, Contestant, interleave, summarize
+from spm_bench.options import Outcome
+from spm_bench.timing import turns
+from spm_bench.timing.turns import FRAME_STEPS, Contestant, interleave, summarize
 from spm_rt.results import TrackResult
+
+from ..support.bench import bench_error, bench_outcome, spm_bench
 
 FRAMES = [np.zeros((8, 8, 3), np.uint8)] * 5
 BOX = (1.0, 1.0, 4.0, 4.0)
@@ -50,7 +52,7 @@ def test_turns_alternate_and_only_their_tails_count() -> None:
     log.clear()
     interleave(contestants, 7, 4, 0.0, quiet=True)
     order = [name for name in log if "init" not in name]
-    first, second = UNCOUNTED + 4, UNCOUNTED + 3
+    first, second = turns.UNCOUNTED + 4, turns.UNCOUNTED + 3
     assert order == ["a"] * first + ["b"] * first + ["b"] * second + ["a"] * second
     assert [len(c.times) for c in contestants] == [7, 7]
     assert [len(c.turns) for c in contestants] == [2, 2]
@@ -59,7 +61,7 @@ def test_turns_alternate_and_only_their_tails_count() -> None:
 def test_the_clip_starts_over_with_its_template() -> None:
     log: list[str] = []
     (contestant,) = _contestants(log, 0.0)
-    assert log.count("a") == 1 + WARM_UP
+    assert log.count("a") == 1 + turns.WARM_UP
     log.clear()
     interleave([contestant], 10, 10, 0.0, quiet=True)
     inits = [k for k, name in enumerate(log) if name == "a init"]
@@ -82,7 +84,7 @@ def test_ratio_and_stages() -> None:
     assert results["b"]["ratio"] > 1.5
     assert results["a"]["p50_ms"] >= 20
     stages = results["a"]["stages_ms"]
-    assert tuple(stages) == STAGES
+    assert tuple(stages) == FRAME_STEPS
     assert stages["crop"] >= 10
     assert stages["search"] >= 10
     assert stages["relation"] == 0
@@ -91,45 +93,21 @@ def test_ratio_and_stages() -> None:
     assert results["a"]["p50_ms"] <= results["a"]["p90_ms"] <= results["a"]["p99_ms"]
 
 
-def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            [
-                "latency",
-                str(default_bundle),
-                "--backend",
-                "onnxruntime",
-                "--against",
-                "torch",
-                "--frames",
-                "3",
-                "--pause",
-                "0",
-                "--threads",
-                "1",
-                "--json",
-                "--quiet",
-                "--roofline",
-            ]
-        )
-        == 1
-    )
-    report = json.loads(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def outcome(default_bundle: Path) -> Outcome:
+    words = "--backend onnxruntime --against torch --frames 3 --pause 0 --threads 1 --roofline"
+    return bench_outcome("latency", default_bundle, words)
+
+
+def test_report(outcome: Outcome) -> None:
+    report = outcome.report
+    assert not outcome.passed
     assert list(report["backends"]) == ["torch", "onnxruntime"]
     assert report["reference"] == "torch"
     for figures in report["backends"].values():
-        assert {
-            "fps",
-            "p50_ms",
-            "p90_ms",
-            "p99_ms",
-            "ratio",
-            "stages_ms",
-            "load_ms",
-            "init_ms",
-            "first_frame_ms",
-        } <= set(figures)
-        assert set(figures["stages_ms"]) == set(STAGES)
+        assert {"fps", "p50_ms", "p90_ms", "p99_ms", "ratio", "stages_ms", "load_ms", "init_ms"} <= set(figures)
+        assert "first_frame_ms" in figures
+        assert set(figures["stages_ms"]) == set(FRAME_STEPS)
         assert figures["frames"] == 3
         assert sum(figures["stages_ms"].values()) == pytest.approx(figures["p50_ms"], rel=0.5)
         assert figures["same_boxes_iou"] > 0.9999
@@ -157,56 +135,20 @@ def test_report(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert shares["search"]["share"] == pytest.approx(shares["search"]["gmac_per_s"] / peak)
 
 
-def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            [
-                "latency",
-                str(default_bundle),
-                "--backend",
-                "onnxruntime",
-                "--frames",
-                "2",
-                "--quiet",
-                "--threads",
-                "1",
-                "--no-process",
-            ]
-        )
-        == 1
-    )
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[-1].startswith("INVALID: only 2 frames were counted")
+def test_table(outcome: Outcome) -> None:
+    printed = outcome.text()
+    assert printed.splitlines()[-1].startswith("INVALID: only 3 frames were counted")
     for word in ("fps", "p99 ms", "relation", "first frame ms", "host", "cores usable"):
         assert word in printed
 
 
 def test_the_reference_must_have_the_bundles_weights(
-    synthetic_bundle: Path, synthetic_checkpoint: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    synthetic_bundle: Path, synthetic_checkpoint: tuple[Path, Path]
 ) -> None:
-    assert main(["latency", str(synthetic_bundle), "--against", "torch", "--frames", "2"]) == 1
-    message = capsys.readouterr().err
+    message = bench_error("latency", synthetic_bundle, "--against torch --frames 2")
     assert "synthetic weights, which is not the shipped weights" in message
     assert "--checkpoint" in message
-    assert (
-        main(
-            [
-                "latency",
-                str(synthetic_bundle),
-                "--against",
-                "torch",
-                "--frames",
-                "1",
-                "--pause",
-                "0",
-                "--quiet",
-                "--no-process",
-                "--threads",
-                "1",
-                "--checkpoint",
-                *map(str, synthetic_checkpoint),
-            ]
-        )
-        == 1
-    )
-    assert "INVALID: only 1 frames" in capsys.readouterr().out
+    words = "--against torch --frames 1 --pause 0 --quiet --no-process --threads 1 --checkpoint"
+    ran = spm_bench("latency", synthetic_bundle, words, *synthetic_checkpoint)
+    assert ran.status == 1
+    assert "INVALID: only 1 frames" in ran.out

@@ -9,61 +9,50 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_bench.cli import main
 from spm_bench.recorded.checks import Checks
+from spm_bench.recorded.score import Subject, score_set
+from spm_bench.recorded.subjects import reference_subject
 
-RECORDED = Path(__file__).parents[1] / "data" / "parity"
+from ..support.bench import bench_error, spm_bench
+from ..support.recorded import FOLDER, read_arrays, read_set
 
 
-def _score(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
-    code = main(["parity", *arguments, "--json", "--quiet"])
-    return code, json.loads(capsys.readouterr().out)
+def _score(*words: str | Path) -> tuple[int, dict[str, Any]]:
+    ran = spm_bench("parity", *words, "--json --quiet")
+    return ran.status, json.loads(ran.out)
 
 
 def _failed(report: dict[str, Any], file: str) -> list[str]:
     return [name for name, check in report["sets"][file]["arrays"].items() if not check["passed"]]
 
 
-def test_bundle_agrees_with_the_recorded_sets(synthetic_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [str(RECORDED / name) for name in ("noise.npz", "ops.npz")]
-    code, report = _score(capsys, str(synthetic_bundle), "--reference", *files)
-    assert [_failed(report, Path(f).name) for f in files] == [[], []]
+@pytest.fixture(scope="module")
+def reference(synthetic_checkpoint: tuple[Path, Path]) -> Subject:
+    return reference_subject([str(path) for path in synthetic_checkpoint], 1)[0]
+
+
+def test_bundle_agrees_with_the_recorded_sets(synthetic_bundle: Path) -> None:
+    files = [FOLDER / name for name in ("noise.npz", "ops.npz")]
+    code, report = _score(synthetic_bundle, "--reference", *files)
+    assert [_failed(report, file.name) for file in files] == [[], []]
     assert (code, report["passed"]) == (0, True)
     seen = set(report["sets"]["noise.npz"]["arrays"])
-    assert {
-        "crop",
-        "crop_fast",
-        "cm_scores",
-        "prop_index",
-        "fm_scores",
-        "box_out",
-        "tracker track",
-        "track_chosen",
-        "logits",
-        "deltas",
-        "fm_logits",
-        "conv2",
-        "conv4",
-        "kcls",
-    } <= seen
+    words = (
+        "crop crop_fast cm_scores prop_index fm_scores box_out track_chosen logits deltas fm_logits conv2 conv4 kcls"
+    )
+    assert {*words.split(), "tracker track"} <= seen
     assert {"nms", "prop0_index", "update", "anchors", "decode_fine"} <= set(report["sets"]["ops.npz"]["arrays"])
 
 
-def test_reference_agrees_with_the_recorded_sets(
-    synthetic_checkpoint: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    files = [str(RECORDED / name) for name in ("noise.npz", "ops.npz")]
-    code, report = _score(
-        capsys, "torch", "--checkpoint", *map(str, synthetic_checkpoint), "--threads", "1", "--reference", *files
-    )
+def test_reference_agrees_with_the_recorded_sets(synthetic_checkpoint: tuple[Path, Path]) -> None:
+    files = [FOLDER / name for name in ("noise.npz", "ops.npz")]
+    code, report = _score("torch --threads 1 --checkpoint", *synthetic_checkpoint, "--reference", *files)
     assert code == 0
     assert {"kbox", "conv5"} <= set(report["sets"]["noise.npz"]["arrays"])
     assert {"crop_and_resize", "decode"} <= set(report["sets"]["ops.npz"]["arrays"])
 
 
-def test_wrong_numbers_fail_and_only_they(
-    synthetic_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_numbers_fail_and_only_they(synthetic_bundle: Path, tmp_path: Path) -> None:
     """The last number of each of these arrays is moved by a little more than is allowed."""
     moves = {
         "init_conv2_samples": 1e9,
@@ -81,141 +70,86 @@ def test_wrong_numbers_fail_and_only_they(
         "box_out": 0.03,
         "track": 0.2,
     }
-    with np.load(RECORDED / "noise.npz") as data:
-        arrays = {name: data[name].copy() for name in data.files}
+    arrays = {name: array.copy() for name, array in read_arrays("noise").items()}
     for name, move in moves.items():
         arrays[name].reshape(-1)[-1] += np.asarray(move, arrays[name].dtype)
     np.savez(tmp_path / "noise.npz", **arrays)
-    code, report = _score(capsys, str(synthetic_bundle), "--reference", str(tmp_path / "noise.npz"))
+    code, report = _score(synthetic_bundle, "--reference", tmp_path / "noise.npz")
     assert code == 1
-    assert set(_failed(report, "noise.npz")) == {
-        "init_conv2",
-        "kcls",
-        "crop",
-        "crop_fast",
-        "logits",
-        "cm_scores",
-        "cm_boxes",
-        "prop_index",
-        "prop_image",
-        "fm_deltas",
-        "fm_scores",
-        "chosen",
-        "final_scores",
-        "box_out",
-        "tracker box_out",
-        "track",
-        "tracker track",
-    }
+    failed = set(moves) - {"init_conv2_samples", "kcls_samples", "crop_samples"}
+    failed |= {"init_conv2", "kcls", "crop", "crop_fast", "tracker box_out", "tracker track"}
+    assert set(_failed(report, "noise.npz")) == failed
 
 
 @pytest.mark.parametrize("array", ["updated", "scale"])
-def test_one_wrong_number_is_enough(
-    synthetic_checkpoint: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], array: str
-) -> None:
-    with np.load(RECORDED / "noise.npz") as data:
-        arrays = {name: data[name].copy() for name in data.files}
-    arrays[array][0] = not arrays[array][0] if array == "updated" else arrays[array][0] * (1 + 1e-8)
-    np.savez(tmp_path / "noise.npz", **arrays)
-    code, report = _score(
-        capsys,
-        "torch",
-        "--checkpoint",
-        *map(str, synthetic_checkpoint),
-        "--threads",
-        "1",
-        "--reference",
-        str(tmp_path / "noise.npz"),
-    )
-    assert (code, _failed(report, "noise.npz")) == (1, [array])
+def test_one_wrong_number_is_enough(reference: Subject, array: str) -> None:
+    recorded = read_set("noise")
+    values = recorded.arrays[array]
+    values[0] = not values[0] if array == "updated" else values[0] * (1 + 1e-8)
+    assert score_set(reference, recorded).failed == [array]
 
 
-def test_a_wrong_operator_fails(synthetic_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with np.load(RECORDED / "ops.npz") as data:
-        arrays = {name: data[name] for name in data.files}
+def test_a_wrong_operator_fails(synthetic_bundle: Path, tmp_path: Path) -> None:
+    arrays = read_arrays("ops")
     arrays["nms_keep_sorted"] = arrays["nms_keep_sorted"][::-1]
     np.savez(tmp_path / "ops.npz", **arrays)
-    code, report = _score(capsys, str(synthetic_bundle), "--reference", str(tmp_path / "ops.npz"))
+    code, report = _score(synthetic_bundle, "--reference", tmp_path / "ops.npz")
     assert (code, _failed(report, "ops.npz")) == (1, ["nms"])
 
 
-def test_other_weights_fail_with_a_hint(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["parity", str(default_bundle), "--reference", str(RECORDED / "noise.npz"), "--quiet"]) == 1
-    printed = capsys.readouterr().out
-    assert "noise.npz: FAILED" in printed
-    assert "exported from the checkpoint" in printed
+def test_other_weights_fail_with_a_hint(default_bundle: Path) -> None:
+    ran = spm_bench("parity", default_bundle, "--quiet --reference", FOLDER / "noise.npz")
+    assert ran.status == 1
+    assert "noise.npz: FAILED" in ran.out
+    assert "exported from the checkpoint" in ran.out
 
 
-def test_frames_are_taken_from_the_set_beside(
-    synthetic_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_frames_are_taken_from_the_set_beside(synthetic_bundle: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "config.npz"
-    lonely.write_bytes((RECORDED / "config.npz").read_bytes())
-    assert main(["parity", str(synthetic_bundle), "--reference", str(lonely)]) == 1
-    assert "no shapes.npz beside it" in capsys.readouterr().err
+    lonely.write_bytes((FOLDER / "config.npz").read_bytes())
+    assert "no shapes.npz beside it" in bench_error("parity", synthetic_bundle, "--reference", lonely)
 
 
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no such file"), (b"nothing", "not a readable .npz"), (b"", "not a readable .npz")]
 )
-def test_unreadable_references(
-    synthetic_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
-) -> None:
+def test_unreadable_references(synthetic_bundle: Path, tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.npz"
     if content is not None:
         path.write_bytes(content)
-    assert main(["parity", str(synthetic_bundle), "--reference", str(path)]) == 1
-    assert message in capsys.readouterr().err
+    assert message in bench_error("parity", synthetic_bundle, "--reference", path)
 
 
-def test_foreign_arrays_are_refused(synthetic_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_arrays_are_refused(synthetic_bundle: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", frames_delta=np.zeros((2, 8, 8, 3), np.uint8))
-    assert main(["parity", str(synthetic_bundle), "--reference", str(tmp_path / "x.npz")]) == 1
-    assert "it lacks init_box" in capsys.readouterr().err
+    assert "it lacks init_box" in bench_error("parity", synthetic_bundle, "--reference", tmp_path / "x.npz")
 
 
-def test_the_same_backend_gives_the_same_boxes(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, report = _score(
-        capsys, "torch", "onnxruntime", "--bundle", str(default_bundle), "--frames", "5", "--threads", "1"
-    )
+def test_the_same_backend_gives_the_same_boxes(default_bundle: Path) -> None:
+    code, report = _score("torch onnxruntime --frames 5 --threads 1 --bundle", default_bundle)
     assert (code, report["passed"]) == (0, True)
     assert report["overall"]["mean_iou"] > 0.9999
     assert report["overall"]["frames"] == 4
 
 
-def test_a_shifted_start_shows_in_the_free_run_alone(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for shift, differs in (("0", False), ("1", True)):
-        code, report = _score(
-            capsys,
-            "onnxruntime",
-            "onnxruntime",
-            "--bundle",
-            str(default_bundle),
-            "--frames",
-            "3",
-            "--shift",
-            shift,
-            "--threads",
-            "1",
-        )
+def test_a_shifted_start_shows_in_the_free_run_alone(default_bundle: Path) -> None:
+    for shift, differs in ((0, False), (1, True)):
+        words = f"onnxruntime onnxruntime --frames 3 --threads 1 --shift {shift} --bundle"
+        code, report = _score(words, default_bundle)
         assert code == 0
         assert report["overall"]["mean_iou"] == pytest.approx(1, abs=1e-12)
         assert (report["overall"]["free_iou"] < 0.9999) == differs
 
 
-def test_different_weights_give_different_boxes(
-    default_bundle: Path, synthetic_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, report = _score(capsys, str(default_bundle), str(synthetic_bundle), "--frames", "5", "--threads", "1")
+def test_different_weights_give_different_boxes(default_bundle: Path, synthetic_bundle: Path) -> None:
+    code, report = _score(default_bundle, synthetic_bundle, "--frames 5 --threads 1")
     assert (code, report["passed"]) == (1, False)
     assert report["overall"]["mean_iou"] < 0.999
 
 
-def test_wrong_numbers_of_subjects(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["parity", str(default_bundle)]) == 1
-    assert "two subjects" in capsys.readouterr().err
-    assert main(["parity", "torch", "torch", "--reference", str(RECORDED / "noise.npz")]) == 1
-    assert "one subject" in capsys.readouterr().err
+def test_wrong_numbers_of_subjects(default_bundle: Path) -> None:
+    assert "two subjects" in bench_error("parity", default_bundle)
+    assert "one subject" in bench_error("parity torch torch --reference", FOLDER / "noise.npz")
 
 
 def test_checks_see_everything_that_can_be_wrong() -> None:
@@ -224,7 +158,7 @@ def test_checks_see_everything_that_can_be_wrong() -> None:
     checks.close("same", wanted, wanted, 1e-9)
     checks.close("just inside", wanted + np.array([0.1, 0, 0, 0]), wanted, 0.11)
     assert checks.passed
-    for name, found in (
+    for name, computed in (
         ("far", wanted + np.array([0.2, 0, 0, 0])),
         ("nan", np.array([np.nan, np.nan, np.inf, 0.0])),
         ("number for nan", np.array([1.0, 1.0, np.inf, 0.0])),
@@ -232,7 +166,7 @@ def test_checks_see_everything_that_can_be_wrong() -> None:
         ("shape", wanted[:3]),
     ):
         checks = Checks()
-        checks.close(name, found, wanted, 0.11)
+        checks.close(name, computed, wanted, 0.11)
         assert not checks.passed, name
     checks = Checks()
     checks.exact("order", [1, 2], [2, 1])

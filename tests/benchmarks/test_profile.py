@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from onnx import helper
 
-from spm_bench.cli import main
-from spm_bench.profiling.hooks import Event, read_profile, watching
+from spm_bench.profiling.hooks import Event, profiler_hooks, read_profile
+from spm_bench.profiling.multiply_adds import count_layers
 from spm_bench.profiling.operators import name_operators, unmatched_work, work_from_shapes
 from spm_rt.backends import load_backend
 from spm_rt.bundle import Bundle
 
+from ..support.bench import bench_error, bench_report, spm_bench
 from ..support.graphs import save_graph, zero_weight
 
 Shapes = tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]
@@ -119,49 +120,29 @@ def test_events_belong_to_the_run_in_which_they_fall(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_watching_leaves_no_trace(backend: str, default_bundle: Path) -> None:
+def test_the_hooks_leave_no_trace(backend: str, default_bundle: Path) -> None:
     library = pytest.importorskip(backend)
     name = {"onnxruntime": "InferenceSession", "openvino": "Core"}[backend]
     before = getattr(library, name), Bundle.graph
     bundle = Bundle.open(default_bundle)
-    with watching() as watch:
+    with profiler_hooks() as hooks:
         assert getattr(library, name) is before[0]
         load_backend(bundle, backend, threads=1)
     assert Bundle.graph is before[1]
-    with watching(profile=True):
+    with profiler_hooks(profile=True):
         assert getattr(library, name) is not before[0]
     assert (getattr(library, name), Bundle.graph) == before
-    assert set(watch.graphs) == {"template", "search", "relation"}
-    assert all(path.parent == default_bundle for path in watch.graphs.values())
-    assert not watch.sessions
-    assert not watch.requests
+    assert set(hooks.graphs) == {"template", "search", "relation"}
+    assert all(path.parent == default_bundle for path in hooks.graphs.values())
+    assert not hooks.sessions
+    assert not hooks.requests
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_profile_of_a_bundle(backend: str, default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_of_a_bundle(backend: str, default_bundle: Path) -> None:
     pytest.importorskip(backend)
-    assert (
-        main(
-            [
-                "profile",
-                str(default_bundle),
-                "--backend",
-                backend,
-                "--frames",
-                "3",
-                "--threads",
-                "1",
-                "--json",
-                "--quiet",
-                "--stage",
-                "template",
-                "search",
-                "relation",
-            ]
-        )
-        == 0
-    )
-    report = json.loads(capsys.readouterr().out)
+    words = "--frames 3 --threads 1 --stage template search relation --backend"
+    report = bench_report("profile", default_bundle, words, backend)
     stages = report["backends"][backend]["stages"]
     assert list(stages) == ["template", "search", "relation"]
     for stage, figures in stages.items():
@@ -178,39 +159,19 @@ def test_profile_of_a_bundle(backend: str, default_bundle: Path, capsys: pytest.
     assert {"conv1_trimmed", "conv2", "conv3", "conv4", "conv5"} <= {o["layer"] for o in stages["search"]["operators"]}
 
 
-def test_table(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            [
-                "profile",
-                str(default_bundle),
-                "--backend",
-                "onnxruntime",
-                "--frames",
-                "2",
-                "--threads",
-                "1",
-                "--quiet",
-                "--top",
-                "4",
-                "--stage",
-                "search",
-            ]
-        )
-        == 0
-    )
-    printed = capsys.readouterr().out
+def test_table(default_bundle: Path) -> None:
+    words = "--backend onnxruntime --frames 2 --threads 1 --quiet --top 4 --stage search"
+    ran = spm_bench("profile", default_bundle, words)
+    assert ran.status == 0
+    printed = ran.out
     for word in ("onnxruntime search (search_", "others", "by type: ", "million MAC", "roofline", "of peak", "conv2"):
         assert word in printed
     assert "onnxruntime relation (" not in printed
 
 
-def test_the_reference_has_no_graph(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["profile", str(default_bundle), "--backend", "torch"]) == 1
-    assert "torch runs no graph" in capsys.readouterr().err
+def test_the_reference_has_no_graph(default_bundle: Path) -> None:
+    assert "torch runs no graph" in bench_error("profile", default_bundle, "--backend torch")
 
 
 def test_constant_products_are_not_counted(graph: Path) -> None:
-    from spm_bench.profiling.multiply_adds import count_layers
-
     assert [(layer.name, layer.macs) for layer in count_layers(graph, 9)] == [("first", CONV), ("second", PRODUCT)]

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from spm_bench.cli import main
-from spm_bench.commands.sweep import all_choices, all_groups
+from spm_bench.commands.sweep import all_combinations, all_groups
 from spm_bench.report.page import Page
 from spm_bench.report.plots import pareto_front, plot_pareto
 from spm_bench.report.sweep_report import FLOOR, write_report
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError
+
+from ..support.bench import bench_report
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -34,13 +35,15 @@ def bundles(default_bundle: Path) -> tuple[Bundle, Bundle]:
 
 def test_combinations(bundles: tuple[Bundle, Bundle]) -> None:
     plain, small = bundles
-    choices = all_choices([small, plain], ["onnxruntime", "openvino"], ["bfloat16", "float32"], [2, 1], [1, 4])
-    names = [choice.name for choice in choices]
+    combinations = all_combinations(
+        [small, plain], ["onnxruntime", "openvino"], ["bfloat16", "float32"], [2, 1], [1, 4]
+    )
+    names = [combination.name for combination in combinations]
     assert names[0] == f"onnxruntime@{plain.path.name}, 2 threads"
     assert len(set(names)) == len(names) == (2 * 2 + 2) * 2 * 2
     assert f"openvino:bfloat16@{plain.path.name}, 1 thread, 4 targets" in names
     assert "openvino, 2 threads" in names
-    by_name = {choice.name: choice for choice in choices}
+    by_name = {combination.name: combination for combination in combinations}
     assert by_name["openvino, 2 threads"].entry.precision == "int8"
     assert by_name["openvino, 2 threads"].entry.asked is None
     assert not any("bfloat16" in name and "@" not in name for name in names)
@@ -49,22 +52,22 @@ def test_combinations(bundles: tuple[Bundle, Bundle]) -> None:
 def test_no_float32_no_reference(bundles: tuple[Bundle, Bundle]) -> None:
     plain, small = bundles
     with pytest.raises(BackendError, match="name a float32 bundle"):
-        all_choices([small], ["onnxruntime"], ["float32"], [1], [1])
+        all_combinations([small], ["onnxruntime"], ["float32"], [1], [1])
     with pytest.raises(BackendError, match="name a float32 bundle"):
-        all_choices([plain], ["onnxruntime"], ["bfloat16"], [1], [1])
+        all_combinations([plain], ["onnxruntime"], ["bfloat16"], [1], [1])
     with pytest.raises(BackendError, match="latency --against torch"):
-        all_choices([plain], ["torch"], ["float32"], [1], [1])
+        all_combinations([plain], ["torch"], ["float32"], [1], [1])
     with pytest.raises(BackendError, match="same name"):
-        all_choices([plain, plain], ["onnxruntime"], ["float32"], [1], [1])
+        all_combinations([plain, plain], ["onnxruntime"], ["float32"], [1], [1])
 
 
 def test_groups_have_one_number_of_threads(bundles: tuple[Bundle, Bundle]) -> None:
-    choices = all_choices(bundles[:1], ["onnxruntime", "openvino"], ["float32"], [1, 2], [1, 2])
-    groups = all_groups(choices, 2)
+    combinations = all_combinations(bundles[:1], ["onnxruntime", "openvino"], ["float32"], [1, 2], [1, 2])
+    groups = all_groups(combinations, 2)
     assert [len(group) for group in groups] == [2, 1, 2, 2]  # the reference is in every group by itself
-    assert sorted(choice.name for group in groups for choice in group) == sorted(c.name for c in choices[1:])
-    assert all(len({choice.threads for choice in group}) == 1 for group in groups)
-    assert all_groups(choices[:1], 4) == [[]]
+    assert sorted(c.name for group in groups for c in group) == sorted(c.name for c in combinations[1:])
+    assert all(len({combination.threads for combination in group}) == 1 for group in groups)
+    assert all_groups(combinations[:1], 4) == [[]]
 
 
 def test_the_front_is_what_nothing_beats() -> None:
@@ -193,37 +196,10 @@ def test_a_report_names_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_from_end_to_end(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            [
-                "sweep",
-                str(default_bundle),
-                "--backend",
-                "onnxruntime",
-                "--threads",
-                "1",
-                "--targets",
-                "1",
-                "2",
-                "--frames",
-                "2",
-                "--drift-frames",
-                "3",
-                "--pause",
-                "0",
-                "--out",
-                str(tmp_path / "out"),
-                "--quiet",
-                "--precision",
-                "float32",
-                "bf16",
-                "--json",
-            ]
-        )
-        == 1
-    )  # INVALID: two frames
-    report = json.loads(capsys.readouterr().out)
+def test_from_end_to_end(default_bundle: Path, tmp_path: Path) -> None:
+    words = "--backend onnxruntime --threads 1 --targets 1 2 --frames 2 --drift-frames 3 --pause 0"
+    out = ("--precision float32 bf16 --out", tmp_path / "out")
+    report = bench_report("sweep", default_bundle, words, *out, status=1)  # INVALID: two frames
     assert report["reference"] == "onnxruntime, 1 thread"
     assert list(report["choices"]) == ["onnxruntime, 1 thread", "onnxruntime, 1 thread, 2 targets"]
     assert set(report["refused"]) == {"onnxruntime:bfloat16, 1 thread", "onnxruntime:bfloat16, 1 thread, 2 targets"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_bench.cli import main
 from spm_bench.timing.several import Apart, Together, overlaps, spread_boxes
 from spm_rt.trackers.checks import no_clock
 from spm_rt.trackers.multi import MultiTracker
 
+from ..support.bench import bench_error, bench_report
 from ..support.fakes.backend import bright_frame, bright_multi_tracker, bright_tracker
 
 BOX = (45.0, 35.0, 30.0, 30.0)
@@ -45,11 +44,11 @@ def test_both_ways_follow_the_same_targets() -> None:
 
 def test_overlaps_tell_a_difference() -> None:
     boxes = spread_boxes(BOX, 2)
-    many = bright_multi_tracker()
-    same = overlaps(bright_tracker(), many, FRAMES, boxes)
+    multi = bright_multi_tracker()
+    same = overlaps(bright_tracker(), multi, FRAMES, boxes)
     assert same.shape == (4, 2)
     assert same.min() > 0.9999
-    assert len(many) == 0
+    assert len(multi) == 0
 
     class Shifted:
         """Puts every template's crop a little aside."""
@@ -67,31 +66,9 @@ def test_overlaps_tell_a_difference() -> None:
     assert overlaps(bright_tracker(), shifted, FRAMES, boxes).mean() < 0.95
 
 
-def test_curve(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            [
-                "targets",
-                str(default_bundle),
-                "--backend",
-                "onnxruntime",
-                "--targets",
-                "2",
-                "--frames",
-                "2",
-                "--pause",
-                "0",
-                "--threads",
-                "1",
-                "--quiet",
-                "--json",
-                "--out",
-                str(tmp_path / "out"),
-            ]
-        )
-        == 1
-    )
-    report = json.loads(capsys.readouterr().out)
+def test_curve(default_bundle: Path, tmp_path: Path) -> None:
+    words = "--backend onnxruntime --targets 2 --frames 2 --pause 0 --threads 1 --out"
+    report = bench_report("targets", default_bundle, words, tmp_path / "out", status=1)
     assert "only 2 frames" in report["verdict"]["reasons"][0]
     assert [row["targets"] for row in report["curve"]] == [1, 2]  # one is always there: the others are judged by it
     one, two = report["curve"]
@@ -103,6 +80,5 @@ def test_curve(default_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["targets.json", "targets.png"]
 
 
-def test_the_reference_follows_one(default_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["targets", str(default_bundle), "--backend", "torch"]) == 1
-    assert "torch follows one target" in capsys.readouterr().err
+def test_the_reference_follows_one(default_bundle: Path) -> None:
+    assert "torch follows one target" in bench_error("targets", default_bundle, "--backend torch")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_bench.timing.turns import Contestant
-from spm_bench.timing.verdict import ENOUGH_FRAMES, LEAST_IOU, judge, same_boxes, turn_spread, verdict_line
+from spm_bench.timing.turns import Contestant, turn_spread
+from spm_bench.timing.verdict import ENOUGH_FRAMES, LEAST_IOU, same_boxes, verdict_line, verdict_of
 from spm_rt.settings import TrackerSettings
 
 from ..support.fakes.backend import bright_frame, bright_tracker
@@ -17,7 +17,7 @@ GOOD: dict[str, Any] = {"frames": ENOUGH_FRAMES, "forced_iou": 1.0, "precision":
 
 
 def test_a_good_run_is_valid() -> None:
-    assert judge({"a": GOOD, "b": GOOD}, 0.01) == []
+    assert verdict_of({"a": GOOD, "b": GOOD}, 0.01) == []
     assert verdict_line([]) == "VALID"
 
 
@@ -34,21 +34,21 @@ def test_a_good_run_is_valid() -> None:
     ],
 )
 def test_each_fault_is_named(change: dict[str, Any], spread: float, word: str) -> None:
-    reasons = judge({"a": GOOD, "b": GOOD | change}, spread)
+    reasons = verdict_of({"a": GOOD, "b": GOOD | change}, spread)
     assert len(reasons) == 1
     assert word in reasons[0]
     assert verdict_line(reasons).startswith("INVALID: ")
 
 
 def test_lower_precisions_may_differ_more() -> None:
-    assert judge({"a": GOOD | {"forced_iou": 0.99, "precision": "bfloat16"}}, 0.0) == []
+    assert verdict_of({"a": GOOD | {"forced_iou": 0.99, "precision": "bfloat16"}}, 0.0) == []
     assert LEAST_IOU["int8"] < LEAST_IOU["bfloat16"] < LEAST_IOU["float32"] < 1
 
 
 def test_where_drift_is_the_question_float32_alone_is_held_to_it() -> None:
     results = {"a": GOOD, "b": GOOD | {"forced_iou": 0.5, "precision": "bfloat16"}}
-    assert judge(results, 0.0, ("float32",)) == []
-    assert len(judge(results | {"a": GOOD | {"forced_iou": 0.5}}, 0.0, ("float32",))) == 1
+    assert verdict_of(results, 0.0, ("float32",)) == []
+    assert len(verdict_of(results | {"a": GOOD | {"forced_iou": 0.5}}, 0.0, ("float32",))) == 1
 
 
 def test_same_boxes() -> None:

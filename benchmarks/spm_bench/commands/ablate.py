@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from spm_rt.settings import MODES
 from spm_rt.terminal import Progress, format_table
 from spm_rt.trackers.single import Tracker
 
-from ..common import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, set_threads
+from ..loading import load_named, set_threads
+from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
+from ..quality.contenders import own_maker
 from ..quality.evaluation import evaluate, summarize
+from ..report.files import write_json
 from ..report.plots import make_folder, plot_curves
-from .accuracy import own_maker
 
 DESCRIPTION = """What each part of the tracker brings (paper, Tables 1 and 2, Fig. 6): the coarse stage alone, the fine
 stage deciding over its proposals (series), and both fused (series-parallel); AUC against the number of proposals K; the
@@ -44,8 +45,8 @@ RECALL_K = (1, 3, 5, 9, 15)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clips", help="folder of clips with ground truth")
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
+    add_clips(parser)
+    add_default_bundle(parser)
     parser.add_argument(
         "--plain-checkpoint",
         nargs="+",
@@ -53,7 +54,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint made without generalised "
         "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)",
     )
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
     parser.add_argument(
         "--proposals",
         type=_numbers,
@@ -62,17 +62,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="numbers of proposals to try (default 1 to 15)",
     )
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
-    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
-    parser.add_argument("--out", metavar="FOLDER", help="write ablation.json, proposals.png, recall.png")
+    add_out(parser, "write ablation.json, proposals.png, recall.png")
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     clips = find_sequences(options.clips)
     out = make_folder(options.out) if options.out else None
     parts = [part for part in PARTS if part not in options.skip]
-    tracker = _load(options.bundle, options)
+    tracker = load_named(options.bundle, options)
     plain = _load_plain(options) if options.plain_checkpoint else None
     runs = len(MODES) * (1 + bool(plain)) * ("modes" in parts) + len(options.proposals) * ("proposals" in parts)
     bar = Progress("clips x settings", len(clips) * (runs + ("recall" in parts)), quiet=options.quiet)
@@ -95,8 +94,7 @@ def run(options: argparse.Namespace) -> int:
     bar.close()
     if out:
         _write(out, report)
-    print(json.dumps(report, indent=1) if options.json else ablation_text(report, out))
-    return 0
+    return Outcome(report, lambda: ablation_text(report, out))
 
 
 def recall(tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None]) -> dict[str, Any]:
@@ -121,12 +119,12 @@ def recall(tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Cal
 
 def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[float]:
     """Per frame, the best overlap of a proposal with the true box; each frame starts from the true box before it."""
-    have, found = usable(clip.boxes), []
+    has_box, best = usable(clip.boxes), []
     for index, frame in enumerate(clip.frames(limit)):
         if index == 0:
             tracker.init(frame, clip.first_box)
             continue
-        if not (have[index] and have[index - 1]):
+        if not (has_box[index] and has_box[index - 1]):
             continue
         try:
             tracker.move_to(clip.boxes[index - 1])
@@ -135,8 +133,8 @@ def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[floa
         candidates = tracker.update(frame, candidates=True).candidates
         assert candidates is not None
         boxes = np.array([xywh_to_xyxy(c.box) for c in candidates])
-        found.append(float(iou(boxes, _corners(clip.boxes[index])).max()))
-    return found
+        best.append(float(iou(boxes, _corners(clip.boxes[index])).max()))
+    return best
 
 
 def ablation_text(report: dict[str, Any], out: Path | None) -> str:
@@ -170,7 +168,7 @@ def ablation_text(report: dict[str, Any], out: Path | None) -> str:
 
 
 def _write(out: Path, report: dict[str, Any]) -> None:
-    (out / "ablation.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "ablation.json", report)
     if "proposals" in report:
         across = [int(k) for k in report["proposals"]]
         up = [r["auc"] for r in report["proposals"].values()]
@@ -187,21 +185,11 @@ def _write(out: Path, report: dict[str, Any]) -> None:
         plot_curves(out / "recall.png", curves, title="Proposal recall", x="overlap asked for", y="share of frames")
 
 
-def _load(folder: str, options: argparse.Namespace) -> Tracker:
-    return load_tracker(
-        Bundle.open(folder),
-        check_name(options.backend),
-        device=options.device,
-        threads=options.threads,
-        checkpoint=options.checkpoint,
-    )
-
-
 def _load_plain(options: argparse.Namespace) -> Tracker:
     """The tracker of ``--plain-checkpoint``, a bundle or the files of a checkpoint."""
     paths = options.plain_checkpoint
     if len(paths) == 1 and Path(paths[0]).is_dir():
-        return _load(paths[0], options)
+        return load_named(paths[0], options)
     from spm_export.model.backend import reference_tracker
     from spm_export.model.checkpoint import load_model
 

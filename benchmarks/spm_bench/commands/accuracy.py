@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from spm_rt.settings import MODES
 from spm_rt.terminal import Progress, format_table
 from spm_rt.trackers.single import Tracker
 
-from ..common import DEFAULT_BUNDLE, add_run_options, clip_length, load_tracker, parse_entry, set_threads
-from ..quality.contenders import Maker, OwnContender, foreign_maker, opencv_maker
+from ..loading import parse_entries, set_threads
+from ..options import DEFAULT_BUNDLE, Outcome, add_clips, add_out, add_run_options
+from ..quality.contenders import Maker, foreign_maker, opencv_maker, own_maker
 from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS
+from ..report.files import write_json, writing_to
 from ..report.plots import make_folder, plot_curves
 from ..timing.machine import describe_machine, machine_line
 
@@ -37,9 +38,25 @@ EPILOG = """examples:
   score
 """
 
+PLOTS: dict[str, tuple[str, str, Any, dict[str, Any]]] = {
+    "success.png": (
+        "auc",
+        "success",
+        OVERLAPS,
+        {"title": "Success", "x": "overlap threshold", "y": "share of frames above it"},
+    ),
+    "precision.png": (
+        "precision",
+        "distance",
+        DISTANCES,
+        {"title": "Precision", "x": "distance of the centres, pixels", "y": "share of frames within it"},
+    ),
+}
+"""File -> the figure in its legend, the curve, the thresholds that the curve is over, and what is written on it."""
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clips", help="folder of clips with ground truth")
+    add_clips(parser)
     parser.add_argument(
         "--bundle",
         nargs="+",
@@ -61,12 +78,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
     parser.add_argument("--only", default="", metavar="CLIP,...", help="these clips alone")
-    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
-    parser.add_argument("--out", metavar="FOLDER", help="write results.json, success.png, precision.png, and all boxes")
+    add_out(parser, "write results.json, success.png, precision.png, and all boxes")
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     clips = find_sequences(options.clips)
     if options.only:
@@ -77,19 +93,18 @@ def run(options: argparse.Namespace) -> int:
         clips = [clip for clip in clips if clip.name in wanted]
     out = make_folder(options.out) if options.out else None
     makers = all_makers(options)
-    facts = describe_machine(options.threads)
+    machine = describe_machine(options.threads)
     bar = Progress("clips x trackers", len(clips) * len(makers), quiet=options.quiet)
     results = evaluate(makers, clips, limit=options.frames, step=bar.step)
     bar.close()
     report = {
-        "trackers": {name: summarize(found) for name, found in results.items()},
+        "trackers": {name: summarize(by_clip) for name, by_clip in results.items()},
         "clips": [c.name for c in clips],
-        "machine": facts,
+        "machine": machine,
     }
     if out:
         write_results(out, results, report)
-    print(json.dumps(report, indent=1) if options.json else accuracy_text(report, out))
-    return 0
+    return Outcome(report, lambda: accuracy_text(report, out))
 
 
 def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
@@ -100,19 +115,8 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
     bundles = options.bundle if options.bundle is not None else [] if others else [DEFAULT_BUNDLE]
     for folder in bundles:
         bundle = Bundle.open(folder)
-        entries = [
-            parse_entry(text, bundle, device=options.device, threads=options.threads)
-            for text in dict.fromkeys(options.backend)
-        ]
-        for entry in entries:
-            tracker = load_tracker(
-                entry.bundle,
-                entry.backend,
-                device=options.device,
-                threads=options.threads,
-                checkpoint=options.checkpoint,
-                precision=entry.asked,
-            )
+        for entry in parse_entries(options.backend, bundle, options).values():
+            tracker = entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
             label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
             makers.update(mode_makers(tracker, label) if options.modes else {label: own_maker(tracker)})
     for name, make in others:
@@ -120,10 +124,6 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
             raise SourceError(f"two trackers are named {name!r}: give one of them another name, NAME=module:callable")
         makers[name] = make
     return makers
-
-
-def own_maker(tracker: Tracker) -> Maker:
-    return lambda: OwnContender(tracker)
 
 
 def mode_makers(tracker: Tracker, label: str) -> dict[str, Maker]:
@@ -139,17 +139,8 @@ def mode_makers(tracker: Tracker, label: str) -> dict[str, Maker]:
 def accuracy_text(report: dict[str, Any], out: Path | None) -> str:
     """The report for people."""
     trackers = report["trackers"]
-    rows = [
-        [
-            name,
-            f"{r['auc']:.3f}",
-            f"{r['precision']:.3f}",
-            f"{r['norm_precision']:.3f}",
-            f"{r['success_rate']:.3f}",
-            f"{r['fps']:.1f}",
-        ]
-        for name, r in trackers.items()
-    ]
+    columns = ("auc", "precision", "norm_precision", "success_rate")
+    rows = [[name, *(f"{r[column]:.3f}" for column in columns), f"{r['fps']:.1f}"] for name, r in trackers.items()]
     first = next(iter(trackers.values()))
     clips = [
         [clip, str(first["clips"][clip]["frames"]), *(f"{r['clips'][clip]['auc']:.3f}" for r in trackers.values())]
@@ -166,27 +157,16 @@ def accuracy_text(report: dict[str, Any], out: Path | None) -> str:
 
 def write_results(out: Path, results: Mapping[str, Mapping[str, ClipResult]], report: dict[str, Any]) -> None:
     """Figures, plots, and each tracker's boxes (x, y, width, height per line)."""
-    curves = {name: (mean_curve(found, "success"), mean_curve(found, "distance")) for name, found in results.items()}
     figures = report["trackers"]
-    plot_curves(
-        out / "success.png",
-        {f"{name} [{figures[name]['auc']:.3f}]": (OVERLAPS, c[0]) for name, c in curves.items()},
-        title="Success",
-        x="overlap threshold",
-        y="share of frames above it",
-    )
-    plot_curves(
-        out / "precision.png",
-        {f"{name} [{figures[name]['precision']:.3f}]": (DISTANCES, c[1]) for name, c in curves.items()},
-        title="Precision",
-        x="distance of the centres, pixels",
-        y="share of frames within it",
-    )
-    try:
-        (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        for name, found in results.items():
+    for file, (figure, curve, thresholds, labels) in PLOTS.items():
+        curves = {
+            f"{name} [{figures[name][figure]:.3f}]": (thresholds, mean_curve(by_clip, curve))
+            for name, by_clip in results.items()
+        }
+        plot_curves(out / file, curves, **labels)
+    write_json(out / "results.json", report)
+    with writing_to(out):
+        for name, by_clip in results.items():
             folder = make_folder(out / "boxes" / name.replace(" ", "_").replace("/", "_").replace(":", "_"))
-            for clip, result in found.items():
+            for clip, result in by_clip.items():
                 np.savetxt(folder / f"{clip.replace('/', '_')}.txt", result.boxes, fmt="%.3f", delimiter=",")
-    except OSError as error:
-        raise SourceError(f"{out}: cannot be written ({error.strerror})") from error

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from spm_rt.bundle import FORMS, STAGES, Bundle
 from spm_rt.bundle.forms import forms_of
-from spm_rt.errors import ExportError
 from spm_rt.terminal import format_table
 
-from ..common import positive
+from ..options import Outcome, add_bundle, add_json, positive
 from ..profiling.multiply_adds import Layer, count_layers
 
 DESCRIPTION = """Multiply-adds of a bundle's graphs: convolutions and matrix products, with all shapes inferred and
@@ -26,71 +24,63 @@ RELEASED_FINE = 108_594_688
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument(
         "-k", "--proposals", type=positive, default=9, metavar="K", help="proposals per frame (default 9)"
     )
     parser.add_argument("--targets", type=positive, default=1, metavar="T", help="the graphs for T targets (default 1)")
     parser.add_argument("--variant", choices=tuple(FORMS), default="portable", help="which form of the graphs")
     parser.add_argument("--limit", type=float, metavar="GMAC", help="exit with 1 if a frame costs more")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    add_json(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     bundle = Bundle.open(options.bundle)
-    paths = {stage: bundle.graph(stage, targets=options.targets, variant=options.variant) for stage in STAGES}
-    layers = {stage: count_layers(path, options.proposals) for stage, path in paths.items()}
-    totals = {stage: sum(layer.macs for layer in found) for stage, found in layers.items()}
+
+    def layers_of(stage: str, variant: str) -> list[Layer]:
+        return count_layers(bundle.graph(stage, targets=options.targets, variant=variant), options.proposals)
+
+    layers = {stage: layers_of(stage, options.variant) for stage in STAGES}
+    totals = {stage: _work(counted) for stage, counted in layers.items()}
     frame = totals["search"] + totals["relation"]
     released = options.targets * (RELEASED_COARSE + RELEASED_FINE * options.proposals)
     within = options.limit is None or frame <= options.limit * 1e9
-    if options.json:
-        graphs = {
-            stage: {"macs": totals[stage], "layers": [layer._asdict() for layer in found]}
-            for stage, found in layers.items()
-        }
-        print(
-            json.dumps(
-                {
-                    "proposals": options.proposals,
-                    "targets": options.targets,
-                    "graphs": graphs,
-                    "frame_macs": frame,
-                    "frame_gmac": frame / 1e9,
-                    "released_gmac": released / 1e9,
-                    "within_limit": within,
-                },
-                indent=1,
-            )
-        )
-    else:
-        print(count_table(layers, totals))
-        forms = [
-            (
-                form.name,
-                sum(
-                    layer.macs
-                    for stage in ("search", "relation")
-                    for layer in count_layers(
-                        bundle.graph(stage, targets=options.targets, variant=form.name), options.proposals
-                    )
-                ),
-            )
+    report = {
+        "proposals": options.proposals,
+        "targets": options.targets,
+        "graphs": {
+            stage: {"macs": totals[stage], "layers": [layer._asdict() for layer in counted]}
+            for stage, counted in layers.items()
+        },
+        "frame_macs": frame,
+        "frame_gmac": frame / 1e9,
+        "released_gmac": released / 1e9,
+        "within_limit": within,
+    }
+
+    def text() -> str:
+        forms = {
+            form.name: _work(layers_of("search", form.name)) + _work(layers_of("relation", form.name))
             for form in forms_of(bundle.precision)
-        ]
-        print("\nmillion MAC a frame, by form of the graphs: " + ", ".join(f"{n} {m / 1e6:.0f}" for n, m in forms))
-        print(
-            f"a frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
+        }
+        return (
+            f"{count_table(layers, totals)}\n\nmillion MAC a frame, by form of the graphs: "
+            + ", ".join(f"{name} {work / 1e6:.0f}" for name, work in forms.items())
+            + f"\na frame at K = {options.proposals}: {frame / 1e9:.3f} GMAC (search + relation); the released network "
             f"needs {released / 1e9:.2f}, {released / frame:.2f} times as much"
         )
-    if not within:
-        raise ExportError(f"{frame / 1e9:.3f} GMAC a frame, over the limit of {options.limit:g}")
-    return 0
+
+    message = "" if within else f"{frame / 1e9:.3f} GMAC a frame, over the limit of {options.limit:g}"
+    return Outcome(report, text, within, message)
+
+
+def _work(layers: list[Layer]) -> int:
+    return sum(layer.macs for layer in layers)
 
 
 def count_table(layers: dict[str, list[Layer]], totals: dict[str, int]) -> str:
     rows = []
-    for stage, found in layers.items():
+    for stage, counted in layers.items():
         rows += [
             [
                 stage,
@@ -100,7 +90,7 @@ def count_table(layers: dict[str, list[Layer]], totals: dict[str, int]) -> str:
                 f"{layer.macs / 1e6:.3f}",
                 f"{layer.macs / max(totals[stage], 1):.1%}",
             ]
-            for layer in found
+            for layer in counted
         ]
         rows.append([stage, "total", "", "", f"{totals[stage] / 1e6:.3f}", "100.0%"])
     return format_table(["graph", "layer", "operator", "output", "million MAC", "share"], rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import Any
 
@@ -18,7 +17,8 @@ from spm_rt.results import Box
 from spm_rt.terminal import Progress, format_table
 from spm_rt.trackers.single import Tracker
 
-from ..common import add_clip_options, add_run_options, load_clip, load_tracker, positive, set_threads
+from ..loading import load_clip, load_tracker, set_threads
+from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_run_options, positive
 
 DESCRIPTION = """What the host does in a frame apart from the network: crop, proposals, fusion and the rest, measured
 inside the running tracker (between the network's calls, where nothing of it is in the caches). The clip's frames are
@@ -31,7 +31,7 @@ Size = tuple[int, int]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="inference library (default auto)")
     parser.add_argument(
         "--sizes",
@@ -49,23 +49,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="sides of targets (default 40 120 400); each in the middle, the smallest in a corner too",
     )
-    parser.add_argument("--frames", type=positive, default=50, metavar="N", help="frames per row (default 50)")
+    add_counted_frames(parser, 50, "frames per row")
     add_clip_options(parser)
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     bundle = Bundle.open(options.bundle)
     clip, _, _ = load_clip(options.clip, options.box, 12)
     set_threads(options.threads)
     tracker = load_tracker(bundle, options.backend, device=options.device, threads=options.threads)
-    cases = [(size, side, place) for size in options.sizes for side, place in placed(options.targets)]
+    cases = [(size, side, position) for size in options.sizes for side, position in target_positions(options.targets)]
     bar = Progress("measuring", len(cases) * options.frames, quiet=options.quiet or options.json)
     rows = []
-    for size, side, place in cases:
+    for size, side, position in cases:
         frames = [cv2.resize(frame, size) for frame in clip]
-        stages = measure(tracker, frames, place_box(size, side, place), options.frames, bar.step)
-        rows.append({"frame": f"{size[0]}x{size[1]}", "target": side, "place": place, **stages})
+        stages = measure(tracker, frames, box_at(size, side, position), options.frames, bar.step)
+        rows.append({"frame": f"{size[0]}x{size[1]}", "target": side, "place": position, **stages})
     bar.close()
     report = {
         "backend": tracker.backend.description,
@@ -73,8 +73,7 @@ def run(options: argparse.Namespace) -> int:
         "frames": options.frames,
         "rows": rows,
     }
-    print(json.dumps(report, indent=1) if options.json else host_text(report))
-    return 0
+    return Outcome(report, lambda: host_text(report))
 
 
 def measure(tracker: Tracker, frames: list[NDArray[Any]], box: Box, count: int, step: Any) -> dict[str, float]:
@@ -98,14 +97,14 @@ def measure(tracker: Tracker, frames: list[NDArray[Any]], box: Box, count: int, 
     return dict(zip(names, (np.median(times, axis=0) * 1e3).tolist(), strict=True))
 
 
-def placed(sides: list[int]) -> list[tuple[int, str]]:
+def target_positions(sides: list[int]) -> list[tuple[int, str]]:
     return [*((side, "middle") for side in sides), (min(sides), "corner")]
 
 
-def place_box(size: Size, side: int, place: str) -> Box:
+def box_at(size: Size, side: int, position: str) -> Box:
     """The target's box; in the corner, most of the crop lies outside the frame."""
     width, height = min(side, size[0]), min(side, size[1])
-    if place == "corner":
+    if position == "corner":
         return 0.0, 0.0, float(width), float(height)
     return (size[0] - width) / 2, (size[1] - height) / 2, float(width), float(height)
 

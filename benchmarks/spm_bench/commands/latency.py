@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import Any
 
@@ -11,26 +10,24 @@ from spm_rt.bundle import Bundle
 from spm_rt.terminal import format_table
 from spm_rt.trackers.single import Tracker
 
-from ..common import (
-    TORCH,
-    Entry,
-    Frame,
+from ..loading import TORCH, Entry, parse_entries, set_threads
+from ..options import (
+    Outcome,
+    add_backends,
+    add_bundle,
     add_clip_options,
+    add_counted_frames,
     add_run_options,
     add_turn_options,
-    load_clip,
-    load_tracker,
-    parse_entry,
-    positive,
-    set_threads,
 )
-from ..profiling.hooks import Watch, watching
-from ..timing.gemm import Calibration, Peaks
-from ..timing.machine import describe_machine, machine_line, peak_memory_mb
+from ..profiling.hooks import Hooks, profiler_hooks
+from ..timing.gemm import Peaks
+from ..timing.machine import machine_line, peak_memory_mb
+from ..timing.measurement import Measurement
 from ..timing.process import measure_process
 from ..timing.roofline import PEAKS, percent, shares_text, stage_shares
-from ..timing.turns import STAGES, Contestant, interleave, summarize
-from ..timing.verdict import judge, same_boxes, turn_spread, verdict_line
+from ..timing.turns import FRAME_STEPS, Contestant
+from ..timing.verdict import same_boxes, verdict_line
 
 DESCRIPTION = """Frames per second of the whole tracker, from a BGR frame in memory to a box. Backends take turns in
 short blocks on the same frames, with a pause between them: a library's idle threads spin for a while after a call and
@@ -46,22 +43,13 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME[:PRECISION][@BUNDLE]",
-        help="what to measure: onnxruntime, openvino, torch, openvino:bfloat16, onnxruntime@spm_int8, ... "
-        "(default: auto)",
-    )
+    add_bundle(parser)
+    add_backends(parser, "what to measure: onnxruntime, openvino, torch, openvino:bfloat16, onnxruntime@spm_int8")
     parser.add_argument(
         "--against", metavar="NAME", help="what to measure against: torch (the PyTorch reference), or a backend"
     )
     add_clip_options(parser)
-    parser.add_argument(
-        "--frames", type=positive, default=200, metavar="N", help="frames counted per backend (default 200)"
-    )
+    add_counted_frames(parser, 200, "frames counted per backend")
     add_turn_options(parser)
     parser.add_argument(
         "--roofline",
@@ -72,128 +60,103 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-process",
         action="store_true",
-        help="leave out the fresh process per backend that is started for its import and load time and its peak memory",
+        help="leave out the process of its own per backend that is started for its import and load time and its peak "
+        "memory",
     )
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     bundle = Bundle.open(options.bundle)
-    frames, box, clip = load_clip(options.clip, options.box)
+    measurement = Measurement(options, options.threads)
     set_threads(options.threads)
     texts = ([options.against] if options.against else []) + options.backend
-    entries = {
-        entry.label: entry
-        for entry in (parse_entry(text, bundle, device=options.device, threads=options.threads) for text in texts)
-    }
-    contestants, trackers, watches = [], {}, {}
+    entries = parse_entries(texts, bundle, options)
+    contestants, trackers, hooks = [], {}, {}
     for label, entry in entries.items():
 
         def load(label: str = label, entry: Entry = entry) -> Tracker:
-            with watching() as watches[label]:
-                trackers[label] = _load(entry, options)
+            with profiler_hooks() as hooks[label]:
+                trackers[label] = entry.load(
+                    device=options.device, threads=options.threads, checkpoint=options.checkpoint
+                )
             return trackers[label]
 
-        contestants.append(Contestant.start(label, load, frames, box))
-    facts = describe_machine(options.threads)
+        contestants.append(measurement.start(label, load))
     reference = trackers[contestants[0].name]
     parity = {
-        label: 1.0 if tracker is reference else same_boxes(reference, tracker, frames, box)
+        label: 1.0 if tracker is reference else same_boxes(reference, tracker, measurement.frames, measurement.box)
         for label, tracker in trackers.items()
     }
-    calibration, peaks = Calibration(), Peaks(options.threads, PEAKS) if options.roofline else None
-    _measure(contestants, options, calibration, peaks)
-    results = summarize(contestants)
-    for contestant in contestants:
-        entry = entries[contestant.name]
-        results[entry.label] |= {
+    peaks = Peaks(options.threads, PEAKS) if options.roofline else None
+    results = _measure(measurement, contestants, peaks)
+    for label, entry in entries.items():
+        results[label] |= {
             "precision": entry.precision,
-            "forced_iou": parity[entry.label],
-            "turn_spread": turn_spread(contestant),
+            "forced_iou": parity[label],
             "checkpoint": entry.bundle.manifest["checkpoint"]["sha256"],
-            "process": None if options.no_process else _process(entry, options, frames, box),
+            "process": None if options.no_process else _process(entry, measurement),
         }
-    reasons = judge(results, calibration.spread())
     report = {
         "backends": results,
         "reference": contestants[0].name,
-        "clip": clip,
-        "clip_frames": len(frames),
-        "frame_size": [frames[0].shape[1], frames[0].shape[0]],
+        "clip_frames": len(measurement.frames),
         "bundle": str(options.bundle),
         "checkpoint": bundle.manifest["checkpoint"]["sha256"],
         "settings": bundle.manifest["tracker"],
-        "block": options.block,
         "pause_s": options.pause,
         "peak_memory_mb": peak_memory_mb(),
-        "machine": facts,
-        "noise": {"calibration_spread": calibration.spread(), "calibration_ms": [t * 1e3 for t in calibration.times]},
-        "verdict": {"valid": not reasons, "reasons": reasons},
-        "roofline": None if peaks is None else _roofline(results, entries, watches, peaks),
+        **measurement.report(results),
+        "roofline": None if peaks is None else _roofline(results, entries, hooks, peaks),
     }
-    print(json.dumps(report, indent=1) if options.json else latency_text(report))
-    return 1 if reasons else 0
+    return Outcome(report, lambda: latency_text(report), report["verdict"]["valid"])
 
 
-def _load(entry: Entry, options: argparse.Namespace) -> Tracker:
-    # PyTorch's threads are one setting for the whole process; the others get theirs when they load.
-    return load_tracker(
-        entry.bundle,
-        entry.backend,
-        device=options.device,
-        threads=options.threads,
-        checkpoint=options.checkpoint,
-        precision=entry.asked,
-    )
+def _measure(measurement: Measurement, contestants: list[Contestant], peaks: Peaks | None) -> dict[str, dict[str, Any]]:
+    """The turns, with the peaks and the steadiness measured before and after them, the peaks also in the middle."""
+    half = [measurement.options.frames // 2]
 
-
-def _measure(
-    contestants: list[Contestant], options: argparse.Namespace, calibration: Calibration, peaks: Peaks | None
-) -> None:
-    """The turns, with the calibration product before each round and the peaks before, in the middle, and after."""
-    half = [options.frames // 2]
-
-    def between(done: int) -> None:
-        calibration.visit()
+    def visit_peaks_at_half(done: int) -> None:
         if peaks is not None and half and done >= half[0]:
             half.clear()
             peaks.visit()
 
-    for stop in (peaks, calibration):
-        if stop is not None:
-            stop.visit()
-            time.sleep(options.pause)
-    interleave(contestants, options.frames, options.block, options.pause, quiet=options.quiet, between=between)
-    calibration.visit()
+    for measured in (peaks, measurement.steadiness):
+        if measured is not None:
+            measured.visit()
+            time.sleep(measurement.options.pause)
+    results = measurement.take_turns(contestants, visit_peaks_at_half)
+    measurement.steadiness.visit()
     if peaks is not None:
         peaks.visit()
+    return results
 
 
-def _process(entry: Entry, options: argparse.Namespace, frames: list[Frame], box: Any) -> dict[str, Any] | None:
+def _process(entry: Entry, measurement: Measurement) -> dict[str, Any] | None:
     """The figures of a process of its own; None for the PyTorch reference, which is not made to be lean."""
     if entry.backend == TORCH:
         return None
     return measure_process(
         entry.bundle.path,
         entry.backend,
-        frames,
-        box,
-        device=options.device,
-        threads=options.threads,
+        measurement.frames,
+        measurement.box,
+        device=measurement.options.device,
+        threads=measurement.options.threads,
         precision=entry.asked,
     )
 
 
 def _roofline(
-    results: dict[str, dict[str, Any]], entries: dict[str, Entry], watches: dict[str, Watch], peaks: Peaks
+    results: dict[str, dict[str, Any]], entries: dict[str, Entry], hooks: dict[str, Hooks], peaks: Peaks
 ) -> dict[str, Any]:
     shares = {}
     for label, entry in entries.items():
         proposals = entry.bundle.settings.num_candidates
         shares[label] = stage_shares(
-            watches[label].graphs, results[label]["stages_ms"], proposals, entry.precision, peaks
+            hooks[label].graphs, results[label]["stages_ms"], proposals, entry.precision, peaks
         )
-    return {"peaks": peaks.report(), "shares": {label: found for label, found in shares.items() if found}}
+    return {"peaks": peaks.report(), "shares": {label: stages for label, stages in shares.items() if stages}}
 
 
 def latency_text(report: dict[str, Any]) -> str:
@@ -211,7 +174,7 @@ def latency_text(report: dict[str, Any]) -> str:
         for name, r in results.items()
     ]
     stages = [
-        [name, *(f"{r['stages_ms'][stage]:.2f}" for stage in STAGES), f"{r['host_ms']:.2f}"]
+        [name, *(f"{r['stages_ms'][stage]:.2f}" for stage in FRAME_STEPS), f"{r['host_ms']:.2f}"]
         for name, r in results.items()
     ]
     starts = [
@@ -236,7 +199,7 @@ def latency_text(report: dict[str, Any]) -> str:
         format_table(
             ["backend", "fps", "p50 ms", "p90 ms", "p99 ms", "p99/p50", "ratio", "quartiles over turns"], rows
         ),
-        "median ms per stage; host is what runs no graph\n" + format_table(["backend", *STAGES, "host"], stages),
+        "median ms per stage; host is what runs no graph\n" + format_table(["backend", *FRAME_STEPS, "host"], stages),
         "apart from that\n"
         + format_table(
             ["backend", "load ms", "template ms", "first frame ms", "IoU per frame", "IoU free", "turns spread", ""],
@@ -249,7 +212,7 @@ def latency_text(report: dict[str, Any]) -> str:
             "a process of its own with one target, its second start\n"
             + format_table(
                 ["backend", "import s", "load s", "first load s", "first frame ms", "peak memory MB"],
-                [_process_row(name, found) for name, found in processes.items()],
+                [_process_row(name, figures) for name, figures in processes.items()],
             )
         )
     if report["roofline"]:
@@ -258,14 +221,14 @@ def latency_text(report: dict[str, Any]) -> str:
     return "\n\n".join([*parts, f"{noise}\n{verdict_line(report['verdict']['reasons'])}"])
 
 
-def _process_row(name: str, found: dict[str, Any]) -> list[str]:
-    if "error" in found:
-        return [name, found["error"], "", "", "", ""]
+def _process_row(name: str, figures: dict[str, Any]) -> list[str]:
+    if "error" in figures:
+        return [name, figures["error"], "", "", "", ""]
     return [
         name,
-        f"{found['import_s']:.2f}",
-        f"{found['load_s']:.2f}",
-        f"{found['first_load_s']:.2f}",
-        f"{found['first_frame_ms']:.1f}",
-        f"{found['peak_memory_mb']:.0f}",
+        f"{figures['import_s']:.2f}",
+        f"{figures['load_s']:.2f}",
+        f"{figures['first_load_s']:.2f}",
+        f"{figures['first_frame_ms']:.1f}",
+        f"{figures['peak_memory_mb']:.0f}",
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.clips import find_sequences
 from spm_rt.terminal import Progress, format_table
 
-from ..common import DEFAULT_BUNDLE, add_run_options, check_name, clip_length, load_tracker, positive, set_threads
+from ..loading import load_named, set_threads
+from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, positive
 from ..quality.metrics import Roc, rates_at, roc
-from ..quality.placements import SOURCES, Placement, collect
+from ..quality.samples import SOURCES, Sample, collect
+from ..report.files import writing_to
 from ..report.plots import make_folder, plot_curves, plot_histograms
 
 DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, wrong places in the same frame, and
@@ -51,10 +52,8 @@ MEASURES: dict[str, Callable[[Any], Any]] = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clips", help="folder of clips with ground truth, or a packed set")
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
-    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
+    add_clips(parser, "folder of clips with ground truth, or a packed set")
+    add_default_bundle(parser)
     parser.add_argument(
         "--forced",
         type=positive,
@@ -62,52 +61,45 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="wrong places, and frames of another clip, per clip (default 6)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="write lost.csv (every frame), lost_roc.png, lost_scores.png")
+    add_out(parser, "write lost.csv (every frame), lost_roc.png, lost_scores.png")
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     bundle = Bundle.open(options.bundle)
     if bundle.settings.mode != "series-parallel":
         raise SettingsError(
             f"{bundle.path} is set to mode {bundle.settings.mode!r}; only series-parallel has all scores"
         )
-    tracker = load_tracker(
-        bundle,
-        check_name(options.backend),
-        device=options.device,
-        threads=options.threads,
-        checkpoint=options.checkpoint,
-    )
+    tracker = load_named(options.bundle, options)
     clips = find_sequences(options.clips)
     out = make_folder(options.out) if options.out else None
     bar = Progress("clips", len(clips), quiet=options.quiet)
-    placements = collect(tracker, clips, limit=options.frames, forced=options.forced, step=bar.step)
+    samples = collect(tracker, clips, limit=options.frames, forced=options.forced, step=bar.step)
     bar.close()
     if out:
-        write_rows(out / "lost.csv", placements)
-    report = analyse(placements, bundle.settings.found_threshold)
+        write_rows(out / "lost.csv", samples)
+    report = analyse(samples, bundle.settings.found_threshold)
     if out:
-        plot(out, placements, report)
-    print(json.dumps(report, indent=1) if options.json else lost_text(report, tracker.backend.description, out))
-    return 0
+        plot(out, samples, report)
+    return Outcome(report, lambda: lost_text(report, tracker.backend.description, out))
 
 
-def analyse(placements: Sequence[Placement], threshold: float) -> dict[str, Any]:
+def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
     """Figures of every measure, over all frames and per source of the lost ones, as JSON types.
 
     Raises:
         SourceError: no frame is lost, or none is found: there is nothing to tell apart.
     """
-    found = np.array([p.iou >= LOST_UNDER for p in placements], np.bool_)
+    found = np.array([p.iou >= LOST_UNDER for p in samples], np.bool_)
     if not found.any() or found.all():
         raise SourceError(
             f"{int(found.sum())} of {len(found)} frames are found: both kinds are needed, take more clips"
         )
     measures: dict[str, Any] = {}
     for name, measure in MEASURES.items():
-        values = np.array([measure(p) for p in placements], np.float64)
+        values = np.array([measure(p) for p in samples], np.float64)
         curve = roc(values, found)
         measures[name] = {
             "auc_roc": curve.area,
@@ -115,15 +107,15 @@ def analyse(placements: Sequence[Placement], threshold: float) -> dict[str, Any]
             "found_kept": curve.kept,
             "lost_caught": curve.caught,
             "balanced_accuracy": curve.balanced,
-            "auc_roc_by_source": _by_source(values, found, placements),
+            "auc_roc_by_source": _by_source(values, found, samples),
         }
-    scores = np.array([p.score for p in placements], np.float64)
+    scores = np.array([p.score for p in samples], np.float64)
     kept, caught = rates_at(scores, found, threshold)
     return {
-        "frames": len(placements),
+        "frames": len(samples),
         "found": int(found.sum()),
         "lost": int((~found).sum()),
-        "lost_by_source": {s: sum(p.source == s and p.iou < LOST_UNDER for p in placements) for s in SOURCES},
+        "lost_by_source": {s: sum(p.source == s and p.iou < LOST_UNDER for p in samples) for s in SOURCES},
         "measures": measures,
         "recommended_found_threshold": recommend(scores, found),
         "current": {"found_threshold": threshold, "found_kept": kept, "lost_caught": caught},
@@ -141,13 +133,11 @@ def recommend(scores: NDArray[np.float64], found: NDArray[np.bool_]) -> float:
     return float(steps[np.argmax(balanced >= balanced.max() - CLOSE_TO_BEST)])
 
 
-def _by_source(
-    values: NDArray[np.float64], found: NDArray[np.bool_], placements: Sequence[Placement]
-) -> dict[str, float]:
+def _by_source(values: NDArray[np.float64], found: NDArray[np.bool_], samples: Sequence[Sample]) -> dict[str, float]:
     """All found frames against the lost ones of one source at a time."""
     areas = {}
     for source in SOURCES:
-        use = found | np.array([p.source == source for p in placements])
+        use = found | np.array([p.source == source for p in samples])
         if (~found[use]).any():
             areas[source] = roc(values[use], found[use]).area
     return areas
@@ -185,13 +175,13 @@ def lost_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
     )
 
 
-def plot(out: Path, placements: Sequence[Placement], report: dict[str, Any]) -> None:
-    found = np.array([p.iou >= LOST_UNDER for p in placements], np.bool_)
+def plot(out: Path, samples: Sequence[Sample], report: dict[str, Any]) -> None:
+    found = np.array([p.iou >= LOST_UNDER for p in samples], np.bool_)
     curves: dict[str, Roc] = {
-        name: roc(np.array([measure(p) for p in placements], np.float64), found) for name, measure in MEASURES.items()
+        name: roc(np.array([measure(p) for p in samples], np.float64), found) for name, measure in MEASURES.items()
     }
     chosen = report["recommended_found_threshold"]
-    kept, caught = rates_at(np.array([p.score for p in placements], np.float64), found, chosen)
+    kept, caught = rates_at(np.array([p.score for p in samples], np.float64), found, chosen)
     lines = {f"{name} ({c.area:.3f})": (c.rates[:, 0], c.rates[:, 1]) for name, c in curves.items()}
     plot_curves(
         out / "lost_roc.png",
@@ -201,7 +191,7 @@ def plot(out: Path, placements: Sequence[Placement], report: dict[str, Any]) -> 
         y="found frames kept",
         marks={f"score at {chosen:.2f}": (1 - caught, kept)},
     )
-    scores = np.array([p.score for p in placements])
+    scores = np.array([p.score for p in samples])
     plot_histograms(
         out / "lost_scores.png",
         {"found": scores[found], "lost": scores[~found]},
@@ -212,12 +202,9 @@ def plot(out: Path, placements: Sequence[Placement], report: dict[str, Any]) -> 
     )
 
 
-def write_rows(path: Path, placements: Sequence[Placement]) -> None:
+def write_rows(path: Path, samples: Sequence[Sample]) -> None:
     """Every frame as a row of CSV."""
-    try:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([field.name for field in dataclasses.fields(Placement)])
-            writer.writerows(dataclasses.astuple(p) for p in placements)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror})") from error
+    with writing_to(path), path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([field.name for field in dataclasses.fields(Sample)])
+        writer.writerows(dataclasses.astuple(p) for p in samples)

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
-from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
-from spm_rt.terminal import Progress, format_table
-from spm_rt.trackers.compare import center_distances, follow_both
+from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
-from ..common import (
-    DEFAULT_BUNDLE,
-    TORCH,
-    Frame,
-    add_clip_options,
-    add_run_options,
-    clip_length,
-    load_clip,
-    load_tracker,
-    parse_entry,
-    set_threads,
-)
+from ..loading import TORCH, Frame, load_clip, load_tracker, parse_entry, set_threads
+from ..options import DEFAULT_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options
+from ..quality.agreement import agreement_table, compare_trackers, overall
 
 DESCRIPTION = """Two trackers over a clip, box by box: `spm-bench parity A B`, where A and B are torch (the PyTorch
 reference), a backend (onnxruntime, openvino, ...) on --bundle, or the folders of two bundles. Exit status 1 where the
@@ -46,25 +32,6 @@ EPILOG = """examples:
 """
 
 MEAN_IOU = 0.999
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipParity:
-    """Two trackers' boxes on one clip. Distances between box centres, in pixels.
-
-    ``mean_iou``, ``min_iou`` and the distances compare frame by frame, both from the first tracker's last box;
-    ``free_*`` when each goes its own way from the first frame on.
-    """
-
-    clip: str
-    frames: int
-    mean_iou: float
-    min_iou: float
-    mean_distance: float
-    max_distance: float
-    free_iou: float
-    free_min_iou: float
-    free_distance: float
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs a subject that is a folder")
     add_clip_options(parser)
     parser.add_argument("--sequences", metavar="FOLDER", help="a folder of clips with ground truth, instead of --clip")
-    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
+    add_frame_limit(parser)
     parser.add_argument(
         "--shift",
         type=float,
@@ -97,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     if options.reference:
         return _run_reference(options)
@@ -108,113 +75,27 @@ def run(options: argparse.Namespace) -> int:
     first, second = (_tracker(name, options) for name in options.subjects[:2])
     clips = _clips(options)
     bar = Progress("comparing boxes", sum(count for _, count, _ in clips), quiet=options.quiet)
-    found = []
+    agreements = []
     for name, _, load in clips:
         frames, box = load()
-        found.append(compare_tracks(first, second, frames, box, name, bar.step, options.shift))
+        agreements.append(compare_trackers(first, second, frames, box, name, bar.step, options.shift))
     bar.close()
-    passed = overall(found)["mean_iou"] >= MEAN_IOU
-    if options.json:
-        print(
-            json.dumps(
-                {
-                    "a": first.backend.description,
-                    "b": second.backend.description,
-                    "passed": passed,
-                    "overall": overall(found),
-                    "clips": {c.clip: dataclasses.asdict(c) for c in found},
-                },
-                indent=1,
-            )
-        )
-    else:
-        print(f"A: {first.backend.description}\nB: {second.backend.description}\n\n{tracks_table(found)}")
-        print(f"\nmean overlap {overall(found)['mean_iou']:.6f}, {MEAN_IOU} is needed: {'ok' if passed else 'FAILED'}")
-    return 0 if passed else 1
-
-
-def compare_tracks(
-    first: Tracker,
-    second: Tracker,
-    clip: Sequence[Frame],
-    box: Box,
-    name: str,
-    step: Callable[[], None] = lambda: None,
-    shift: float = 0.0,
-) -> ClipParity:
-    """Run both over a clip: from the same box in every frame (the first one's), and each on its own way.
-
-    Args:
-        first, second: they are started anew here.
-        clip: frames, at least two.
-        box: the target in the first of them.
-        name: the clip's.
-        step: called after every frame.
-        shift: pixels by which the second one's free run starts off to the right of ``box``.
-    """
-    step()
-    a, same, free = follow_both(first, second, clip, box, step, shift)
-    overlaps, own = iou(a, same), iou(a, free)
-    distance, apart = center_distances(a, same), center_distances(a, free)
-    return ClipParity(
-        name,
-        len(clip),
-        float(overlaps.mean()),
-        float(overlaps.min()),
-        float(distance.mean()),
-        float(distance.max()),
-        float(own.mean()),
-        float(own.min()),
-        float(apart.mean()),
-    )
-
-
-def overall(found: Sequence[ClipParity]) -> dict[str, float]:
-    """All clips together, every compared frame weighing the same."""
-    weights = np.array([clip.frames - 1 for clip in found], np.float64)
-    mean = {
-        name: float(np.average([getattr(clip, name) for clip in found], weights=weights))
-        for name in ("mean_iou", "mean_distance", "free_iou", "free_distance")
-    }
-    return {
-        **mean,
-        "min_iou": min(c.min_iou for c in found),
-        "max_distance": max(c.max_distance for c in found),
-        "free_min_iou": min(c.free_min_iou for c in found),
-        "frames": float(weights.sum()),
+    total = overall(agreements)
+    passed = total["mean_iou"] >= MEAN_IOU
+    a, b = first.backend.description, second.backend.description
+    report = {
+        "a": a,
+        "b": b,
+        "passed": passed,
+        "overall": total,
+        "clips": {agreement.clip: dataclasses.asdict(agreement) for agreement in agreements},
     }
 
+    def text() -> str:
+        verdict = f"mean overlap {total['mean_iou']:.6f}, {MEAN_IOU} is needed: {'ok' if passed else 'FAILED'}"
+        return f"A: {a}\nB: {b}\n\n{agreement_table(agreements)}\n\n{verdict}"
 
-def tracks_table(found: Sequence[ClipParity]) -> str:
-    total = overall(found)
-    rows = [
-        [
-            c.clip,
-            str(c.frames),
-            f"{c.mean_iou:.6f}",
-            f"{c.min_iou:.6f}",
-            f"{c.mean_distance:.4f}",
-            f"{c.max_distance:.4f}",
-            f"{c.free_iou:.6f}",
-            f"{c.free_min_iou:.6f}",
-        ]
-        for c in found
-    ]
-    rows.append(
-        [
-            "all",
-            str(sum(c.frames for c in found)),
-            f"{total['mean_iou']:.6f}",
-            f"{total['min_iou']:.6f}",
-            f"{total['mean_distance']:.4f}",
-            f"{total['max_distance']:.4f}",
-            f"{total['free_iou']:.6f}",
-            f"{total['free_min_iou']:.6f}",
-        ]
-    )
-    return format_table(
-        ["clip", "frames", "mean IoU", "min IoU", "mean px", "max px", "free mean IoU", "free min IoU"], rows
-    )
+    return Outcome(report, text, passed)
 
 
 def _tracker(name: str, options: argparse.Namespace) -> Tracker:
@@ -254,7 +135,7 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     ]
 
 
-def _run_reference(options: argparse.Namespace) -> int:
+def _run_reference(options: argparse.Namespace) -> Outcome:
     from ..recorded.reading import read_recorded
     from ..recorded.subjects import bundle_subject, calls_of, reference_subject, score_all, scores_report, scores_text
 
@@ -270,9 +151,6 @@ def _run_reference(options: argparse.Namespace) -> int:
     scores = score_all(subject, operators_of, files, bar.step)
     bar.close()
     passed = all(checks.passed for checks in scores.values())
-    if options.json:
-        report = {"subject": subject.backend.description, "passed": passed, "sets": scores_report(scores)}
-        print(json.dumps(report, indent=1))
-    else:
-        print(f"{name}: {subject.backend.description}{scores_text(scores)}")
-    return 0 if passed else 1
+    description = subject.backend.description
+    report = {"subject": description, "passed": passed, "sets": scores_report(scores)}
+    return Outcome(report, lambda: f"{name}: {description}{scores_text(scores)}", passed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,19 +11,9 @@ from spm_rt.bundle import STAGES, Bundle
 from spm_rt.errors import BackendError
 from spm_rt.terminal import Progress, format_table
 
-from ..common import (
-    TORCH,
-    Entry,
-    Frame,
-    add_clip_options,
-    add_run_options,
-    load_clip,
-    load_tracker,
-    parse_entry,
-    positive,
-    set_threads,
-)
-from ..profiling.hooks import watching
+from ..loading import TORCH, Entry, Frame, load_clip, parse_entries, set_threads
+from ..options import Outcome, add_backends, add_bundle, add_clip_options, add_counted_frames, add_run_options, positive
+from ..profiling.hooks import profiler_hooks
 from ..profiling.operators import Operator, name_operators, unmatched_work
 from ..timing.gemm import Peaks
 from ..timing.machine import describe_machine, machine_line
@@ -45,14 +35,8 @@ WARM_UP = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME[:PRECISION][@BUNDLE]",
-        help="what to profile: onnxruntime, openvino, openvino:bfloat16, ... (default: auto)",
-    )
+    add_bundle(parser)
+    add_backends(parser, "what to profile: onnxruntime, openvino, openvino:bfloat16")
     parser.add_argument(
         "--stage",
         nargs="+",
@@ -62,48 +46,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=positive, default=15, metavar="N", help="operators that are listed (default 15)")
     add_clip_options(parser)
-    parser.add_argument(
-        "--frames",
-        type=positive,
-        default=50,
-        metavar="N",
-        help="calls that are profiled, and frames that are timed without (default 50)",
-    )
+    add_counted_frames(parser, 50, "calls that are profiled, and frames that are timed without")
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     bundle = Bundle.open(options.bundle)
     frames, box, clip = load_clip(options.clip, options.box)
     set_threads(options.threads)
-    entries = {
-        entry.label: entry
-        for entry in (
-            parse_entry(text, bundle, device=options.device, threads=options.threads) for text in options.backend
-        )
-    }
+    entries = parse_entries(options.backend, bundle, options)
     if any(entry.backend == TORCH for entry in entries.values()):
         raise BackendError(f"{TORCH} runs no graph: profile one of the bundle's backends")
-    facts = describe_machine(options.threads)
+    machine = describe_machine(options.threads)
     peaks = Peaks(options.threads, PEAKS)
     peaks.visit()
     stages_ms = _stage_times(entries, options, frames, box, peaks)
-    found: dict[str, Any] = {}
+    profiles: dict[str, Any] = {}
     for label, entry in entries.items():
-        found[label] = _profile(entry, options, frames, box, stages_ms[label], peaks)
+        profiles[label] = _profile(entry, options, frames, box, stages_ms[label])
     peaks.visit()
     for label, entry in entries.items():  # with the best of all visits
-        _rate(found[label], entry, stages_ms[label], peaks)
+        _rate(profiles[label], entry, stages_ms[label], peaks)
     report = {
-        "backends": found,
+        "backends": profiles,
         "peaks": peaks.report(),
         "clip": clip,
         "frames": options.frames,
         "bundle": str(options.bundle),
-        "machine": facts,
+        "machine": machine,
     }
-    print(json.dumps(report, indent=1) if options.json else profile_text(report, options.top))
-    return 0
+    return Outcome(report, lambda: profile_text(report, options.top))
 
 
 def _stage_times(
@@ -111,7 +83,9 @@ def _stage_times(
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of the tracker's stages, without a profiler; the backends take turns."""
     contestants = [
-        Contestant.start(label, lambda entry=entry: _load(entry, options), frames, box)  # type: ignore[misc]
+        Contestant.start(
+            label, functools.partial(entry.load, device=options.device, threads=options.threads), frames, box
+        )
         for label, entry in entries.items()
     ]
     interleave(contestants, options.frames, 10, 0.1, quiet=options.quiet)
@@ -122,66 +96,59 @@ def _stage_times(
     }
 
 
-def _load(entry: Entry, options: argparse.Namespace) -> Any:
-    return load_tracker(
-        entry.bundle, entry.backend, device=options.device, threads=options.threads, precision=entry.asked
-    )
-
-
 def _profile(
     entry: Entry,
     options: argparse.Namespace,
     frames: Sequence[Frame],
     box: Any,
     stages_ms: Mapping[str, float],
-    peaks: Peaks,
 ) -> dict[str, Any]:
     """Run with the profiler on; per stage its operators, the most expensive first."""
     bar = Progress(f"profiling {entry.label}", options.frames + WARM_UP, quiet=options.quiet)
-    with watching(profile=True) as watch:
-        tracker = _load(entry, options)
+    with profiler_hooks(profile=True) as hooks:
+        tracker = entry.load(device=options.device, threads=options.threads)
         for number in range(options.frames + WARM_UP):
             position = number % (len(frames) - 1)
             if position == 0 or "template" in options.stage:
                 tracker.init(frames[0], box)
-                watch.read("template")
+                hooks.read("template")
             tracker.update(frames[position + 1])
-            watch.read("search", "relation")
+            hooks.read("search", "relation")
             bar.step()
         bar.close()
-        calls = {stage: watch.calls(stage)[-options.frames :] for stage in options.stage}
+        calls = {stage: hooks.calls(stage)[-options.frames :] for stage in options.stage}
     if not any(calls.values()):
         raise BackendError(
             f"{entry.label}: no profiler is known here for this backend (onnxruntime and openvino have one)"
         )
     proposals = entry.bundle.settings.num_candidates
-    found: dict[str, Any] = {
+    profile: dict[str, Any] = {
         "precision": entry.precision,
         "description": tracker.backend.description,
         "stages": {},
-        "graphs": watch.graphs,
+        "graphs": hooks.graphs,
     }
     for stage in options.stage:
-        operators = name_operators(calls[stage], watch.graphs.get(stage), proposals)
-        found["stages"][stage] = {
+        operators = name_operators(calls[stage], hooks.graphs.get(stage), proposals)
+        profile["stages"][stage] = {
             "calls": len(calls[stage]),
-            "graph": watch.graphs[stage].name if stage in watch.graphs else None,
+            "graph": hooks.graphs[stage].name if stage in hooks.graphs else None,
             "operators_ms": sum(operator.ms for operator in operators),
             "stage_ms": stages_ms[stage],
-            "unmatched_mmac": unmatched_work(operators, watch.graphs.get(stage), proposals) / 1e6,
+            "unmatched_mmac": unmatched_work(operators, hooks.graphs.get(stage), proposals) / 1e6,
             "operators": operators,
         }
-    return found
+    return profile
 
 
-def _rate(found: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float], peaks: Peaks) -> None:
+def _rate(profile: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float], peaks: Peaks) -> None:
     """Set the times against the peak: operators become JSON, with the roofline beside them."""
     frame = {stage: ms for stage, ms in stages_ms.items() if stage != "template"}
     peak = peaks.peak(entry.precision)
-    found["roofline"] = stage_shares(
-        found.pop("graphs"), frame, entry.bundle.settings.num_candidates, entry.precision, peaks
+    profile["roofline"] = stage_shares(
+        profile.pop("graphs"), frame, entry.bundle.settings.num_candidates, entry.precision, peaks
     )
-    for figures in found["stages"].values():
+    for figures in profile["stages"].values():
         total = figures["operators_ms"]
         figures["by_type"] = _by_type(figures["operators"], total)
         figures["operators"] = [_as_json(operator, total, peak) for operator in figures["operators"]]
@@ -216,14 +183,14 @@ def _by_type(operators: Sequence[Operator], total: float) -> dict[str, dict[str,
 def profile_text(report: dict[str, Any], top: int) -> str:
     """The report for people."""
     parts = [machine_line(report["machine"]), f"{report['clip']}, medians of {report['frames']} calls"]
-    for label, found in report["backends"].items():
-        for stage, figures in found["stages"].items():
-            parts.append(_stage_text(label, stage, found, figures, top))
-    shares = {label: found["roofline"] for label, found in report["backends"].items() if found["roofline"]}
+    for label, profile in report["backends"].items():
+        for stage, figures in profile["stages"].items():
+            parts.append(_stage_text(label, stage, profile["description"], figures, top))
+    shares = {label: profile["roofline"] for label, profile in report["backends"].items() if profile["roofline"]}
     return "\n\n".join([*parts, shares_text(shares, report["peaks"])])
 
 
-def _stage_text(label: str, stage: str, found: dict[str, Any], figures: dict[str, Any], top: int) -> str:
+def _stage_text(label: str, stage: str, description: str, figures: dict[str, Any], top: int) -> str:
     operators = figures["operators"]
     rows = [
         [
@@ -258,7 +225,7 @@ def _stage_text(label: str, stage: str, found: dict[str, Any], figures: dict[str
     header = ["node", "operator", "kernel", "layer", "ms", "share", "million MAC", "GMAC/s", "of peak"]
     types = ", ".join(f"{kind} {f['share']:.1%}" for kind, f in list(figures["by_type"].items())[:8])
     lines = [
-        f"{label} {stage} ({figures['graph']}; {found['description']})",
+        f"{label} {stage} ({figures['graph']}; {description})",
         format_table([header[c] for c in columns], [[row[c] for c in columns] for row in rows]),
         f"by type: {types}",
         f"operators {figures['operators_ms']:.2f} ms under the profiler; the stage takes "

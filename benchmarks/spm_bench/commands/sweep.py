@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,34 +12,28 @@ from typing import Any
 from spm_rt.backends import available
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, SpmError
-from spm_rt.frame.geometry import iou
 from spm_rt.precision import precision_argument
-from spm_rt.results import Box
 from spm_rt.terminal import Progress
-from spm_rt.trackers.compare import center_distances, follow_both
 from spm_rt.trackers.single import Tracker
 
-from ..common import (
-    TORCH,
-    Entry,
-    Frame,
+from ..loading import TORCH, Entry, parse_entry, set_threads
+from ..options import (
+    Outcome,
     add_clip_options,
+    add_counted_frames,
+    add_output_options,
     add_turn_options,
     clip_length,
     default_threads,
-    load_clip,
-    load_tracker,
-    parse_entry,
     positive,
-    set_threads,
 )
+from ..quality.agreement import PARITY_FRAMES, compare_trackers
 from ..report.plots import make_folder, pareto_front
 from ..report.sweep_report import FLOOR, sweep_text, write_report
-from ..timing.gemm import Calibration
-from ..timing.machine import describe_machine
-from ..timing.several import Together, load_many, overlaps, spread_boxes
-from ..timing.turns import Contestant, interleave, summarize
-from ..timing.verdict import PARITY_FRAMES, judge, least_iou, turn_spread
+from ..timing.measurement import Measurement
+from ..timing.several import Together, load_several, overlaps, overlaps_summary, spread_boxes
+from ..timing.turns import Contestant
+from ..timing.verdict import least_iou
 
 DESCRIPTION = """Every combination of the bundles, backends, precisions, threads and numbers of targets that are named:
 how fast, and how far from float32. Writes sweep.html (one page, to be sent to somebody), pareto.png, results.json."""
@@ -58,8 +51,8 @@ examples:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
-    """One combination."""
+class Combination:
+    """A backend on a bundle, with a number of threads and of targets."""
 
     entry: Entry
     threads: int
@@ -71,14 +64,31 @@ class Choice:
             self.targets > 1
         )
 
+    def load(self, device: str) -> Tracker:
+        """Its tracker for one target."""
+        return self.entry.load(device=device, threads=self.threads)
+
 
 @dataclasses.dataclass
 class Loaded:
-    """A choice that could be loaded."""
+    """A combination that could be loaded."""
 
-    choice: Choice
+    combination: Combination
     contestant: Contestant
     drift: dict[str, float | None]
+
+    def figures(self) -> dict[str, Any]:
+        """What is known of it beside its times."""
+        combination = self.combination
+        return {
+            **self.drift,
+            "within_bound": (self.drift["forced_iou"] or 0.0) >= least_iou(combination.entry.precision),
+            "bundle": combination.entry.bundle.path.name,
+            "backend": combination.entry.backend,
+            "precision": combination.entry.precision,
+            "threads": combination.threads,
+            "targets": combination.targets,
+        }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -110,9 +120,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write the page, the plot and the data")
     add_clip_options(parser)
-    parser.add_argument(
-        "--frames", type=positive, default=60, metavar="N", help="frames counted per combination (default 60)"
-    )
+    add_counted_frames(parser, 60, "frames counted per combination")
     add_turn_options(parser)
     parser.add_argument(
         "--drift-frames",
@@ -129,54 +137,45 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="combinations that are loaded and "
         "take turns at a time, besides the reference (default 4); fewer need less memory",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_output_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     bundles = [Bundle.open(path) for path in options.bundle]
-    choices = all_choices(bundles, options.backend or available(), options.precision, options.threads, options.targets)
+    combinations = all_combinations(
+        bundles, options.backend or available(), options.precision, options.threads, options.targets
+    )
     folder = make_folder(options.out)
-    frames, box, clip = load_clip(options.clip, options.box)
-    facts = describe_machine()
-    calibration, reference = Calibration(), choices[0]
-    found: dict[str, dict[str, Any]] = {}
+    measurement, reference = Measurement(options), combinations[0]
+    results: dict[str, dict[str, Any]] = {}
     refused: dict[str, str] = {}
     started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    for group in all_groups(choices, options.together):
-        measured, failed = _measure_group(reference, group, options, frames, box, calibration)
+    for group in all_groups(combinations, options.together):
+        measured, failed = _measure_group(reference, group, measurement)
         for name, figures in measured.items():
-            found.setdefault(name, figures)
+            results.setdefault(name, figures)
         refused |= failed
-    report = {
-        "choices": found,
-        "refused": refused,
-        "reference": reference.name,
-        "clip": clip,
-        "started": started,
-        "frame_size": [frames[0].shape[1], frames[0].shape[0]],
-        "drift_frames": options.drift_frames,
-        "bundles": {str(b.path.name): _about(b) for b in bundles},
-        "block": options.block,
-        "machine": facts,
-        "noise": {"calibration_spread": calibration.spread()},
-    }
-    reasons = judge(found, calibration.spread(), ("float32",))
-    if len({b.manifest["checkpoint"]["sha256"] for b in bundles}) > 1:
-        reasons.append("the bundles have different weights: the drift between them is not one of precision")
-    report["verdict"] = {"valid": not reasons, "reasons": reasons}
+    other_weights = len({b.manifest["checkpoint"]["sha256"] for b in bundles}) > 1
+    doubt = "the bundles have different weights: the drift between them is not one of precision"
     best = pareto_front(
         [
             (name, f["speed"], max(f["drift"], FLOOR))
-            for name, f in found.items()
+            for name, f in results.items()
             if f["targets"] == 1 and f["within_bound"]
         ]
     )
-    report["best"] = [name for name, _, _ in best]
+    report = {
+        "choices": results,
+        "refused": refused,
+        "reference": reference.name,
+        "started": started,
+        "drift_frames": options.drift_frames,
+        "bundles": {str(b.path.name): _about(b) for b in bundles},
+        **measurement.report(results, ("float32",), [doubt] if other_weights else []),
+        "best": [name for name, _, _ in best],
+    }
     written = write_report(report, folder)
-    print(json.dumps(report, indent=1) if options.json else sweep_text(report, written))
-    return 1 if reasons else 0
+    return Outcome(report, lambda: sweep_text(report, written), report["verdict"]["valid"])
 
 
 def _about(bundle: Bundle) -> dict[str, Any]:
@@ -188,13 +187,13 @@ def _about(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def all_choices(
+def all_combinations(
     bundles: Sequence[Bundle],
     backends: Sequence[str],
     precisions: Sequence[str],
     threads: Sequence[int],
     targets: Sequence[int],
-) -> list[Choice]:
+) -> list[Combination]:
     """Every combination that means something, the reference first.
 
     Raises:
@@ -218,114 +217,74 @@ def all_choices(
                 entries.append(parse_entry(text, bundle))
     if not entries or entries[0].precision != "float32":
         raise BackendError("drift is measured from float32: name a float32 bundle, and float32 among the precisions")
-    choices = [Choice(*c) for c in itertools.product(entries, dict.fromkeys(threads), dict.fromkeys(sorted(targets)))]
-    reference = Choice(entries[0], threads[0], 1)
-    return list({choice.name: choice for choice in [reference, *choices]}.values())
+    products = itertools.product(entries, dict.fromkeys(threads), dict.fromkeys(sorted(targets)))
+    combinations = [Combination(entries[0], threads[0], 1), *(Combination(*product) for product in products)]
+    return list({combination.name: combination for combination in combinations}.values())
 
 
-def all_groups(choices: Sequence[Choice], together: int) -> list[list[Choice]]:
+def all_groups(combinations: Sequence[Combination], together: int) -> list[list[Combination]]:
     """What is loaded and measured at a time: few enough for the memory, all with the same number of threads."""
-    groups: list[list[Choice]] = [] if len(choices) > 1 else [[]]
-    for threads in dict.fromkeys(choice.threads for choice in choices):
-        alike = [choice for choice in choices[1:] if choice.threads == threads]
+    groups: list[list[Combination]] = [] if len(combinations) > 1 else [[]]
+    for threads in dict.fromkeys(combination.threads for combination in combinations):
+        alike = [combination for combination in combinations[1:] if combination.threads == threads]
         groups += [alike[k : k + together] for k in range(0, len(alike), together)]
     return groups
 
 
 def _measure_group(
-    reference: Choice,
-    group: Sequence[Choice],
-    options: argparse.Namespace,
-    frames: list[Frame],
-    box: Box,
-    calibration: Calibration,
+    reference: Combination, group: Sequence[Combination], measurement: Measurement
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Load the reference and the group's choices, let them take turns; figures, and the reasons of refusals."""
+    """Load the reference and the group, let them take turns; figures, and the reasons of refusals."""
     set_threads(group[0].threads if group else reference.threads)
-    base = _load_one(reference, options)
-    loaded = [Loaded(reference, Contestant.start(reference.name, lambda: base, frames, box), _same())]
+    base = reference.load(measurement.options.device)
+    same: dict[str, float | None] = {
+        "forced_iou": 1.0,
+        "drift": 0.0,
+        "lowest_iou": 1.0,
+        "center_px": 0.0,
+        "free_iou": 1.0,
+    }
+    all_loaded = [Loaded(reference, measurement.start(reference.name, lambda: base), same)]
     refused = {}
-    bar = Progress("loading, drift", len(group), quiet=options.quiet)
-    for choice in group:
+    bar = Progress("loading, drift", len(group), quiet=measurement.options.quiet)
+    for combination in group:
         try:
-            loaded.append(_load(choice, base, options, frames, box))
+            all_loaded.append(_load(combination, base, measurement))
         except SpmError as error:
-            refused[choice.name] = str(error)
+            refused[combination.name] = str(error)
         bar.step()
     bar.close()
-    if group and len(loaded) == 1:
+    if group and len(all_loaded) == 1:
         return {}, refused
-    contestants = [one.contestant for one in loaded]
-    interleave(
-        contestants,
-        options.frames,
-        options.block,
-        options.pause,
-        quiet=options.quiet,
-        between=lambda done: calibration.visit(),
-    )
-    results = summarize(contestants)
-    for one in loaded:
-        figures, choice = results[one.choice.name], one.choice
-        least = least_iou(choice.entry.precision)
-        figures |= {
-            **one.drift,
-            "within_bound": (one.drift["forced_iou"] or 0.0) >= least,
-            "bundle": choice.entry.bundle.path.name,
-            "backend": choice.entry.backend,
-            "precision": choice.entry.precision,
-            "threads": choice.threads,
-            "targets": choice.targets,
-            "turn_spread": turn_spread(one.contestant),
-            "speed": figures["ratio"] * choice.targets,
-            "ms_per_target": figures["p50_ms"] / choice.targets,
-        }
+    results = measurement.take_turns([loaded.contestant for loaded in all_loaded])
+    for loaded in all_loaded:
+        figures, targets = results[loaded.combination.name], loaded.combination.targets
+        figures |= loaded.figures()
+        figures |= {"speed": figures["ratio"] * targets, "ms_per_target": figures["p50_ms"] / targets}
     return results, refused
 
 
-def _load_one(choice: Choice, options: argparse.Namespace) -> Tracker:
-    entry = choice.entry
-    return load_tracker(
-        entry.bundle, entry.backend, device=options.device, threads=choice.threads, precision=entry.asked
-    )
-
-
-def _load(choice: Choice, base: Tracker, options: argparse.Namespace, frames: list[Frame], box: Box) -> Loaded:
-    """Load a choice and measure its drift from the reference's tracker."""
-    if choice.targets == 1:
-        tracker = _load_one(choice, options)
-        contestant = Contestant.start(choice.name, lambda: tracker, frames, box)
-        return Loaded(choice, contestant, _drift(base, tracker, frames[: options.drift_frames], box))
-    many = load_many(choice.entry, choice.targets, device=options.device, threads=choice.threads)
-    found = overlaps(
-        base, many.sibling(), frames[: min(PARITY_FRAMES + 1, options.drift_frames)], spread_boxes(box, choice.targets)
-    )
-    contestant = Contestant.start(choice.name, lambda: Together(many, choice.targets), frames, box)
-    return Loaded(
-        choice,
-        contestant,
-        {
-            "forced_iou": float(found.mean()),
-            "drift": 1 - float(found.mean()),
-            "lowest_iou": float(found.min()),
-            "center_px": None,
-            "free_iou": None,
-        },
-    )
-
-
-def _same() -> dict[str, float | None]:
-    return {"forced_iou": 1.0, "drift": 0.0, "lowest_iou": 1.0, "center_px": 0.0, "free_iou": 1.0}
-
-
-def _drift(base: Tracker, tracker: Tracker, frames: Sequence[Frame], box: Box) -> dict[str, float | None]:
-    """How far the boxes are from the reference's: frame by frame from the same box, and in a free run."""
-    tracks = follow_both(base.sibling(), tracker.sibling(), frames, box)
-    forced = iou(tracks.first, tracks.forced)
-    return {
-        "forced_iou": float(forced.mean()),
-        "drift": 1 - float(forced.mean()),
-        "lowest_iou": float(forced.min()),
-        "center_px": float(center_distances(tracks.first, tracks.forced).mean()),
-        "free_iou": float(iou(tracks.first, tracks.free).mean()),
-    }
+def _load(combination: Combination, base: Tracker, measurement: Measurement) -> Loaded:
+    """Load a combination and measure its drift from the reference's tracker."""
+    options, frames, box = measurement.options, measurement.frames, measurement.box
+    if combination.targets == 1:
+        tracker = combination.load(options.device)
+        contestant = measurement.start(combination.name, lambda: tracker)
+        agreement = compare_trackers(base, tracker, frames[: options.drift_frames], box)
+        return Loaded(
+            combination,
+            contestant,
+            {
+                "forced_iou": agreement.mean_iou,
+                "drift": 1 - agreement.mean_iou,
+                "lowest_iou": agreement.min_iou,
+                "center_px": agreement.mean_distance,
+                "free_iou": agreement.free_iou,
+            },
+        )
+    multi = load_several(combination.entry, combination.targets, device=options.device, threads=combination.threads)
+    compared = frames[: min(PARITY_FRAMES + 1, options.drift_frames)]
+    summary = overlaps_summary(overlaps(base, multi.sibling(), compared, spread_boxes(box, combination.targets)))
+    contestant = measurement.start(combination.name, lambda: Together(multi, combination.targets))
+    drift = {**summary, "drift": 1 - summary["forced_iou"], "center_px": None, "free_iou": None}
+    return Loaded(combination, contestant, drift)

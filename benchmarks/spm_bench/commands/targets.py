@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +10,30 @@ import numpy as np
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError
-from spm_rt.results import Box
 from spm_rt.terminal import format_table
 from spm_rt.trackers.single import Tracker
 
-from ..common import (
-    TORCH,
-    Entry,
-    Frame,
+from ..loading import TORCH, Entry, parse_entry, set_threads
+from ..options import (
+    Outcome,
+    add_bundle,
     add_clip_options,
+    add_counted_frames,
+    add_out,
     add_run_options,
     add_turn_options,
-    load_clip,
-    load_tracker,
-    parse_entry,
     positive,
-    set_threads,
 )
-from ..profiling.hooks import watching
+from ..profiling.hooks import profiler_hooks
+from ..quality.agreement import PARITY_FRAMES
 from ..report.files import write_json
 from ..report.plots import make_folder, plot_curves
-from ..timing.gemm import Calibration, Peaks
-from ..timing.machine import describe_machine, machine_line
+from ..timing.gemm import Peaks
+from ..timing.machine import machine_line
+from ..timing.measurement import Measurement
 from ..timing.roofline import percent, shares_text, speed, stage_shares
-from ..timing.several import Apart, Together, load_many, overlaps, spread_boxes
-from ..timing.turns import Contestant, interleave, summarize
-from ..timing.verdict import PARITY_FRAMES, judge, turn_spread, verdict_line
+from ..timing.several import Apart, Together, load_several, overlaps, overlaps_summary, spread_boxes
+from ..timing.verdict import verdict_line
 
 DESCRIPTION = """The curve of cost per target: N targets on the same frames by one MultiTracker, and by N single
 trackers one after the other, in turns. The targets are the clip's, moved by up to a fifth of its size. Results are
@@ -54,7 +51,7 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, ... (default: auto)")
     parser.add_argument(
         "--targets",
@@ -65,104 +62,66 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="numbers of targets (default 1 2 4 8 16)",
     )
     add_clip_options(parser)
-    parser.add_argument(
-        "--frames", type=positive, default=50, metavar="N", help="frames counted per number of targets (default 50)"
-    )
+    add_counted_frames(parser, 50, "frames counted per number of targets")
     add_turn_options(parser, block=5)
-    parser.add_argument("--out", metavar="FOLDER", help="write targets.png and targets.json there")
+    add_out(parser, "write targets.png and targets.json there")
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Outcome:
     entry = parse_entry(options.backend, Bundle.open(options.bundle), device=options.device, threads=options.threads)
     if entry.backend == TORCH:
         raise BackendError(f"{TORCH} follows one target: name one of the bundle's backends")
     folder = make_folder(options.out) if options.out else None
-    frames, box, clip = load_clip(options.clip, options.box)
+    measurement = Measurement(options, options.threads)
     set_threads(options.threads)
-    facts = describe_machine(options.threads)
-    calibration, peaks = Calibration(), Peaks(options.threads, (entry.precision,))
+    peaks = Peaks(options.threads, (entry.precision,))
     peaks.visit()
-    with watching() as watch:
-        single = load_tracker(
-            entry.bundle, entry.backend, device=options.device, threads=options.threads, precision=entry.asked
-        )
-    one, curve = None, []
+    with profiler_hooks() as hooks:
+        single = entry.load(device=options.device, threads=options.threads)
+    ms_of_one, curve = None, []
     for count in sorted({1, *options.targets}):
-        measured = _measure(entry, single, count, options, frames, box, calibration)
+        measured = _measure(entry, single, count, measurement)
         peaks.visit()
-        one = one or measured["apart"]["p50_ms"]
-        curve.append(_row(count, measured, one))
-    shares = stage_shares(
-        watch.graphs, {"search": 1.0, "relation": 1.0}, entry.bundle.settings.num_candidates, entry.precision, peaks
-    )
+        ms_of_one = ms_of_one or measured["apart"]["p50_ms"]
+        curve.append(_row(count, measured, ms_of_one))
+    both = {"search": 1.0, "relation": 1.0}
+    shares = stage_shares(hooks.graphs, both, entry.bundle.settings.num_candidates, entry.precision, peaks)
     for row in curve:
-        row["roofline"] = (
-            speed(
-                round(shares["frame"]["mmac"] * 1e6) * row["targets"],
-                row["together"]["p50_ms"],
-                peaks.peak(entry.precision),
-            )
-            if shares
-            else None
-        )
-    reasons = judge({f"{row['targets']} targets": row["together"] for row in curve}, calibration.spread())
+        row["roofline"] = None
+        if shares:
+            work = round(shares["frame"]["mmac"] * 1e6) * row["targets"]
+            row["roofline"] = speed(work, row["together"]["p50_ms"], peaks.peak(entry.precision))
     report = {
         "backend": entry.label,
         "description": single.backend.description,
         "curve": curve,
-        "clip": clip,
-        "frame_size": [frames[0].shape[1], frames[0].shape[0]],
         "graphs_for": list(entry.bundle.targets),
         "bundle": str(options.bundle),
-        "block": options.block,
         "peaks": peaks.report(),
-        "machine": facts,
-        "noise": {"calibration_spread": calibration.spread()},
-        "verdict": {"valid": not reasons, "reasons": reasons},
+        **measurement.report({f"{row['targets']} targets": row["together"] for row in curve}),
     }
     if folder:
         _write(report, folder)
-    print(json.dumps(report, indent=1) if options.json else targets_text(report))
-    return 1 if reasons else 0
+    return Outcome(report, lambda: targets_text(report), report["verdict"]["valid"])
 
 
-def _measure(
-    entry: Entry,
-    single: Tracker,
-    count: int,
-    options: argparse.Namespace,
-    frames: list[Frame],
-    box: Box,
-    calibration: Calibration,
-) -> dict[str, dict[str, Any]]:
+def _measure(entry: Entry, single: Tracker, count: int, measurement: Measurement) -> dict[str, dict[str, Any]]:
     """Both ways with ``count`` targets, in turns; and whether they find the same."""
-    many = load_many(entry, count, device=options.device, threads=options.threads)
-    found = overlaps(single, many.sibling(), frames[: PARITY_FRAMES + 1], spread_boxes(box, count))
+    multi = load_several(entry, count, device=measurement.options.device, threads=measurement.options.threads)
+    boxes = spread_boxes(measurement.box, count)
+    summary = overlaps_summary(overlaps(single, multi.sibling(), measurement.frames[: PARITY_FRAMES + 1], boxes))
     contestants = [
-        Contestant.start("apart", lambda: Apart(single, count), frames, box),
-        Contestant.start("together", lambda: Together(many, count), frames, box),
+        measurement.start("apart", lambda: Apart(single, count)),
+        measurement.start("together", lambda: Together(multi, count)),
     ]
-    interleave(
-        contestants,
-        options.frames,
-        options.block,
-        options.pause,
-        quiet=options.quiet,
-        between=lambda done: calibration.visit(),
-    )
-    results = summarize(contestants)
-    results["together"] |= {
-        "forced_iou": float(found.mean()),
-        "lowest_iou": float(found.min()),
-        "precision": entry.precision,
-        "turn_spread": turn_spread(contestants[1]),
-    }
+    results = measurement.take_turns(contestants)
+    results["together"] |= {**summary, "precision": entry.precision}
     return results
 
 
-def _row(count: int, measured: dict[str, dict[str, Any]], one: float) -> dict[str, Any]:
-    """One point of the curve; ``one`` is the single tracker's time for one target."""
+def _row(count: int, measured: dict[str, dict[str, Any]], ms_of_one: float) -> dict[str, Any]:
+    """One point of the curve; ``ms_of_one`` is the single tracker's time for one target."""
     together, apart = measured["together"], measured["apart"]
     # Turn by turn, both in the same minute; then against one target, which was measured at another time.
     return {
@@ -171,8 +130,8 @@ def _row(count: int, measured: dict[str, dict[str, Any]], one: float) -> dict[st
         "apart": apart,
         "ms_per_target": together["p50_ms"] / count,
         "apart_ms_per_target": apart["p50_ms"] / count,
-        "of_n_times_one": together["p50_ms"] / (count * one),
-        "apart_of_n_times_one": apart["p50_ms"] / (count * one),
+        "of_n_times_one": together["p50_ms"] / (count * ms_of_one),
+        "apart_of_n_times_one": apart["p50_ms"] / (count * ms_of_one),
         "gain": apart["p50_ms"] / together["p50_ms"],
         "gain_spread": together["ratio_spread"],
     }

@@ -1,10 +1,6 @@
-"""Everything that wants a GPU, in one call: ``python benchmarks/gpu_check.py BUNDLE --out results.json``.
+"""Everything that wants a GPU, in one call: ``spm-bench gpu BUNDLE --out results.json``.
 
-Kernels against the runtime's Python, backends against the CPU, several targets against single trackers, latency, and
-target-frames per second for 1 to 16 targets. It needs NumPy, OpenCV and this
-repository's folder (or the installed package), and uses what else is there: PyTorch, cuda-bindings, NVRTC, ONNX Runtime
-with CUDA, TensorRT. What is missing is named in the result. Exit status: 0 all there was to check is right, 1 there is
-no GPU, or something is wrong, 2 wrong usage.
+``python benchmarks/gpu_check.py`` does the same from a checkout that is not installed.
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,9 @@ from spm_rt.backends import load_backend
 from spm_rt.errors import SpmError
 from spm_rt.precision import FLOATS
 
+from ..options import Outcome
+from ..report.files import write_text
+
 WANTED = {
     "torch": "PyTorch",
     "cuda.bindings": "cuda-bindings",
@@ -31,39 +30,42 @@ WANTED = {
     "tensorrt": "TensorRT",
     "cupy": "CuPy",
 }
+DESCRIPTION = """Everything that wants a GPU, in one call: kernels against the runtime's Python, backends against the
+CPU, several targets against single trackers, latency, and target-frames per second for 1 to 16 targets. It needs NumPy,
+OpenCV and this package, and uses what else is there: PyTorch, cuda-bindings, NVRTC, ONNX Runtime with CUDA, TensorRT.
+What is missing is named in the result, which is printed as JSON. Exit status: 0 all there was to check is right, 1
+there is no GPU, or something is wrong, 2 wrong usage."""
+EPILOG = """example:
+  spm-bench gpu spm_alexnet --out results.json
+"""
 ENGINES = ("tensorrt", "tensorrt-rtx")
 TARGETS = (1, 2, 4, 8, 16, 32, 64)
 Report = dict[str, Any]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = make_parser().parse_args(arguments)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="the folder that spm-export wrote")
+    parser.add_argument("--frames", type=int, default=300, help="frames per latency figure (default 300)")
+    parser.add_argument("--maps", type=int, default=500, help="score maps for the proposal kernel (default 500)")
+    parser.add_argument("--out", type=Path, help="write the JSON here too")
+
+
+def run(options: argparse.Namespace) -> Outcome:
     report: Report = {"packages": {name: is_there(name) for name in WANTED}, "missing": [], "wrong": []}
     try:
         report["gpu"] = find_gpu()
     except SpmError as error:
         report["gpu"] = None
         report["missing"].append(str(error))
+    message = ""
     if report["gpu"] is None:
-        print("gpu_check: nothing was checked: " + "; ".join(report["missing"]), file=sys.stderr)
+        message = "nothing was checked: " + "; ".join(report["missing"])
     else:
         run_all(report, Bundle.open(options.bundle), options)
     text = json.dumps(report, indent=1)
-    print(text)
     if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    return 1 if report["gpu"] is None or report["wrong"] else 0
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path, help="the folder that spm-export wrote")
-    parser.add_argument("--frames", type=int, default=300, help="frames per latency figure (default 300)")
-    parser.add_argument("--maps", type=int, default=500, help="score maps for the proposal kernel (default 500)")
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
-    return parser
+        write_text(options.out, text + "\n")
+    return Outcome(report, lambda: text, report["gpu"] is not None and not report["wrong"], message)
 
 
 def is_there(name: str) -> bool:

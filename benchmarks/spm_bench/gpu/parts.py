@@ -1,4 +1,4 @@
-"""The parts of gpu_check: kernels against the runtime's Python, trackers against the CPU, latency, throughput."""
+"""The parts of the check: kernels against the runtime's Python, trackers against the CPU, latency, throughput."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZE = (720, 1280)
 WARM = 20
 
 
-class Gpu:
+class KernelRunner:
     """A device with both units of kernels, and arrays that go there and back."""
 
     def __init__(self) -> None:
@@ -38,18 +38,19 @@ class Gpu:
 
     def run(self, unit: str, launch: kernels.Launch, *arguments: Any) -> None:
         """Launch with host arrays as arguments: all of them go to the device before, and come back after."""
-        places: list[tuple[np.ndarray, Any]] = []
-        given: list[Any] = []
+        copies: list[tuple[np.ndarray, Any]] = []
+        kernel_arguments: list[Any] = []
         for argument in arguments:
             if isinstance(argument, np.ndarray):
                 memory = self.device.memory(argument.nbytes)
                 self.stream.upload(argument, memory.address)
-                places.append((argument, memory))
-                given.append(memory.address)
+                copies.append((argument, memory))
+                kernel_arguments.append(memory.address)
             else:
-                given.append(argument if isinstance(argument, ctypes._SimpleCData) else ctypes.c_int(argument))
-        self.modules[unit].prepare(launch, given)(self.stream.handle)
-        for array, memory in places:
+                scalar = isinstance(argument, ctypes._SimpleCData)
+                kernel_arguments.append(argument if scalar else ctypes.c_int(argument))
+        self.modules[unit].prepare(launch, kernel_arguments)(self.stream.handle)
+        for array, memory in copies:
             self.stream.download(memory.address, array)
         self.stream.wait()
 
@@ -80,7 +81,7 @@ def on_the_gpu(pictures: Sequence[Array]) -> list[Any]:
 
 def check_kernels(bundle: Bundle, maps: int) -> Report:
     """Every kernel against what the runtime computes on the CPU."""
-    gpu, rng = Gpu(), np.random.default_rng(2)
+    gpu, rng = KernelRunner(), np.random.default_rng(2)
     checks, largest = {}, {}
     for name, limit, error in (
         *(
@@ -95,7 +96,7 @@ def check_kernels(bundle: Bundle, maps: int) -> Report:
     return {"checks": checks, "largest_error": largest}
 
 
-def check_roi(gpu: Gpu, bundle: Bundle, data: str, rng: np.random.Generator) -> float:
+def check_roi(gpu: KernelRunner, bundle: Bundle, data: str, rng: np.random.Generator) -> float:
     """Largest error of the RoI kernel, relative to the largest value, over inner, border and outer boxes."""
     import torch
 
@@ -119,7 +120,7 @@ def check_roi(gpu: Gpu, bundle: Bundle, data: str, rng: np.random.Generator) -> 
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
-def check_crop(gpu: Gpu, bundle: Bundle, rng: np.random.Generator) -> float:
+def check_crop(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> float:
     """Largest difference of crops, in grey levels, inside and over the rim."""
     size, worst = bundle.spec.crop_size, 0.0
     record = kernels.settings_record(bundle.spec, bundle.settings)
@@ -144,7 +145,7 @@ def anchored(bundle: Bundle, rng: np.random.Generator) -> Array:
     return np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
 
 
-def check_proposals(gpu: Gpu, bundle: Bundle, rng: np.random.Generator, maps: int) -> float:
+def check_proposals(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator, maps: int) -> float:
     """How many of ``maps`` random and tied score maps give other proposals."""
     spec, settings = bundle.spec, bundle.settings
     record, count, wrong = kernels.settings_record(spec, settings), settings.num_candidates, 0
@@ -156,7 +157,7 @@ def check_proposals(gpu: Gpu, bundle: Bundle, rng: np.random.Generator, maps: in
         state, number = np.zeros(1, kernels.STATE), np.zeros(1, np.int32)
         state["box"], state["region"], state["scale"] = last, region_list(region), region.scale
         indices = np.zeros(count, np.int32)
-        places = [np.zeros((count, 4), np.float32) for _ in range(2)]
+        proposals = [np.zeros((count, 4), np.float32) for _ in range(2)]
         gpu.run(
             "frame",
             kernels.select_launch(),
@@ -166,7 +167,7 @@ def check_proposals(gpu: Gpu, bundle: Bundle, rng: np.random.Generator, maps: in
             record,
             indices,
             number,
-            *places,
+            *proposals,
             np.zeros(count, np.float32),
         )
         wanted = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), settings)
@@ -178,7 +179,7 @@ def region_list(region: Any) -> list[float]:
     return [region.x1, region.y1, region.x2, region.y2]
 
 
-def check_fusion(gpu: Gpu, bundle: Bundle, rng: np.random.Generator) -> float:
+def check_fusion(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> float:
     """Largest difference of the next box, in pixels, where the choice is not a matter of the last digit."""
     spec, settings, worst = bundle.spec, bundle.settings, 0.0
     record, k = kernels.settings_record(spec, settings), settings.num_candidates
@@ -217,9 +218,9 @@ def check_fusion(gpu: Gpu, bundle: Bundle, rng: np.random.Generator) -> float:
     return worst
 
 
-def latency(tracker: Any, frames: int) -> Report:
-    """Milliseconds of ``update`` per frame."""
-    pictures = moving_frames(40)
+def latency(tracker: Any, frames: int, pictures: Sequence[Any] | None = None) -> Report:
+    """Milliseconds of ``update`` per frame, over pictures on the host unless others are given."""
+    pictures = moving_frames(40) if pictures is None else pictures
     tracker.init(pictures[0], BOX)
     for picture in pictures[1 : WARM + 1]:
         tracker.update(picture)
@@ -238,12 +239,12 @@ def parity(tracker: Any, bundle: Bundle, exact: bool) -> Report:
     Only float32, of a float32 bundle, has to agree to 0.1 pixels.
     """
     exact = exact and bundle.precision == "float32"
-    pictures, judge, error = moving_frames(31), Tracker.load(bundle, "auto"), 0.0
-    for follower in (judge, tracker):
+    pictures, reference, error = moving_frames(31), Tracker.load(bundle, "auto"), 0.0
+    for follower in (reference, tracker):
         follower.init(pictures[0], BOX)
     for picture in pictures[1:]:
-        tracker.move_to(judge.box)
-        apart = np.abs(np.subtract(tracker.update(picture).box, judge.update(picture).box)).max()
+        tracker.move_to(reference.box)
+        apart = np.abs(np.subtract(tracker.update(picture).box, reference.update(picture).box)).max()
         error = float(np.maximum(error, apart))  # NaN stays
     return {"largest_box_error_px": error, "checks": {"parity": error < 0.1 if exact else bool(np.isfinite(error))}}
 
@@ -260,14 +261,7 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
     tracker = ResidentTracker.load(bundle, backend, precision=precision)
     found = parity(tracker, bundle, (precision or bundle.manifest["precision"]) == "float32")
     found["latency_host_frames"] = latency(tracker, max(frames // 3, 20))
-    pictures = on_the_gpu(moving_frames(40))
-    tracker.init(pictures[0], BOX)
-    times = []
-    for i in range(frames + WARM):
-        start = time.perf_counter()
-        tracker.update(pictures[i % len(pictures)])
-        times.append(1e3 * (time.perf_counter() - start))
-    found["latency"] = {f"p{p}_ms": float(np.percentile(times[WARM:], p)) for p in (50, 95, 99)}
+    found["latency"] = latency(tracker, frames, on_the_gpu(moving_frames(40)))
     found["graph"] = tracker.graphs
     found["checks"]["captured"] = tracker.graphs
     return found

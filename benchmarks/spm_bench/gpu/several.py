@@ -1,4 +1,4 @@
-"""gpu_check's part about several targets: the same as single trackers, and target-frames per second by their number."""
+"""The check's part about several targets: the same as single trackers, and target-frames per second by their number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .parts import BOX, SIZE, WARM, moving_frames, on_the_gpu
 
 Report = dict[str, Any]
 COMPARED = 3
-"""Targets that are compared with single trackers: in a bucket of four, so that one place is empty."""
+"""Targets that are compared with single trackers: in a bucket of four, so that one slot is empty."""
 GOAL = 10_000
 """Target-frames per second that 16 targets are to reach on a card of the H200's class."""
 
@@ -27,11 +27,11 @@ GOAL = 10_000
 def target_boxes(count: int) -> list[tuple[float, float, float, float]]:
     """The square that wanders, one in the frame's corner, and others all over the frame."""
     rng = np.random.default_rng(5)
-    places = [BOX, (0.0, 0.0, 80.0, 80.0)]
-    while len(places) < count:
+    boxes = [BOX, (0.0, 0.0, 80.0, 80.0)]
+    while len(boxes) < count:
         side = float(rng.uniform(60, 120))
-        places.append((float(rng.uniform(0, SIZE[1] - side)), float(rng.uniform(0, SIZE[0] - side)), side, side))
-    return places[:count]
+        boxes.append((float(rng.uniform(0, SIZE[1] - side)), float(rng.uniform(0, SIZE[0] - side)), side, side))
+    return boxes[:count]
 
 
 def measure(

@@ -1,8 +1,8 @@
 """Looking into a backend while it is loaded and run: which graph files it took, and what each operator costs there.
 
-The backends know nothing of this. While :func:`watching` is open, the graph files that they ask their bundle for are
-written down and, if wanted, the inference library's own class is replaced by one that switches its profiler on. So what
-is profiled is what the tracker runs, with the options that it runs with.
+The backends know nothing of this. While :func:`profiler_hooks` is open, the graph files that they ask their bundle for
+are written down and, if wanted, the inference library's own class is replaced by one that switches its profiler on. So
+what is profiled is what the tracker runs, with the options that it runs with.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Event(NamedTuple):
     """of all inputs and of the first output, where the library says so"""
 
 
-class Watch:
+class Hooks:
     """What was loaded, by stage, and the operators' times."""
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(profile: bool = False) -> Iterator[Watch]:
+def profiler_hooks(profile: bool = False) -> Iterator[Hooks]:
     """While this is open, what backends load is written down: open it around the loading of one backend.
 
     Args:
@@ -73,29 +73,29 @@ def watching(profile: bool = False) -> Iterator[Watch]:
             tenth); then keep it open until the times have been read.
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
-        watch = Watch(Path(folder))
-        _watch_bundles(watch, undo)
+        hooks = Hooks(Path(folder))
+        _hook_bundles(hooks, undo)
         if profile and importlib.util.find_spec("onnxruntime") is not None:
-            _watch_onnxruntime(watch, undo)
+            _hook_onnxruntime(hooks, undo)
         if profile and importlib.util.find_spec("openvino") is not None:
-            _watch_openvino(watch, undo)
+            _hook_openvino(hooks, undo)
         # A session writes its profile when it ends: while the folder is still there.
-        undo.callback(lambda: [session.end_profiling() for session in watch.sessions.values()])
-        yield watch
+        undo.callback(lambda: [session.end_profiling() for session in hooks.sessions.values()])
+        yield hooks
 
 
-def _watch_bundles(watch: Watch, undo: contextlib.ExitStack) -> None:
+def _hook_bundles(hooks: Hooks, undo: contextlib.ExitStack) -> None:
     """Write down the files asked for. A library may load something it made of them earlier; the work is the same."""
     original: Any = Bundle.graph
 
     def graph(bundle: Bundle, stage: str, **which: Any) -> Path:
-        watch.graphs[stage] = original(bundle, stage, **which)
-        return watch.graphs[stage]
+        hooks.graphs[stage] = original(bundle, stage, **which)
+        return hooks.graphs[stage]
 
     _replace(Bundle, "graph", graph, undo)
 
 
-def _watch_onnxruntime(watch: Watch, undo: contextlib.ExitStack) -> None:
+def _hook_onnxruntime(hooks: Hooks, undo: contextlib.ExitStack) -> None:
     import onnxruntime
 
     original: Any = onnxruntime.InferenceSession
@@ -104,15 +104,15 @@ def _watch_onnxruntime(watch: Watch, undo: contextlib.ExitStack) -> None:
         def __init__(self, model: Any, sess_options: Any = None, *arguments: Any, **named: Any) -> None:
             options = sess_options or onnxruntime.SessionOptions()
             options.enable_profiling = True
-            options.profile_file_prefix = str(watch.folder / "profile")
+            options.profile_file_prefix = str(hooks.folder / "profile")
             super().__init__(model, options, *arguments, **named)
             # The last one of a stage counts: one before it may have been opened to write a cache only.
-            watch.sessions[_stage(value.name for value in self.get_inputs())] = self
+            hooks.sessions[_stage(value.name for value in self.get_inputs())] = self
 
     _replace(onnxruntime, "InferenceSession", Session, undo)
 
 
-def _watch_openvino(watch: Watch, undo: contextlib.ExitStack) -> None:
+def _hook_openvino(hooks: Hooks, undo: contextlib.ExitStack) -> None:
     import openvino
 
     original: Any = openvino.Core
@@ -120,7 +120,7 @@ def _watch_openvino(watch: Watch, undo: contextlib.ExitStack) -> None:
     class Core(original):  # type: ignore[misc]
         def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
             compiled = super().compile_model(model, device_name, {**(config or {}), "PERF_COUNT": True}, **named)
-            return _Compiled(compiled, _stage(n for port in compiled.inputs for n in port.get_names()), watch)
+            return _Compiled(compiled, _stage(n for port in compiled.inputs for n in port.get_names()), hooks)
 
     _replace(openvino, "Core", Core, undo)
 
@@ -128,15 +128,15 @@ def _watch_openvino(watch: Watch, undo: contextlib.ExitStack) -> None:
 class _Compiled:
     """A compiled model that writes down the requests made of it."""
 
-    def __init__(self, compiled: Any, stage: str, watch: Watch) -> None:
-        self._compiled, self._stage, self._watch = compiled, stage, watch
+    def __init__(self, compiled: Any, stage: str, hooks: Hooks) -> None:
+        self._compiled, self._stage, self._hooks = compiled, stage, hooks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._compiled, name)
 
     def create_infer_request(self) -> Any:
         request = self._compiled.create_infer_request()
-        self._watch.requests[self._stage] = request
+        self._hooks.requests[self._stage] = request
         return request
 
 

@@ -30,7 +30,7 @@ OPENCV = {
 
 
 class Contender(Protocol):
-    """What is evaluated. Boxes are x, y, width, height; a fresh one is made for every clip."""
+    """What is evaluated. Boxes are x, y, width, height; one is made for every clip."""
 
     def init(self, frame: Frame, box: Box) -> object:
         """Start on a frame, BGR uint8."""
@@ -54,6 +54,10 @@ class OwnContender:
     def update(self, frame: Frame) -> tuple[Box, float]:
         result = self._tracker.update(frame)
         return result.box, result.score
+
+
+def own_maker(tracker: Tracker) -> Maker:
+    return lambda: OwnContender(tracker)
 
 
 class OpenCVContender:
@@ -123,9 +127,10 @@ def foreign_maker(text: str) -> tuple[str, Maker]:
         raise SourceError(f"--tracker {text!r}: {module_name} has no {function}") from error
 
     def make() -> Contender:
-        made: Contender = create(*arguments)
-        if not (hasattr(made, "init") and hasattr(made, "update")):
-            raise SourceError(f"--tracker {text!r}: it makes a {type(made).__name__}, which has no init and update")
-        return made
+        contender: Contender = create(*arguments)
+        if not (hasattr(contender, "init") and hasattr(contender, "update")):
+            kind = type(contender).__name__
+            raise SourceError(f"--tracker {text!r}: it makes a {kind}, which has no init and update")
+        return contender
 
     return name or ":".join([function, *arguments]), make

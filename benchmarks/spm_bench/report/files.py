@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,15 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         SourceError: the folder cannot be written to.
     """
+    with writing_to(path), written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Errors of the system while this is open become a SourceError that names ``path``."""
     try:
-        with written_whole(path) as part:
-            part.write_text(text, encoding="utf-8")
+        yield
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return path

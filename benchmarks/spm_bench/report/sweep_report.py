@@ -32,12 +32,12 @@ HEADER = (
     "centre px",
     "IoU free",
 )
-MANY_HEADER = ("choice", "targets", "p50 ms", "ms per target", "of one by itself", "drift", "lowest IoU")
+SEVERAL_HEADER = ("choice", "targets", "p50 ms", "ms per target", "of one by itself", "drift", "lowest IoU")
 
 
 def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
     """The page, its pictures and the data; the paths written."""
-    single, many = _sorted(report, many=False), _sorted(report, many=True)
+    single, several = _sorted(report, several=False), _sorted(report, several=True)
     pictures = [
         plot_pareto(
             folder / "pareto.png",
@@ -49,24 +49,24 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
             floor=FLOOR,
         )
     ]
-    if many:
+    if several:
         pictures.append(_plot_targets(report, folder))
     written = [write_json(folder / "results.json", {**report, "command": _command()}), *pictures]
-    return [write_text(folder / "sweep.html", _page(report, single, many, pictures)), *written]
+    return [write_text(folder / "sweep.html", _page(report, single, several, pictures)), *written]
 
 
 def sweep_text(report: dict[str, Any], written: list[Path]) -> str:
     """The report for people, on a terminal."""
-    single, many = _sorted(report, many=False), _sorted(report, many=True)
+    single, several = _sorted(report, several=False), _sorted(report, several=True)
     parts = [machine_line(report["machine"]), _what(report), format_table(HEADER, _rows(single))]
-    if many:
-        parts.append(format_table(MANY_HEADER, _many_rows(report, many)))
+    if several:
+        parts.append(format_table(SEVERAL_HEADER, _several_rows(report, several)))
     parts += [f"refused: {name}: {why}" for name, why in report["refused"].items()]
     parts.append("none is better in both: " + "; ".join(report["best"]))
     return "\n\n".join([*parts, "wrote " + ", ".join(map(str, written)), verdict_line(report["verdict"]["reasons"])])
 
 
-def _page(report: dict[str, Any], single: dict[str, Any], many: dict[str, Any], pictures: list[Path]) -> str:
+def _page(report: dict[str, Any], single: dict[str, Any], several: dict[str, Any], pictures: list[Path]) -> str:
     page = Page(f"Speed against drift on {report['machine']['cpu']}", f"spm-bench sweep, {report['started']}")
     page.verdict(verdict_line(report["verdict"]["reasons"]), report["verdict"]["valid"])
     page.note(_what(report))
@@ -84,9 +84,9 @@ def _page(report: dict[str, Any], single: dict[str, Any], many: dict[str, Any], 
         "IoU free is the mean overlap where each goes its own way. Host is what runs no graph: crop, proposals, "
         "fusion, rest."
     )
-    if many:
+    if several:
         page.heading("Several targets on the same frames")
-        page.table(MANY_HEADER, _many_rows(report, many))
+        page.table(SEVERAL_HEADER, _several_rows(report, several))
         page.picture(pictures[1], "Plot of the time per target against the number of targets")
     if report["refused"]:
         page.heading("What could not be run")
@@ -119,9 +119,9 @@ def _family(name: str, figures: dict[str, Any]) -> str:
     return name.removesuffix(f", {figures['targets']} targets")
 
 
-def _sorted(report: dict[str, Any], many: bool) -> dict[str, Any]:
+def _sorted(report: dict[str, Any], several: bool) -> dict[str, Any]:
     """Choices of one target, or of more; the fastest first."""
-    chosen = {name: f for name, f in report["choices"].items() if (f["targets"] > 1) == many}
+    chosen = {name: f for name, f in report["choices"].items() if (f["targets"] > 1) == several}
     return dict(sorted(chosen.items(), key=lambda item: -item[1]["speed"]))
 
 
@@ -145,9 +145,9 @@ def _rows(single: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _many_rows(report: dict[str, Any], many: dict[str, Any]) -> list[list[str]]:
+def _several_rows(report: dict[str, Any], several: dict[str, Any]) -> list[list[str]]:
     rows = []
-    for name, figures in many.items():
+    for name, figures in several.items():
         one = report["choices"].get(_family(name, figures))
         share = figures["ms_per_target"] / one["p50_ms"] if one else None
         rows.append(

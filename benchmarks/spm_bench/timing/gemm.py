@@ -19,7 +19,7 @@ from spm_rt.machine import usable_cores
 
 SHAPES = ((768, 768, 768), (1024, 1024, 1024), (4624, 256, 1200), (1156, 384, 2304))
 """Rows, columns and inner size of the products: two squares, and two of the sizes that convolutions have here."""
-CALIBRATION = (512, 512, 512)
+STEADY_PRODUCT = (512, 512, 512)
 REPEATS = 3
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -85,11 +85,11 @@ class Peaks:
         return found
 
 
-class Calibration:
+class Steadiness:
     """The same small product again and again over a run: how steady the machine is. Times in seconds."""
 
     def __init__(self) -> None:
-        self._run = _numpy_product(CALIBRATION)
+        self._run = _numpy_product(STEADY_PRODUCT)
         self.times: list[float] = []
         self._run()
 

@@ -15,7 +15,7 @@ from spm_rt.results import Box
 from spm_rt.trackers.checks import check_box
 from spm_rt.trackers.single import Tracker
 
-from ..common import Entry, Frame, ask_for
+from ..loading import Entry, Frame, ask_for
 
 if TYPE_CHECKING:
     from spm_rt.results import TrackResult
@@ -30,7 +30,7 @@ def spread_boxes(box: Box, count: int) -> list[Box]:
     ]
 
 
-def load_many(entry: Entry, targets: int, *, device: str, threads: int) -> MultiTracker:
+def load_several(entry: Entry, targets: int, *, device: str, threads: int) -> MultiTracker:
     """A MultiTracker that is ready for so many targets."""
     from spm_rt.trackers.multi import MultiTracker
 
@@ -73,37 +73,44 @@ class Apart:
         return results[0]
 
 
-def overlaps(single: Tracker, many: MultiTracker, frames: Sequence[Frame], boxes: Sequence[Box]) -> NDArray[np.float64]:
+def overlaps(
+    single: Tracker, multi: MultiTracker, frames: Sequence[Frame], boxes: Sequence[Box]
+) -> NDArray[np.float64]:
     """Overlap ``[frames - 1, N]`` of a MultiTracker's boxes with those of single trackers.
 
     Every frame starts from the single trackers' last boxes, so that a rounding does not grow from frame to frame.
 
     Args:
         single: siblings of it are taken, one per target.
-        many: a tracker without targets; it is left without.
+        multi: a tracker without targets; it is left without.
         frames: of the clip, at least two.
         boxes: the targets in the first frame.
     """
     trackers = [single.sibling() for _ in boxes]
     for tracker, box in zip(trackers, boxes, strict=True):
         tracker.init(frames[0], box)
-    ids = [many.add(frames[0], box) for box in boxes]
+    ids = [multi.add(frames[0], box) for box in boxes]
     rows = []
     for frame in frames[1:]:
         for number, tracker in zip(ids, trackers, strict=True):
-            _move(many, number, tracker.box, frame)
-        found = many.update(frame)
-        own = np.array([xywh_to_xyxy(found[number].box) for number in ids])
-        rows.append(iou(own, np.array([xywh_to_xyxy(tracker.update(frame).box) for tracker in trackers])))
+            _move(multi, number, tracker.box, frame)
+        results = multi.update(frame)
+        together = np.array([xywh_to_xyxy(results[number].box) for number in ids])
+        rows.append(iou(together, np.array([xywh_to_xyxy(tracker.update(frame).box) for tracker in trackers])))
     for number in ids:
-        many.remove(number)
+        multi.remove(number)
     return np.array(rows, np.float64)
 
 
-def _move(many: MultiTracker, number: int, box: Box, frame: Frame) -> None:
+def overlaps_summary(overlaps: NDArray[np.float64]) -> dict[str, float]:
+    """As reports have them."""
+    return {"forced_iou": float(overlaps.mean()), "lowest_iou": float(overlaps.min())}
+
+
+def _move(multi: MultiTracker, number: int, box: Box, frame: Frame) -> None:
     """Put a target somewhere, unless the box has drifted wholly out of the frame."""
     try:
         check_box(box, frame.shape[:2])
     except BoxError:
         return
-    many.move_to(number, box)
+    multi.move_to(number, box)

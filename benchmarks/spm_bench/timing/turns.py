@@ -17,15 +17,15 @@ from spm_rt.terminal import Progress
 from spm_rt.trackers.checks import no_clock
 
 Frame = NDArray[np.uint8]
-STAGES = ("crop", "search", "proposals", "relation", "fusion", "rest")
-HOST_STAGES = ("crop", "proposals", "fusion", "rest")
+FRAME_STEPS = ("crop", "search", "proposals", "relation", "fusion", "rest")
+HOST_STEPS = ("crop", "proposals", "fusion", "rest")
 """Those that run no graph."""
 UNCOUNTED = 3
 """Frames at the start of each turn that are not counted: caches and threads are the previous backend's until then."""
 WARM_UP = 5
 
 
-class Tracks(Protocol):
+class TimedTracker(Protocol):
     """What can take part: a tracker, or something that follows several targets and is started and called like one."""
 
     @property
@@ -44,7 +44,7 @@ class Contestant:
     """One tracker on its way through a clip, over and over, with what was measured. Times in seconds."""
 
     name: str
-    tracker: Tracks
+    tracker: TimedTracker
     frames: Sequence[Frame]
     box: Box
     load: float
@@ -57,7 +57,7 @@ class Contestant:
     boxes: list[Box] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def start(cls, name: str, load: Callable[[], Tracks], frames: Sequence[Frame], box: Box) -> Contestant:
+    def start(cls, name: str, load: Callable[[], TimedTracker], frames: Sequence[Frame], box: Box) -> Contestant:
         """Load, take the template, and track the first frame, each timed by itself; then warm up."""
         times = [time.perf_counter()]
         tracker = load()
@@ -141,13 +141,13 @@ def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
     reference = contestants[0]
     base = float(np.median(reference.times))
     results = {}
-    for one in contestants:
-        times = np.array(one.times) * 1e3
+    for contestant in contestants:
+        times = np.array(contestant.times) * 1e3
         p50, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
-        by_turn = np.array(reference.turns) / np.array(one.turns)
-        own, wanted = (np.array([xywh_to_xyxy(box) for box in each.boxes]) for each in (one, reference))
-        host = [sum(s.get(stage, 0.0) for stage in HOST_STAGES) * 1e3 for s in one.stages]
-        results[one.name] = {
+        by_turn = np.array(reference.turns) / np.array(contestant.turns)
+        own, expected = (np.array([xywh_to_xyxy(box) for box in each.boxes]) for each in (contestant, reference))
+        host = [sum(s.get(stage, 0.0) for stage in HOST_STEPS) * 1e3 for s in contestant.stages]
+        results[contestant.name] = {
             "fps": 1e3 / float(times.mean()),
             "p50_ms": p50,
             "p90_ms": p90,
@@ -156,13 +156,22 @@ def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
             "p99_over_p50": p99 / p50,
             "ratio": base / (p50 / 1e3),
             "ratio_spread": [float(v) for v in np.percentile(by_turn, [25, 75])],
-            "stages_ms": {stage: float(np.median([s.get(stage, 0.0) for s in one.stages])) * 1e3 for stage in STAGES},
+            "stages_ms": {
+                stage: float(np.median([s.get(stage, 0.0) for s in contestant.stages])) * 1e3 for stage in FRAME_STEPS
+            },
             "host_ms": float(np.median(host)),
             "frames": len(times),
-            "load_ms": one.load * 1e3,
-            "init_ms": one.start_up * 1e3,
-            "first_frame_ms": one.first * 1e3,
-            "same_boxes_iou": float(iou(own, wanted).mean()),
-            "description": one.tracker.backend.description,
+            "load_ms": contestant.load * 1e3,
+            "init_ms": contestant.start_up * 1e3,
+            "first_frame_ms": contestant.first * 1e3,
+            "turn_spread": turn_spread(contestant),
+            "same_boxes_iou": float(iou(own, expected).mean()),
+            "description": contestant.tracker.backend.description,
         }
     return results
+
+
+def turn_spread(contestant: Contestant) -> float:
+    """Distance of the quartiles of the turns' medians over their median."""
+    low, middle, high = np.percentile(contestant.turns, [25, 50, 75])
+    return float((high - low) / middle)

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
-from spm_rt.trackers.compare import follow_both
 from spm_rt.trackers.single import Tracker
 
-from .turns import Contestant, Frame
+from ..quality.agreement import PARITY_FRAMES, compare_trackers
+from .turns import Frame
 
 ENOUGH_FRAMES = 50
-PARITY_FRAMES = 30
-"""Frames of the clip on which a contestant is compared with the reference."""
 LEAST_IOU = {"float32": 0.999, "bfloat16": 0.98, "float16": 0.98, "int8": 0.90}
 """Mean overlap with the reference's boxes, each frame from the same last box, under which a backend computes something
 else and its speed means nothing. It is a guard against mistakes; whether a precision is good enough is another
@@ -27,14 +22,7 @@ MOST_NOISE = 0.2
 
 def same_boxes(reference: Tracker, tracker: Tracker, frames: Sequence[Frame], box: Box) -> float:
     """Mean overlap of the boxes, both starting each frame from the reference's last one; both trackers start anew."""
-    tracks = follow_both(reference.sibling(), tracker.sibling(), frames[: PARITY_FRAMES + 1], box)
-    return float(iou(tracks.first, tracks.forced).mean())
-
-
-def turn_spread(contestant: Contestant) -> float:
-    """Distance of the quartiles of the turns' medians over their median."""
-    low, middle, high = np.percentile(contestant.turns, [25, 50, 75])
-    return float((high - low) / middle)
+    return compare_trackers(reference, tracker, frames[: PARITY_FRAMES + 1], box).mean_iou
 
 
 def least_iou(precision: str) -> float:
@@ -42,7 +30,7 @@ def least_iou(precision: str) -> float:
     return LEAST_IOU.get(precision, LEAST_IOU["float32"])
 
 
-def judge(
+def verdict_of(
     results: Mapping[str, Mapping[str, Any]], calibration_spread: float, precisions: Sequence[str] | None = None
 ) -> list[str]:
     """Why a run is not to be quoted; nothing if it is.

@@ -28,7 +28,7 @@ APART = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
+class Sample:
     """One frame: where it came from, how well the box fits (0 where the target is not there), and the scores."""
 
     clip: str
@@ -44,8 +44,8 @@ class Placement:
 
 def collect(
     tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int, step: Callable[[], None] = lambda: None
-) -> list[Placement]:
-    """Placements from all clips.
+) -> list[Sample]:
+    """Samples from all clips.
 
     Args:
         tracker: in series-parallel mode.
@@ -55,19 +55,19 @@ def collect(
         step: called once per clip.
     """
     rng = np.random.default_rng(7)
-    found: list[Placement] = []
+    samples: list[Sample] = []
     for k, clip in enumerate(clips):
-        found += free_run(tracker, clip, limit)
-        found += wrong_places(tracker, clip, forced, limit, rng)
+        samples += free_run(tracker, clip, limit)
+        samples += wrong_places(tracker, clip, forced, limit, rng)
         if len(clips) > 1:
-            found += other_clip(tracker, clip, clips[(k + len(clips) // 2) % len(clips)], forced, limit)
+            samples += other_clip(tracker, clip, clips[(k + len(clips) // 2) % len(clips)], forced, limit)
         step()
-    return found
+    return samples
 
 
-def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Placement]:
+def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Sample]:
     """Every frame after the first that has a true box, tracked from the first on."""
-    found = []
+    samples = []
     has_box = usable(clip.boxes)
     for index, frame in enumerate(clip.frames(limit)):
         if index == 0:
@@ -75,33 +75,31 @@ def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Placement]
             continue
         result = tracker.update(frame, candidates=True)
         if has_box[index]:
-            found.append(_placement(clip.name, index, SOURCES[0], result, clip.boxes[index]))
-    return found
+            samples.append(_sample(clip.name, index, SOURCES[0], result, clip.boxes[index]))
+    return samples
 
 
-def wrong_places(
-    tracker: Tracker, clip: Clip, count: int, limit: int | None, rng: np.random.Generator
-) -> list[Placement]:
+def wrong_places(tracker: Tracker, clip: Clip, count: int, limit: int | None, rng: np.random.Generator) -> list[Sample]:
     """The tracker put beside the target, mostly too far away to see it. Frames without room for that are left out."""
     tracker.init(clip.read(0), clip.first_box)
-    found = []
+    samples = []
     for index in _some_frames(clip, count, limit):
         frame, truth = clip.read(index), clip.boxes[index]
         box = _elsewhere(truth, frame.shape, tracker, rng)
         if box is None:
             continue
         tracker.move_to(box)
-        found.append(_placement(clip.name, index, SOURCES[1], tracker.update(frame, candidates=True), truth))
-    return found
+        samples.append(_sample(clip.name, index, SOURCES[1], tracker.update(frame, candidates=True), truth))
+    return samples
 
 
-def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int | None) -> list[Placement]:
+def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int | None) -> list[Sample]:
     """The target of ``clip`` looked for at the target of ``other``, whose frames are scaled to the size of
     ``clip``'s."""
     first = clip.read(0)
     tracker.init(first, clip.first_box)
     height, width = first.shape[:2]
-    found = []
+    samples = []
     for index in _some_frames(other, count, limit):
         frame = other.read(index)
         scale = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
@@ -112,16 +110,16 @@ def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int
             continue
         resized = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         result = tracker.update(resized, candidates=True)
-        found.append(_placement(f"{clip.name} in {other.name}", index, SOURCES[2], result, None))
-    return found
+        samples.append(_sample(f"{clip.name} in {other.name}", index, SOURCES[2], result, None))
+    return samples
 
 
-def _placement(clip: str, index: int, source: str, result: TrackResult, truth: NDArray[np.float64] | None) -> Placement:
+def _sample(clip: str, index: int, source: str, result: TrackResult, truth: NDArray[np.float64] | None) -> Sample:
     overlap = 0.0
     if truth is not None:
         x, y, w, h = (float(v) for v in truth)
         overlap = float(iou(xywh_to_xyxy(result.box), xywh_to_xyxy((x, y, w, h))))
-    return Placement(clip, index, source, overlap, result.score, result.coarse_score, result.fine_score, _rival(result))
+    return Sample(clip, index, source, overlap, result.score, result.coarse_score, result.fine_score, _rival(result))
 
 
 def _rival(result: TrackResult) -> float:
@@ -134,10 +132,11 @@ def _rival(result: TrackResult) -> float:
 
 def _some_frames(clip: Clip, count: int, limit: int | None) -> list[int]:
     """Up to ``count`` frames with a true box, evenly over the clip, not the first."""
-    have = [int(i) for i in np.flatnonzero(usable(clip.boxes)) if 0 < i < (limit or len(clip))]
-    if not have:
+    frames = [int(i) for i in np.flatnonzero(usable(clip.boxes)) if 0 < i < (limit or len(clip))]
+    if not frames:
         return []
-    return [have[i] for i in sorted({round(v) for v in np.linspace(0, len(have) - 1, min(count, len(have)))})]
+    positions = np.linspace(0, len(frames) - 1, min(count, len(frames)))
+    return [frames[i] for i in sorted({round(v) for v in positions})]
 
 
 def _elsewhere(

@@ -1,10 +1,10 @@
-"""Trackers by name: ``torch`` (the PyTorch reference), a runtime backend, or a bundle's folder."""
+"""Trackers by name (``torch``, the PyTorch reference, or a runtime backend), and clips."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from spm_rt.backends import BACKENDS, available, load_backend
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
-from spm_rt.machine import usable_cores
 from spm_rt.media.video import frames
 from spm_rt.precision import parse_precision
 from spm_rt.results import Box
@@ -22,7 +21,6 @@ from spm_rt.settings import TrackerSettings
 from spm_rt.trackers.single import Tracker
 
 TORCH = "torch"
-DEFAULT_BUNDLE = "spm_alexnet"
 Frame = NDArray[np.uint8]
 
 
@@ -35,6 +33,17 @@ class Entry(NamedTuple):
     asked: str | None
     """the precision that the backend is asked for; None for its default, which nothing is said about"""
     bundle: Bundle
+
+    def load(self, *, device: str, threads: int, checkpoint: Sequence[str] = ()) -> Tracker:
+        """A tracker; see :func:`load_tracker`."""
+        return load_tracker(
+            self.bundle,
+            self.backend,
+            device=device,
+            threads=threads,
+            checkpoint=checkpoint,
+            precision=self.asked,
+        )
 
     @property
     def precision(self) -> str:
@@ -67,17 +76,10 @@ def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int 
     return Entry(label, backend, precision or None, bundle)
 
 
-def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
-    """How contestants take turns: ``--block`` and ``--pause``."""
-    parser.add_argument(
-        "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
-    )
-    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
-
-
-def default_threads() -> int:
-    """Two, the setting in which figures are quoted, or one where there is but one core."""
-    return min(2, usable_cores())
+def parse_entries(texts: Iterable[str], bundle: Bundle, options: argparse.Namespace) -> dict[str, Entry]:
+    """Entries by label, each once."""
+    entries = (parse_entry(text, bundle, device=options.device, threads=options.threads) for text in texts)
+    return {entry.label: entry for entry in entries}
 
 
 def load_tracker(
@@ -115,14 +117,25 @@ def load_tracker(
 
     model = load_model(checkpoint, bundle.spec)
     if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
-        given = " + ".join(checkpoint) or "the shipped weights"
+        weights = " + ".join(checkpoint) or "the shipped weights"
         source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
         raise BundleError(
-            f"{bundle.path} was exported from {source}, which is not {given}: reference and bundle would "
+            f"{bundle.path} was exported from {source}, which is not {weights}: reference and bundle would "
             "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
             "or one .safetensors), or export the bundle again"
         )
     return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
+
+
+def load_named(folder: str, options: argparse.Namespace) -> Tracker:
+    """A tracker on the bundle in a folder, as ``--backend`` and the options of a run say."""
+    return load_tracker(
+        Bundle.open(folder),
+        check_name(options.backend),
+        device=options.device,
+        threads=options.threads,
+        checkpoint=options.checkpoint,
+    )
 
 
 def ask_for(precision: str | None, loader: Callable[..., Any]) -> dict[str, Any]:
@@ -180,58 +193,3 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
     if len(pictures) < 2:
         raise SourceError(f"{clip}: one frame is not a clip")
     return pictures, box, Path(clip).name
-
-
-def add_clip_options(parser: argparse.ArgumentParser) -> None:
-    from spm_rt.cli import parse_box
-
-    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
-    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="the bundle's checkpoint, for "
-        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        default=default_threads(),
-        metavar="N",
-        help="threads per inference call, the same for all (default: 2, or 1 on one core)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def positive(text: str, least: int = 1) -> int:
-    """A whole number of ``least`` or more, for argparse."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
-    return number
-
-
-def clip_length(text: str) -> int:
-    """A number of frames to which clips may be cut, for argparse: the first and at least one more."""
-    return positive(text, 2)
-
-
-def seconds(text: str) -> float:
-    """A time of 0 or more, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
-    return value

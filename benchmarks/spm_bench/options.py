@@ -1,0 +1,139 @@
+"""Options that several commands have, and what each command gives back to be printed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from spm_rt.machine import usable_cores
+
+DEFAULT_BUNDLE = "spm_alexnet"
+
+
+class Outcome(NamedTuple):
+    """What a command came to."""
+
+    report: dict[str, Any]
+    """as ``--json`` prints it"""
+    text: Callable[[], str]
+    """the same for people"""
+    passed: bool = True
+    """exit status 0, or else 1"""
+    message: str = ""
+    """why not, if the text does not say it"""
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="the bundle's folder")
+
+
+def add_backends(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--backend`` with several names; ``what`` says what for, and which."""
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME[:PRECISION][@BUNDLE]",
+        help=f"{what}, ... (default: auto)",
+    )
+
+
+def add_clips(parser: argparse.ArgumentParser, clips: str = "folder of clips with ground truth") -> None:
+    """The folder of clips, and how many frames of each."""
+    parser.add_argument("clips", help=clips)
+    add_frame_limit(parser)
+
+
+def add_frame_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
+
+
+def add_default_bundle(parser: argparse.ArgumentParser) -> None:
+    """One bundle and one backend, both with a default."""
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
+
+
+def add_counted_frames(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    parser.add_argument("--frames", type=positive, default=default, metavar="N", help=f"{what} (default {default})")
+
+
+def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
+    """How contestants take turns: ``--block`` and ``--pause``."""
+    parser.add_argument(
+        "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
+    )
+    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+
+
+def add_clip_options(parser: argparse.ArgumentParser) -> None:
+    from spm_rt.cli import parse_box
+
+    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
+    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the bundle's checkpoint, for "
+        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=default_threads(),
+        metavar="N",
+        help="threads per inference call, the same for all (default: 2, or 1 on one core)",
+    )
+    add_output_options(parser)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    add_json(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+
+
+def add_out(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--out", metavar="FOLDER", help=what)
+
+
+def default_threads() -> int:
+    """Two, the number with which figures are quoted; one where the process may use one core only."""
+    return min(2, usable_cores())
+
+
+def positive(text: str, least: int = 1) -> int:
+    """A whole number of ``least`` or more, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+    return number
+
+
+def clip_length(text: str) -> int:
+    """A number of frames to which clips may be cut, for argparse: the first and at least one more."""
+    return positive(text, 2)
+
+
+def seconds(text: str) -> float:
+    """A time of 0 or more, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return value
