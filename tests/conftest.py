@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING
 # PyTorch's threads shall sleep while they wait: on a busy machine, those that spin take most of its time. This has to
 # be said before PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A worker process of a run has its share of the cores, and no thread more: threads of two workers on one core wait for
+# each other, awake.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    os.sched_setaffinity(0, cores[number % len(cores) :: workers] or cores)
 # Nothing depends on which library is faster today; what they compile is kept for the run, apart from the user's. The
 # worker processes of a run inherit its folder.
 os.environ["SPM_RT_AUTO"] = "fixed"

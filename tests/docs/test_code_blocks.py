@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from spm_rt.media.video import frame_rate
 
-from ..conftest import DEMO_CLIP
+from spm_export.cli import DEMO_CLIP
 from ..support.exports import Frames
 from ..support.pages import GUIDE, ROOT, Block, blocks_of
 
