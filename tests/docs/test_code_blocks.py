@@ -14,9 +14,9 @@ import cv2
 import pytest
 from packaging.requirements import Requirement
 
+from spm_export.cli import DEMO_CLIP
 from spm_rt.media.video import frame_rate
 
-from spm_export.cli import DEMO_CLIP
 from ..support.exports import Frames
 from ..support.pages import GUIDE, ROOT, Block, blocks_of
 
