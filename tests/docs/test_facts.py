@@ -75,10 +75,10 @@ def test_every_command_has_its_help_text() -> None:
 
 
 def test_names_that_a_page_places_in_a_file_are_there() -> None:
-    """``NAME`` in ``FILE`` on the page about where the algorithm is written down."""
-    text = (DOCS / "notes" / "algorithm.md").read_text("utf-8")
-    placed = re.findall(r"`(\w+)` in\s+`([\w/.]+)`", text)
-    assert len(placed) >= 4
+    """``NAME`` in ``FILE``, as the notes write it."""
+    texts = [(DOCS / "notes" / name).read_text("utf-8") for name in ("algorithm.md", "architecture.md")]
+    placed = [found for text in texts for found in re.findall(r"`(\w+)` in\s+`([\w/.]+)`", text)]
+    assert len(placed) >= 12
     assert [name for name, file in placed if not re.search(rf"\b{name}\b", (ROOT / file).read_text("utf-8"))] == []
 
 
