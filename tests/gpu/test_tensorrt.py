@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,34 @@ def test_templates_are_copied_between_contexts(machine: Engines, bundle: Bundle)
 def test_the_resident_tracker_runs_on_its_engines(
     machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box
 ) -> None:
-    resident = ResidentTracker(TensorRtNetworks(TensorRtBackend(bundle)), bundle.spec, bundle.settings)
+    resident = ResidentTracker.load(bundle, "tensorrt")
     plain = Tracker.load(bundle, "onnxruntime")
     for tracker in (resident, plain):
         tracker.init(clip[0], clip_box)
     for frame in clip[1:4]:
         np.testing.assert_allclose(resident.update(frame).box, plain.update(frame).box, atol=0.01)
     assert resident.graphs
+
+
+@pytest.mark.parametrize("kind", [ResidentTracker, ResidentMultiTracker])
+def test_the_example_of_a_resident_tracker_runs(
+    kind: Any,
+    machine: Engines,
+    bundle: Bundle,
+    clip: Frames,
+    clip_box: Box,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The lines of code in the class's documentation, as they stand there."""
+    lines = [line for line in kind.__doc__.splitlines() if line.startswith(8 * " ")]
+    example = textwrap.dedent("\n".join(lines[: next(i for i, line in enumerate(lines) if "networks:" in line)]))
+    (tmp_path / "spm_alexnet").symlink_to(bundle.path)
+    monkeypatch.chdir(tmp_path)
+    names = {kind.__name__: kind, "frames": clip[:3], **dict(zip(("x", "y", "width", "height"), clip_box, strict=True))}
+    exec(example, names)
+    assert "update" in example
+    assert names["tracker"].settings == bundle.settings
 
 
 def test_several_targets_share_engines_and_a_launch(
