@@ -160,8 +160,8 @@ def test_three_targets_in_a_batch_of_four(machine: Machine, bundle: Bundle, clip
     multi = ResidentMultiTracker(machine.networks, (1, 2, 4), bundle.spec, bundle.settings)
     boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (clip_box[0] + 12, clip_box[1] - 6, *clip_box[2:])]
     alone = dict(zip((multi.add(clip[0], box) for box in boxes), singles(bundle, clip[0], boxes), strict=True))
-    for number, frame in enumerate(clip[1:6]):
-        if number == 3:
+    for number, frame in enumerate(clip[1:5]):
+        if number == 2:
             multi.remove(0)
             del alone[0]
         results = multi.update(frame)
@@ -190,7 +190,7 @@ def test_half_precision_runs_and_stays_near(
     for _ in range(2):
         multi.add(clip[0], clip_box)
     (single,) = singles(bundle, clip[0], [clip_box])
-    for frame in clip[1:4]:
+    for frame in clip[1:3]:
         first, second = multi.update(frame).values()
         np.testing.assert_allclose(first.box, second.box, atol=0.5)
         np.testing.assert_allclose(first.box, single.update(frame).box, atol=3)
@@ -211,11 +211,16 @@ def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundl
 
 def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of gpu_check's part about several targets that a machine with PyTorch runs, with fewer targets and frames."""
-    made = {"open_networks": lambda *given: (bundle, machine.networks), "BATCH_SIZES": (1, 2, 4), "WARM": 2}
+    made = {
+        "open_networks": lambda *given: (bundle, machine.networks),
+        "BATCH_SIZES": (1, 2, 4),
+        "WARM": 1,
+        "LEAST_FRAMES": 3,
+    }
     made |= {"on_the_gpu": lambda pictures: [OnDevice(picture) for picture in pictures]}
     for name, value in made.items():
         monkeypatch.setattr(gpu_several, name, value)
-    found = gpu_several.resident(bundle, 2, "pytorch", "float32")
+    found = gpu_several.resident(bundle, 1, "pytorch", "float32")
     assert found["checks"] == {"parity with single trackers": True, "captured": True}, found
     assert set(found["gpu_frames"]) == {"1", "2", "4"}
 

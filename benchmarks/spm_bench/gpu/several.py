@@ -19,7 +19,9 @@ from .parts import BOX, SIZE, WARM, moving_frames, on_the_gpu
 
 Report = dict[str, Any]
 COMPARED = 3
-"""Targets that are compared with single trackers: in a bucket of four, so that one slot is empty."""
+"""Targets that are compared with single trackers: in a batch of four, so that one slot is empty."""
+LEAST_FRAMES = 20
+"""Frames over which boxes are compared, and at least as many are timed."""
 GOAL = 10_000
 """Target-frames per second that 16 targets are to reach on a card of the H200's class."""
 
@@ -51,7 +53,7 @@ def measure(
     report: Report = {
         "largest_difference_to_single_trackers_px": error,
         "checks": {"parity with single trackers": error < 0.1 if exact else bool(np.isfinite(error))},
-        "host_frames": curve(multi, moving_frames(40), max(frames // 3, 20), targets),
+        "host_frames": curve(multi, moving_frames(40), max(frames // 3, LEAST_FRAMES), targets),
     }
     if on_device:
         report["gpu_frames"] = curve(multi, on_the_gpu(moving_frames(40)), frames, targets)
@@ -61,8 +63,8 @@ def measure(
 
 
 def largest_difference(multi: Any, single: Callable[[], Any]) -> float:
-    """Of boxes in pixels, over 20 frames; each begins where the single trackers were, or rounding would add up."""
-    pictures, worst = moving_frames(21), 0.0
+    """Of boxes in pixels. Each frame begins where the single trackers were: rounding would add up."""
+    pictures, worst = moving_frames(1 + LEAST_FRAMES), 0.0
     ids, alone = [], []
     for box in target_boxes(COMPARED):
         ids.append(multi.add(pictures[0], box))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from spm_rt import Bundle, TrackerSettings
 from spm_rt.backends import load_backend
+from spm_rt.backends.protocol import Backend
 from spm_rt.bundle.contract import stage_shapes
 from spm_rt.gpu.driver import Device
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
@@ -33,13 +36,10 @@ class EmulatedNetworks:
     """See :class:`spm_rt.backends.protocol.Networks`. Each slot has a context for one target, so results are a
     single tracker's to the bit. ``spoil`` adds to the fine scores while a graph is launched."""
 
-    def __init__(
-        self, bundle: Bundle, device: Device, emulator: Emulator, targets: int = 1, backend: Any = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: Device, emulator: Emulator, targets: int, backend: Backend) -> None:
         spec, count = bundle.spec, bundle.settings.num_candidates
         self.device, self.stream, self._emulator = device, device.stream(), emulator
         self.targets, self.candidates = targets, count
-        backend = backend or load_backend(bundle, "onnxruntime", threads=1)
         self._contexts: list[Any] = [backend.context() for _ in range(targets)]
         self.spoil = 0.0
         search, relation = (stage_shapes(spec, targets, stage, count) for stage in ("search", "relation"))
@@ -92,13 +92,19 @@ class EmulatedNetworks:
             self.arrays["fine_boxes"][slot] = boxes[0]
 
 
+@functools.cache
+def _one_thread(path: Path) -> Backend:
+    """ONNX Runtime on one thread, loaded once per bundle: its sessions are shared by all contexts."""
+    return load_backend(Bundle.open(path), "onnxruntime", threads=1)
+
+
 class ResidentMachine:
     """An emulated GPU and trackers on it; ``made`` has all networks in the order in which they were made."""
 
     def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bundle, self.emulator = bundle, emulated_gpu(built, monkeypatch)
         self.device = Device(0)
-        self.backend = load_backend(bundle, "onnxruntime", threads=1)
+        self.backend = _one_thread(bundle.path)
         self.made: list[EmulatedNetworks] = []
 
     def networks(self, targets: int) -> EmulatedNetworks:
