@@ -26,7 +26,7 @@ from .media.video import frame_count, frame_rate, frames
 from .precision import precision_argument
 from .results import Box, TrackResult
 from .settings import MODES
-from .terminal import Progress
+from .terminal import Progress, parse_box
 from .trackers.single import Tracker
 
 EPILOG = """examples:
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             if total is not None and index >= total:
                 break
             start = time.perf_counter()
-            result = _step(tracker, frame, options.box, index)
+            result = _track(tracker, frame, options.box, index)
             seconds += time.perf_counter() - start
             rows.append((result.box if result else options.box, result))
             drawn = annotate(frame, result) if result else draw_result(frame, options.box, "target", FOUND)
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             if options.sheet and index in wanted:
                 kept.append((index, drawn))
             bar.step()
-            if options.show and not _show(drawn):
+            if options.show and not _show_in_window(drawn):
                 break
     bar.close()
     written = [options.out] if options.out else []
@@ -155,8 +155,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _step(tracker: Tracker, frame: NDArray[np.uint8], box: Box, index: int) -> TrackResult | None:
-    """One frame; nothing to report on the first."""
+def _track(tracker: Tracker, frame: NDArray[np.uint8], box: Box, index: int) -> TrackResult | None:
+    """The result on a frame; None on the first, where the box is given."""
     if index == 0:
         tracker.init(frame, box)
         return None
@@ -165,7 +165,7 @@ def _step(tracker: Tracker, frame: NDArray[np.uint8], box: Box, index: int) -> T
 
 def write_csv(path: Path, rows: Sequence[tuple[Box, TrackResult | None]]) -> None:
     """One line a frame; the first frame's box is the given one and has no scores."""
-    with _written(path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
+    with _written_file(path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["frame", "x", "y", "width", "height", "score", "coarse_score", "fine_score", "found"])
         for index, (box, r) in enumerate(rows):
@@ -174,7 +174,7 @@ def write_csv(path: Path, rows: Sequence[tuple[Box, TrackResult | None]]) -> Non
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    with _written(path) as part:
+    with _written_file(path) as part:
         if not cv2.imwrite(str(part), picture):
             raise SourceError(f"{path}: cannot be written as a picture")
 
@@ -200,7 +200,7 @@ def _video_writer(out: str | None, rate: float) -> Iterator[Any]:
                 raise SourceError(f"{out}: this OpenCV cannot write such a video")
         writer.write(frame)
 
-    with _written(path) as part:
+    with _written_file(path) as part:
         try:
             yield write
         finally:
@@ -211,7 +211,8 @@ def _video_writer(out: str | None, rate: float) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _written(path: Path) -> Iterator[Path]:
+def _written_file(path: Path) -> Iterator[Path]:
+    """A file that is written whole or not at all; errors of the disk are :class:`SourceError`."""
     try:
         with written_whole(path) as part:
             yield part
@@ -219,22 +220,13 @@ def _written(path: Path) -> Iterator[Path]:
         raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _show(picture: NDArray[np.uint8]) -> bool:
+def _show_in_window(picture: NDArray[np.uint8]) -> bool:
     """Show a frame; False when the user has had enough."""
     try:
         cv2.imshow("spm-track", picture)
         return (cv2.waitKey(1) & 0xFF) not in (ord("q"), 27)
     except cv2.error as error:
         raise SourceError("--show: this OpenCV build has no windows (the headless package has none)") from error
-
-
-def parse_box(text: str) -> Box:
-    """``X,Y,W,H`` as four numbers, for argparse."""
-    try:
-        x, y, width, height = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H (four numbers)") from None
-    return x, y, width, height
 
 
 if __name__ == "__main__":

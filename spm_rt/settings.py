@@ -12,6 +12,11 @@ from typing import Any, TypeVar
 from .errors import SettingsError
 
 MODES = ("series-parallel", "series", "coarse")
+_SHARES = (
+    *("near_iou", "score_floor", "nms_threshold", "fine_score_weight"),
+    *("window_influence", "size_rate", "update_threshold", "found_threshold"),
+)
+"""Settings from 0 to 1."""
 MAX_LOG_SCALE = math.log(255.0 / 32.0)
 """Largest change of a box's log size in one decode (about a factor of 8)."""
 
@@ -70,12 +75,8 @@ class ModelSpec:
             _require(sound, name, values, f"{words} positive numbers")
         mean = self.pixel_mean_bgr
         _require(len(mean) == 3 and all(math.isfinite(v) for v in mean), "pixel_mean_bgr", mean, "three numbers")
-        _require(
-            self.context_amount == 0.5,
-            "context_amount",
-            self.context_amount,
-            "0.5 (the crop geometry is defined for it)",
-        )
+        context = self.context_amount
+        _require(context == 0.5, "context_amount", context, "0.5 (the crop geometry is defined for it)")
 
     @property
     def anchors_per_cell(self) -> int:
@@ -125,39 +126,18 @@ class TrackerSettings:
 
     def __post_init__(self) -> None:
         _require(self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
-        _require(
-            isinstance(self.num_candidates, int) and 1 <= self.num_candidates <= 64,
-            "num_candidates",
-            self.num_candidates,
-            "a whole number from 1 to 64",
-        )
-        _require(self.num_near_candidates in (0, 1), "num_near_candidates", self.num_near_candidates, "0 or 1")
-        _require(
-            self.num_near_candidates < self.num_candidates or self.num_candidates == 1,
-            "num_near_candidates",
-            self.num_near_candidates,
-            "fewer than num_candidates",
-        )
-        for name in (
-            "near_iou",
-            "score_floor",
-            "nms_threshold",
-            "fine_score_weight",
-            "window_influence",
-            "size_rate",
-            "update_threshold",
-            "found_threshold",
-        ):
+        count, near = self.num_candidates, self.num_near_candidates
+        whole = isinstance(count, int) and 1 <= count <= 64
+        _require(whole, "num_candidates", count, "a whole number from 1 to 64")
+        _require(near in (0, 1), "num_near_candidates", near, "0 or 1")
+        _require(near < count or count == 1, "num_near_candidates", near, "fewer than num_candidates")
+        for name in _SHARES:
             value = getattr(self, name)
             _require(isinstance(value, (int, float)) and 0.0 <= value <= 1.0, name, value, "from 0 to 1")
         for name in ("fine_box_weight", "min_side"):
             value = getattr(self, name)
-            _require(
-                isinstance(value, (int, float)) and math.isfinite(value) and value >= 0,
-                name,
-                value,
-                "a number, 0 or more",
-            )
+            sound = isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+            _require(sound, name, value, "a number, 0 or more")
 
 
 Settings = TypeVar("Settings", ModelSpec, TrackerSettings)

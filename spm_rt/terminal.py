@@ -1,11 +1,14 @@
-"""Plain text for terminals and logs: tables, and a progress line that needs no further package."""
+"""Text to and from terminals: tables, a progress line that needs no further package, boxes as options."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
+
+from .results import Box
 
 
 class Progress:
@@ -78,3 +81,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return text in ("", "-")
     return True
+
+
+def parse_box(text: str) -> Box:
+    """``X,Y,W,H`` as four numbers, for argparse."""
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H (four numbers)") from None
+    return x, y, width, height

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from spm_rt.machine import usable_cores
+from spm_rt.terminal import parse_box
 
 DEFAULT_BUNDLE = "spm_alexnet"
 
@@ -68,8 +69,6 @@ def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
 
 
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
-    from spm_rt.cli import parse_box
-
     parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
 

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spm_engines import cli as command
-from spm_rt.cli import parse_box
 from spm_rt.errors import ExportError, SpmError
 from spm_rt.media.video import frames
 from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress, format_table, parse_box
 
 DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
 DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)

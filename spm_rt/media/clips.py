@@ -72,15 +72,13 @@ def find_sequences(folder: str | Path) -> list[Sequence]:
     if (root / "tracks.json").is_file():
         return read_packed(root)
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    found = [
-        read_sequence(path) for path in candidates if (path / OTB_TRUTH).is_file() or (path / OTHER_TRUTH).is_file()
-    ]
-    if not found:
+    clips = [path for path in candidates if (path / OTB_TRUTH).is_file() or (path / OTHER_TRUTH).is_file()]
+    if not clips:
         raise SourceError(
             f"{root}: no clips in it; folders with {OTB_TRUTH} (OTB) or {OTHER_TRUTH} (GOT-10k, VOT), or "
             "tracks.json with frames.bin, are read"
         )
-    return found
+    return [read_sequence(path) for path in clips]
 
 
 def read_sequence(folder: Path) -> Sequence:
@@ -159,9 +157,11 @@ def read_packed(folder: Path) -> list[Sequence]:
     return sequences
 
 
-def _packed_reader(data: NDArray[np.uint8], places: list[list[int]], name: str) -> Callable[[int], Frame]:
+def _packed_reader(data: NDArray[np.uint8], spans: list[list[int]], name: str) -> Callable[[int], Frame]:
+    """Reads picture ``index`` at its offset and length in the packed file."""
+
     def read(index: int) -> Frame:
-        offset, length = places[index]
+        offset, length = spans[index]
         encoded = np.asarray(data[offset : offset + length])
         picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
         if picture is None:

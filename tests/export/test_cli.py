@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_export.proof.verification as verification
-from spm_export.cli import main, parse_box
+from spm_export.cli import main
 from spm_export.model.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TensorCheck, check_tensors, sample_inputs
@@ -164,7 +164,3 @@ def test_conversion_to_the_official_layout_and_back(tmp_path: Path, default_mode
 def test_quiet_prints_nothing(tmp_path: Path, capsys: Capture) -> None:
     assert main(["--save-checkpoint", str(tmp_path / "w.safetensors"), "--half", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
-
-
-def test_boxes_are_four_numbers() -> None:
-    assert parse_box("1,2.5,-3,4e1") == (1.0, 2.5, -3.0, 40.0)

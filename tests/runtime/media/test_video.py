@@ -1,8 +1,7 @@
-"""Frames from files, folders and cameras; what is drawn; text for terminals."""
+"""Frames from files, folders and cameras; what is drawn on them."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import cv2
@@ -13,7 +12,6 @@ from spm_rt import TrackResult
 from spm_rt.errors import SourceError
 from spm_rt.media.drawing import annotate, contact_sheet
 from spm_rt.media.video import frame_count, frame_rate, frames, is_camera, picture_files, read_picture
-from spm_rt.terminal import Progress, format_table
 
 from ...support.fakes.backend import bright_frame
 
@@ -128,26 +126,3 @@ def test_a_contact_sheet_has_every_picture() -> None:
     sheet = contact_sheet(pictures, [str(i) for i in range(5)], columns=2, width=80)
     assert sheet.shape == (3 * 49 + 4, 2 * 84 + 4, 3)
     assert {40, 80, 120, 160, 200} <= set(np.unique(sheet).tolist())
-
-
-def test_columns_of_numbers_are_aligned_to_the_right() -> None:
-    lines = format_table(["name", "ms"], [["a", "9.5"], ["long name", "12.25"], ["b", "-"]]).splitlines()
-    assert lines == ["name          ms", "---------  -----", "a            9.5", "long name  12.25", "b              -"]
-
-
-def test_progress_prints_quarters_where_there_is_no_terminal() -> None:
-    stream = io.StringIO()
-    bar = Progress("working", 40, stream=stream)
-    for _ in range(40):
-        bar.step()
-    bar.close()
-    lines = stream.getvalue().splitlines()
-    assert [line.split()[-2] for line in lines] == ["10/40", "20/40", "30/40", "40/40"]
-
-
-def test_quiet_progress_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Progress("working", 3, quiet=True)
-    for _ in range(3):
-        bar.step()
-    bar.close()
-    assert capsys.readouterr() == ("", "")
