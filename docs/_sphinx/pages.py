@@ -36,6 +36,11 @@ def name_files(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(rf"\[([^]]+)\]\({up}([\w/.-]+)\)", r"\1 (`\2`)", source[0])
 
 
+def link_pages(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """A page that a docstring names by its path becomes a link to it."""
+    lines[:] = [re.sub(r"\bdocs/(\w+/\w+)\.md", r":doc:`/\1`", line) for line in lines]
+
+
 def find_public_name(app: Sphinx, environment: BuildEnvironment, node: pending_xref, content: nodes.TextElement) -> Any:
     """Where ``spm_rt.trackers.single.Tracker.init`` is written, the page of ``spm_rt.Tracker.init`` is meant."""
     if node.get("refdomain") != "py":
@@ -55,5 +60,6 @@ def find_public_name(app: Sphinx, environment: BuildEnvironment, node: pending_x
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", add_navigation)
     app.connect("source-read", name_files)
+    app.connect("autodoc-process-docstring", link_pages)
     app.connect("missing-reference", find_public_name)
     return {"parallel_read_safe": True}

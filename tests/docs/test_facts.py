@@ -19,8 +19,8 @@ CODE = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".sh", ".md") and "results" not in path.parts
 ]
-NO_VARIABLES = {"SPM_TRACKER", "PYTEST_XDIST_WORKER"}
-"""A section of the release's configuration files; what pytest's workers are told."""
+NO_VARIABLES = {"SPM_TRACKER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"}
+"""A section of the release's configuration files; what pytest tells its worker processes."""
 VARIABLE = re.compile(r"\bSPM_[A-Z_]+[A-Z]\b")
 
 
