@@ -5,12 +5,17 @@ What cannot be seen without a GPU is whether the plans run: docs/guide/engines.m
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,10 +35,46 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="the package tensorrt-rtx is not installed (pip install 'spm-rt[rtx]'; Linux and Windows on x86-64)",
 )
-CASES = [(precision, targets) for precision, numbers in TARGETS_OF.items() for targets in numbers]
-CARDS: dict[str, tuple[tuple[int, int], ...]] = {"sm_86": ((8, 6),), "sm_120": ((12, 0),), "portable": ()}
+Cards = tuple[tuple[int, int], ...]
+CARDS: dict[str, Cards] = {"sm_86+sm_120": ((8, 6), (12, 0)), "portable": ()}
+"""A plan for several cards takes no longer than one for one of them, and is not made if one of them is not served."""
+BY_COMMAND = {("int8", 1, "portable"), ("int8", 4, "portable"), ("float16", 1, "portable")}
+"""What the tests of the command line build."""
+CASES = [
+    case
+    for precision, numbers in TARGETS_OF.items()
+    for case in itertools.product((precision,), numbers, CARDS)
+    if case not in BY_COMMAND
+]
 PORTABLE = BuildOptions("tensorrt_rtx")
 K = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltPlan:
+    """What is left of a plan: up to 90 MB each, they are not kept."""
+
+    tensors: set[EngineTensor]
+    size: int
+    checksum: int
+
+
+@pytest.fixture(scope="module")
+def built_plan(typed_bundle: Callable[[str], Bundle]) -> Callable[..., BuiltPlan]:
+    """A plan by precision, stage, number of targets, cards and form of the graph, compiled once."""
+
+    @functools.cache
+    def built_plan(
+        precision: str, stage: str, targets: int = 1, cards: Cards = (), form: str = "portable"
+    ) -> BuiltPlan:
+        options = BuildOptions("tensorrt_rtx", cards)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Toolchain, "variant", form)
+            tools = open_toolchain(options, precision)
+            plan, tensors = build_plan(typed_bundle(precision), stage, targets, options, tools)
+        return BuiltPlan(set(tensors), len(plan), zlib.adler32(plan))
+
+    return built_plan
 
 
 def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
@@ -56,44 +97,51 @@ def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
     }
 
 
-@pytest.mark.parametrize(("precision", "targets"), CASES)
-@pytest.mark.parametrize("target", ["sm_86", "sm_120", "portable"])
+@pytest.mark.parametrize(("precision", "targets", "target"), CASES)
 def test_all_graphs_build_and_their_tensors_are_the_contracts(
-    target: str, precision: str, targets: int, typed_bundle: Callable[[str], Bundle]
+    precision: str,
+    targets: int,
+    target: str,
+    typed_bundle: Callable[[str], Bundle],
+    built_plan: Callable[..., BuiltPlan],
 ) -> None:
-    bundle = typed_bundle(precision)
-    options = BuildOptions("tensorrt_rtx", CARDS[target])
-    tools = open_toolchain(options, precision)
-    assert tools.target == target
+    assert open_toolchain(BuildOptions("tensorrt_rtx", CARDS[target]), precision).target == target
     for stage in STAGES:
-        plan, tensors = build_plan(bundle, stage, targets, options, tools)
-        assert set(tensors) == agreed(stage, targets, precision)
-        assert len(plan) > weight_bytes(bundle, stage, targets)
+        plan = built_plan(precision, stage, targets, CARDS[target])
+        assert plan.tensors == agreed(stage, targets, precision)
+        assert plan.size > weight_bytes(typed_bundle(precision), stage, targets)
+
+
+def check_engine(entry: dict[str, Any], bundle: Bundle) -> None:
+    """The same of an engine that the command built."""
+    tensors = {EngineTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in entry["tensors"]}
+    assert tensors == agreed(entry["stage"], entry["targets"], bundle.precision)
+    assert entry["plan_bytes"] > weight_bytes(bundle, entry["stage"], entry["targets"])
 
 
 def test_turing_is_served_in_float16_alone(typed_bundle: Callable[[str], Bundle]) -> None:
-    """For 7.5 the library has no matrix product in float32, which the last layers of relation need."""
-    options = BuildOptions("tensorrt_rtx", ((7, 5),))
+    """For 7.5 the library has no matrix product in float32, which the last layers of relation need.
+
+    The refusals come first: the plan that a process builds next is larger than it would be otherwise (TensorRT for RTX
+    1.7.1), and is not one that another test looks at.
+    """
+    options, both = BuildOptions("tensorrt_rtx", ((7, 5),)), BuildOptions("tensorrt_rtx", ((7, 5), (8, 6)))
+    for precision, cards in (("float32", options), ("int8", options), ("float32", both)):
+        with pytest.raises(EngineError, match=r"SM75.*FP32 GEMM is not supported"):
+            build_plan(typed_bundle(precision), "relation", 1, cards, open_toolchain(cards, precision))
     for stage in STAGES:
         assert build_plan(typed_bundle("float16"), stage, 1, options, open_toolchain(options, "float16"))[0]
-    for precision in ("float32", "int8"):
-        with pytest.raises(EngineError, match=r"SM75.*FP32 GEMM is not supported"):
-            build_plan(typed_bundle(precision), "relation", 1, options, open_toolchain(options, precision))
 
 
 @pytest.mark.parametrize("stage", ["search", "relation"])
-@pytest.mark.parametrize("variant", ["portable", "flat"])
+@pytest.mark.parametrize("form", ["portable", "flat"])
 def test_int8_engines_hold_int8_weights(
-    variant: str, stage: str, typed_bundle: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch
+    form: str, stage: str, typed_bundle: Callable[[str], Bundle], built_plan: Callable[..., BuiltPlan]
 ) -> None:
     """A compiler that went back to float32 would need at least the bytes of the float32 graph's weights."""
-    monkeypatch.setattr(Toolchain, "variant", variant)
-    sizes = {}
-    for precision in ("float32", "int8"):
-        plan, _ = build_plan(typed_bundle(precision), stage, 1, PORTABLE, open_toolchain(PORTABLE, precision))
-        sizes[precision] = len(plan)
-    assert sizes["int8"] < 0.5 * weight_bytes(typed_bundle("float32"), stage, 1)
-    assert sizes["int8"] < 0.5 * sizes["float32"]
+    size = built_plan("int8", stage, form=form).size
+    assert size < 0.5 * weight_bytes(typed_bundle("float32"), stage, 1)
+    assert size < 0.5 * built_plan("float32", stage, form=form).size
 
 
 def test_an_int8_bundle_on_the_command_line(
@@ -106,8 +154,10 @@ def test_an_int8_bundle_on_the_command_line(
     assert [(e["stage"], e["targets"]) for e in engines] == [(stage, n) for n in TARGETS_OF["int8"] for stage in STAGES]
     assert {(e["precision"], e["state"]) for e in engines} == {("int8", "built")}
     assert {tensor["dtype"] for e in engines for tensor in e["tensors"]} == {"float32"}
+    assert {e["target"] for e in engines} == {"portable"}
     here = {"library": "tensorrt_rtx", "version": engines[0]["version"], "target": "sm_89"}
     for e in engines:
+        check_engine(e, bundle)
         found = find_engine(tmp_path / "e" / "engines", bundle, e["stage"], targets=e["targets"], **here)[0]
         assert found == Path(e["path"])
 
@@ -142,13 +192,9 @@ def weight_bytes(bundle: Bundle, stage: str, targets: int) -> float:
     return 0.95 * sum(lengths)
 
 
-def test_plans_for_other_cards_are_other_plans(typed_bundle: Callable[[str], Bundle]) -> None:
-    bundle = typed_bundle("float16")
-    plans = set()
-    for cards in (*CARDS.values(), ((8, 6), (12, 0))):
-        options = BuildOptions("tensorrt_rtx", cards)
-        plans.add(build_plan(bundle, "search", 1, options, open_toolchain(options, "float16"))[0])
-    assert len(plans) == len(CARDS) + 1
+def test_plans_for_other_cards_are_other_plans(built_plan: Callable[..., BuiltPlan]) -> None:
+    every_cards: list[Cards] = [((8, 6),), ((12, 0),), *CARDS.values()]
+    assert len({built_plan("float16", "search", cards=cards).checksum for cards in every_cards}) == 4
 
 
 @pytest.mark.parametrize("variant", ["portable", "flat"])
@@ -163,6 +209,7 @@ def test_another_number_of_proposals(variant: str, typed_bundle: Callable[[str],
 
 WITHOUT = """
 import sys
+import zlib
 for name in ("torch", "onnx", "onnx_ir", "onnxruntime", "openvino", "safetensors"):
     sys.modules[name] = None
 from spm_export.cli import main
@@ -182,9 +229,11 @@ def test_engines_are_reproducible_from_the_bundle_alone(
     assert [entry["state"] for entry in entries] == ["built"] * 3
     tools = open_toolchain(PORTABLE, "float16")
     for entry in entries:
+        check_engine(entry, bundle)
         plan, tensors = build_plan(bundle, entry["stage"], 1, PORTABLE, tools)
         assert_same_but_for_order(plan, Path(entry["path"]).read_bytes())
         assert set(tensors) == agreed(entry["stage"], 1, "float16")
+        assert entry["target"] == "portable"
     # The second time, nothing is built.
     assert cli.main(arguments) == 0
     assert [entry["state"] for entry in json.loads(capsys.readouterr().out)["engines"]] == ["cached"] * 3
