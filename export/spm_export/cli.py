@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spm_engines import cli as command
 from spm_rt.errors import ExportError, SpmError
@@ -16,6 +17,9 @@ from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
 from spm_rt.terminal import Progress, format_table, parse_box
+
+if TYPE_CHECKING:
+    from .model.network import SPMTracker
 
 DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
 DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)
@@ -116,10 +120,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Convert, export or both, as the options say."""
     # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
     try:
-        from .bundle import ExportOptions, export_bundle, export_steps
-        from .calibration import calibrate, calibration_clips, calibration_steps
         from .graphs.portable import OPSETS
         from .model.checkpoint import load_model, save_checkpoint
         from .model.config import load_config
@@ -146,33 +149,40 @@ def run(options: argparse.Namespace) -> int:
     if options.calibration and precision != "int8":
         raise ExportError("--calibration is for --precision int8")
     if options.out:
-        clip = list(frames(options.clip or DEMO_CLIP))
-        source = " + ".join(Path(p).name for p in options.checkpoint) or "the weights shipped with spm_rt"
-        quiet = options.quiet
-        calibration = None
-        if precision == "int8":
-            one = (Path(options.clip or DEMO_CLIP).name, lambda: clip, options.box or DEMO_BOX)
-            clips = calibration_clips(options.calibration) if options.calibration else [one]
-            bar = Progress("calibrating", calibration_steps(len(clips)), quiet=quiet)
-            calibration = calibrate(model, settings, clips, lambda: bar.step(""))
-            bar.close()
-        what = ExportOptions(settings, options.opset, options.targets or (1,), source, precision, calibration)
-        bar = Progress("exporting", export_steps(what, len(clip)), quiet=quiet)
-        verification = export_bundle(
-            model, options.out, what, clip, options.box or DEMO_BOX, Path(options.clip or DEMO_CLIP).name, bar.step
-        )
-        bar.close()
-        report.update(bundle=str(options.out), **verification.to_json())
-        if calibration:
-            report["quantization"] = calibration.to_json()
-        if not (options.quiet or options.json):
-            if calibration:
-                print(calibration_table(calibration.to_json()) + "\n")
-            print(verification_table(verification.to_json()))
-            print(f"\nwrote {options.out}")
+        report.update(_export(model, settings, precision, options))
     if options.json:
         print(json.dumps(report, indent=1))
     return 0
+
+
+def _export(
+    model: SPMTracker, settings: TrackerSettings, precision: str, options: argparse.Namespace
+) -> dict[str, object]:
+    """Write the bundle, calibrated before if it is of int8; returns the report."""
+    from .bundle import ExportOptions, export_bundle, export_steps
+    from .calibration import calibrate, calibration_clips, calibration_steps
+
+    path, box = options.clip or DEMO_CLIP, options.box or DEMO_BOX
+    clip, clip_name = list(frames(path)), Path(path).name
+    source = " + ".join(Path(p).name for p in options.checkpoint) or "the weights shipped with spm_rt"
+    calibration = None
+    if precision == "int8":
+        own = [(clip_name, lambda: clip, box)]
+        clips = calibration_clips(options.calibration) if options.calibration else own
+        bar = Progress("calibrating", calibration_steps(len(clips)), quiet=options.quiet)
+        calibration = calibrate(model, settings, clips, lambda: bar.step(""))
+        bar.close()
+    what = ExportOptions(settings, options.opset, options.targets or (1,), source, precision, calibration)
+    bar = Progress("exporting", export_steps(what, len(clip)), quiet=options.quiet)
+    verification = export_bundle(model, options.out, what, clip, box, clip_name, bar.step).to_json()
+    bar.close()
+    quantization = {"quantization": calibration.to_json()} if calibration else {}
+    if not (options.quiet or options.json):
+        if calibration:
+            print(calibration_table(calibration.to_json()) + "\n")
+        print(verification_table(verification))
+        print(f"\nwrote {options.out}")
+    return {"bundle": str(options.out), **verification, **quantization}
 
 
 def verification_table(found: dict[str, object]) -> str:

@@ -31,6 +31,7 @@ from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.results import Box
 
 from ..support.disk import full_disk
+from ..support.exports import UNVERIFIED, copy_graphs
 
 Frames = list[NDArray[np.uint8]]
 Export = Callable[..., Verification]
@@ -52,6 +53,13 @@ def export(quick: None, synthetic_model: SPMTracker, clip: Frames, clip_box: Box
         return export_bundle(synthetic_model, out, options or ExportOptions(), clip[:2], clip_box, "clip", step)
 
     return run
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch, synthetic_bundle: Path) -> None:
+    """What is exported has the graphs that a bundle of the same weights has already, and passes."""
+    monkeypatch.setattr(exporter, "_write_graphs", lambda _, folder, *__: copy_graphs(synthetic_bundle, folder))
+    monkeypatch.setattr(exporter, "verify", lambda *_: UNVERIFIED)
 
 
 @pytest.fixture
@@ -276,25 +284,28 @@ def test_a_full_disk_leaves_the_older_bundle(export: Export, older: Path) -> Non
         "bundle._put_in_place",
         "bundle.tempfile.mkdtemp",
         "bundle.Path.chmod",
-        "bundle.save_file",
-        "graphs.files.ir.save",
     ],
 )
 def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
+    what: str, written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"spm_export.{what}", no_space)
+    with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
+        export(older)
+
+
+@pytest.mark.parametrize("what", ["bundle.save_file", "graphs.files.ir.save"])
+def test_a_disk_that_fills_up_under_weights_or_graphs_leaves_the_older_bundle(
     what: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
-    monkeypatch.setattr(exporter, "verify", lambda *_: passed)
     monkeypatch.setattr(f"spm_export.{what}", no_space)
     with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
         export(older)
 
 
 def test_a_rename_that_fails_half_way_brings_the_older_bundle_back(
-    export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
-    monkeypatch.setattr(exporter, "verify", lambda *_: passed)
     rename = Path.rename
 
     def fails_for_the_new_one(path: Path, target: Path) -> Path:
@@ -308,7 +319,7 @@ def test_a_rename_that_fails_half_way_brings_the_older_bundle_back(
 
 
 def test_an_interrupted_export_leaves_the_older_bundle(
-    export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -319,9 +330,8 @@ def test_an_interrupted_export_leaves_the_older_bundle(
 
 
 def test_a_bundle_damaged_while_it_was_written_is_not_put_in_place(
-    export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
 
     def damage(model: SPMTracker, bundle: Bundle, *_: object) -> Verification:
         manifest = exporter._write_manifest
@@ -331,15 +341,15 @@ def test_a_bundle_damaged_while_it_was_written_is_not_put_in_place(
             (bundle.path / "search.onnx").write_bytes(b"")
 
         monkeypatch.setattr(exporter, "_write_manifest", then_damage)
-        return passed
+        return UNVERIFIED
 
     monkeypatch.setattr(exporter, "verify", damage)
     with pytest.raises(Exception, match=r"search\.onnx"):
         export(older)
 
 
-def test_the_manifest_is_written_last(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = Verification([], dataclasses.replace(FAR, mean_iou=1.0, close_share=1.0))
-    monkeypatch.setattr(exporter, "verify", lambda *_: passed)
+def test_the_manifest_is_written_last(
+    written: None, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export(tmp_path / "bundle")
     assert VERIFICATION in json.loads((tmp_path / "bundle" / MANIFEST).read_text())["files"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
 from spm_export.cli import main
 from spm_export.model.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
@@ -21,6 +22,8 @@ from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TensorCheck, check_tensors, sample_inputs
 from spm_rt import Bundle
 from spm_rt.results import Box
+
+from ..support.exports import copy_graphs
 
 Frames = list[NDArray[np.uint8]]
 Capture = pytest.CaptureFixture[str]
@@ -135,8 +138,9 @@ def test_json_is_all_of_standard_output(
 
 
 def test_a_failed_verification_exits_with_1(
-    pictures: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    pictures: list[str], default_bundle: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exporter, "_write_graphs", lambda _, folder, *__: copy_graphs(default_bundle, folder))
     bad = TensorCheck("flat", "search", "scores", "absolute", 0.5, 0.1, 1e-4)
     monkeypatch.setattr(verification, "check_tensors", lambda *_, **__: [bad])
     assert main(["--out", str(tmp_path / "bundle"), *pictures, "--quiet"]) == 1

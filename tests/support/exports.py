@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
 from spm_export.bundle import ExportOptions
 from spm_export.calibration import Calibration
+from spm_export.graphs.files import WEIGHTS
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TrackCheck, sample_inputs
 from spm_export.proof.verification import Verification
+from spm_rt.bundle import MANIFEST
 from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 
@@ -50,6 +55,15 @@ def export_unverified(model: SPMTracker, folder: Path, options: ExportOptions) -
         patch.setattr(exporter, "verify", lambda *_: UNVERIFIED)
         exporter.export_bundle(model, folder, options, [], (0.0, 0.0, 1.0, 1.0), "none")
     return folder
+
+
+def copy_graphs(bundle: Path, folder: Path) -> dict[str, Any]:
+    """Another bundle's graphs and weights in ``folder``, in a moment; returns the manifest's table of the graphs."""
+    for path in bundle.glob("*.onnx"):
+        shutil.copy(path, folder)
+    os.link(bundle / WEIGHTS, folder / WEIGHTS)
+    table: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())["graphs"]
+    return table
 
 
 def export_typed(model: SPMTracker, folder: Path, precision: str, calibration: Calibration | None) -> Path:

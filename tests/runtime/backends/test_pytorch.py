@@ -74,7 +74,7 @@ def test_a_machine_without_a_gpu_says_so(bundle: Bundle, monkeypatch: pytest.Mon
 def test_unknown_precisions_are_refused(bundle: Bundle) -> None:
     with pytest.raises(
         BackendError,
-        match=r"pytorch: precision 'int8' is unknown here; there are: float32 \(fp32\), float16 \(fp16\), bfloat16",
+        match=r"pytorch: precision 'int8' is unknown; there are: float32 \(fp32\), float16 \(fp16\), bfloat16",
     ):
         PyTorchBackend(bundle, precision="int8")
 
