@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
 import pytest
 
-from .support.layers import HEAVY, ROOT, loaded_by_function, loaded_by_module
+from .support.layers import HEAVY, ROOT, imported, loaded_by_function, loaded_by_module, module_name, tree_of
 
 LEAST_FAST = 1000
 
 
 def _pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
 
 
+@pytest.mark.heavy  # not in the fast run, whose collection would take place twice
 def test_there_are_many_fast_tests() -> None:
     done = _pytest("-m", "fast", "--collect-only", "tests")
     assert done.returncode == 0, done.stdout
@@ -52,3 +54,22 @@ for library in HEAVY:
 )
 def test_what_a_module_or_a_function_loads_is_found(module: str, function: str | None, loads: set[str]) -> None:
     assert (loaded_by_function(module, function) if function else loaded_by_module(module)) == loads
+
+
+def test_helpers_are_not_imported_out_of_test_modules() -> None:
+    """They live in tests/support."""
+    modules = {path: module_name(path) for path in (ROOT / "tests").rglob("*.py")}
+    out_of_tests = [
+        f"{module} imports {name}"
+        for path, module in modules.items()
+        for name in imported(module, ast.walk(tree_of(path)))
+        if name.startswith("tests.") and any(part == "conftest" or part.startswith("test_") for part in name.split("."))
+    ]
+    assert out_of_tests == []
+
+
+def test_no_folder_of_helpers_is_a_drawer() -> None:
+    folders = {path.parent for path in (ROOT / "tests" / "support").rglob("*.py")}
+    assert {
+        folder.name: len(list(folder.glob("*.py"))) for folder in folders if len(list(folder.glob("*.py"))) > 12
+    } == {}

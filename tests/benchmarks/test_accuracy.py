@@ -14,7 +14,7 @@ from spm_bench.quality.samples import Sample
 from spm_rt.errors import SourceError
 
 from ..support.bench import bench_error, bench_report
-from ..support.clips import box, write_got10k, write_otb, write_packed
+from ..support.media.clips import box, write_got10k, write_otb, write_packed
 
 TRACKERS = """
 class Perfect:

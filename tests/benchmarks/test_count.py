@@ -12,7 +12,7 @@ from spm_bench.profiling.multiply_adds import count_layers
 from spm_rt.errors import BundleError
 
 from ..support.bench import spm_bench
-from ..support.graphs import save_graph, zero_weight
+from ..support.graphs.nodes import save_graph, zero_weight
 
 
 def test_counts_by_hand(tmp_path: Path) -> None:

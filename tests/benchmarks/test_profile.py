@@ -16,7 +16,7 @@ from spm_rt.backends import load_backend
 from spm_rt.bundle import Bundle
 
 from ..support.bench import bench_error, bench_report, spm_bench
-from ..support.graphs import save_graph, zero_weight
+from ..support.graphs.nodes import save_graph, zero_weight
 
 Shapes = tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]
 

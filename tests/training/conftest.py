@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.support.shapes import SIZE, draw, pack
+from tests.support.media.shapes import SIZE, draw, pack
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from spm_rt.errors import SourceError
 from spm_train.data.folders import Coco, Got10k, ImagenetVid
 from spm_train.data.packed import PackedStills, PackedVideo
 from spm_train.data.readers import Reader, is_held_out
-from tests.support.shapes import SIZE
+from tests.support.media.shapes import SIZE
 
 
 def check(reader: Reader) -> None:

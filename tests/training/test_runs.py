@@ -23,7 +23,7 @@ from spm_train.config import TrainConfig
 from spm_train.data.packed import PackedStills
 from spm_train.data.sampling import PairSampler, SamplingConfig
 from spm_train.trainer import Trainer
-from tests.support.shapes import PLAIN
+from tests.support.media.shapes import PLAIN
 
 SMALL = shlex.split(
     "--steps 7 --batch 2 --template-side 143 --search-side 175 --shift 16 --validate-every 100 --held-out-every 0 "

@@ -14,7 +14,7 @@ from spm_train.data.crop import Window, cut, window_around
 from spm_train.data.loading import batches
 from spm_train.data.packed import PackedStills, PackedVideo
 from spm_train.data.sampling import PairSampler, SamplingConfig
-from tests.support.shapes import PLAIN
+from tests.support.media.shapes import PLAIN
 
 SPEC = ModelSpec()
 

@@ -24,8 +24,8 @@ from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_rt.settings import ModelSpec
 
-from ...support.graphs import evaluate
-from ...support.regions import ROI_BOXES, roi_in_reference
+from ...support.graphs.nodes import evaluate
+from ...support.graphs.regions import ROI_BOXES, roi_in_reference
 
 SPEC = ModelSpec()
 Floats = NDArray[np.float32]

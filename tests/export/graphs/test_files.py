@@ -26,7 +26,7 @@ from spm_rt.bundle.forms import graphs_of
 from spm_rt.precision import PRECISIONS
 from spm_rt.settings import ModelSpec
 
-from ...support.sessions import run, session_of
+from ...support.graphs.sessions import run, session_of
 
 SPEC = ModelSpec()
 TARGETS = (1, 2)

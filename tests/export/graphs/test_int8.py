@@ -45,7 +45,7 @@ from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
-from ...support.sessions import run, session_of
+from ...support.graphs.sessions import run, session_of
 
 Frames = list[NDArray[np.uint8]]
 Floats = NDArray[np.float32]

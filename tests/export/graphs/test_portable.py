@@ -20,9 +20,9 @@ from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import compose_head
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
-from ...support.graphs import evaluate
+from ...support.graphs.nodes import evaluate
+from ...support.graphs.regions import ROI_BOXES, roi_in_reference
 from ...support.recorded import read_arrays
-from ...support.regions import ROI_BOXES, roi_in_reference
 
 SPEC = ModelSpec()
 OPS = read_arrays("ops")

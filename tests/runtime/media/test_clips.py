@@ -10,7 +10,7 @@ import pytest
 from spm_rt.errors import SourceError
 from spm_rt.media.clips import find_sequences, read_boxes, usable
 
-from ...support.clips import box, boxes, picture, write_got10k, write_otb, write_packed, write_vot
+from ...support.media.clips import box, boxes, picture, write_got10k, write_otb, write_packed, write_vot
 
 
 def test_otb(tmp_path: Path) -> None:
