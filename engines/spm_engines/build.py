@@ -78,24 +78,6 @@ def build_engines(
     return found
 
 
-def wanted_facts(bundle: Bundle, stage: str, targets: int, options: BuildOptions, tools: Toolchain) -> EngineFacts:
-    """The facts of an engine that is to be built: what it is looked up by."""
-    return engine_facts(
-        bundle,
-        stage,
-        targets=targets,
-        proposals=options.proposals,
-        library=tools.library,
-        version=tools.version,
-        target=tools.target,
-        gpu=tools.gpu,
-        tf32=options.tf32,
-        version_compatible=options.version_compatible,
-        workspace=options.workspace,
-        plugin_sha256=tools.plugin_sha256,
-    )
-
-
 def build_engine(
     bundle: Bundle,
     stage: str,
@@ -107,7 +89,9 @@ def build_engine(
     refuse_stale: bool = False,
 ) -> Built:
     """One engine, from the cache or built anew; of several processes that ask at once, one builds."""
-    wanted = wanted_facts(bundle, stage, targets, options, tools)
+    machine = {name: getattr(tools, name) for name in ("library", "version", "target", "gpu", "plugin_sha256")}
+    chosen = {name: getattr(options, name) for name in ("proposals", "tf32", "version_compatible", "workspace")}
+    wanted = engine_facts(bundle, stage, targets=targets, **machine, **chosen)
     path = engine_path(folder, wanted)
     with locked(path):
         notes: list[str] = []

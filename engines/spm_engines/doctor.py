@@ -6,6 +6,7 @@ Nothing heavy is imported to find out; what has to be loaded to be known is load
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -83,14 +84,11 @@ class InspectedLibrary:
 
 def libraries() -> list[Library]:
     """Every package of the trade with its version."""
-    found = []
-    for name, purpose in PACKAGES.items():
-        try:
-            version: str | None = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            version = None
-        found.append(Library(name, version, purpose))
-    return found
+    versions: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return [Library(name, versions[name], purpose) for name, purpose in PACKAGES.items()]
 
 
 @functools.cache

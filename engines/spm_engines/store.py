@@ -44,22 +44,15 @@ def locked(path: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with _opened(path.with_suffix(".lock")) as descriptor:
+    lock = path.with_suffix(".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise EngineError(f"{lock}: cannot be written ({error.strerror})") from error
+    with os.fdopen(descriptor):
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be written ({error.strerror})") from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def write_engine(path: Path, facts: EngineFacts, plan: bytes | memoryview[int]) -> EngineFacts:
