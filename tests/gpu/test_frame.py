@@ -278,28 +278,27 @@ def test_an_empty_place_has_no_proposals_and_no_result(library: ctypes.CDLL) -> 
     assert chosen.counts[0] == 0
     assert (chosen.crop_boxes[0] == 0).all()
     assert chosen.counts[1] > 0
-    results = np.zeros(2, kernels.RESULT)
-    call(
-        library,
-        "spm_fuse",
-        chosen.counts,
-        chosen.scores,
-        chosen.crop_boxes,
-        chosen.frame_boxes,
-        chosen.scores,
-        chosen.crop_boxes,
-        480,
-        640,
-        record,
-        states,
-        results,
-        2,
-    )
+    coarse = (chosen.scores, chosen.crop_boxes, chosen.frame_boxes)
+    results = fuse_on_device(library, chosen.counts, coarse, (chosen.scores, chosen.crop_boxes), record, states)
     assert (states["box"][0] == 0).all()
     assert (results["box"][0] == 0).all()
     assert (results["chosen"][0], results["chosen"][1] >= 0) == (-1, True)
     assert np.isnan(results["score"][0])
     assert np.isfinite(results["score"][1])
+
+
+def fuse_on_device(
+    library: ctypes.CDLL,
+    counts: NDArray[np.int32],
+    coarse: tuple[Floats, Floats, Floats],
+    fine: tuple[Floats, Floats],
+    record: NDArray[Any],
+    states: NDArray[Any],
+) -> NDArray[Any]:
+    """spm_fuse in a frame of 640 x 480: its records. ``coarse``: scores, boxes in the crop and in the frame."""
+    results = np.zeros(len(states), kernels.RESULT)
+    call(library, "spm_fuse", counts, *coarse, *fine, 480, 640, record, states, results, len(states))
+    return results
 
 
 def test_more_anchors_than_there_is_room_for_are_refused() -> None:
@@ -344,22 +343,9 @@ def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, lib
         moves = score >= settings.update_threshold
         wanted = next_box(last, fused.boxes[fused.chosen], score, frame_size, settings) if moves else last
 
-        state, result = state_of(last, region), np.zeros(1, kernels.RESULT)
-        call(
-            library,
-            "spm_fuse",
-            np.array([count], np.int32),
-            coarse_scores,
-            crop_boxes,
-            coarse_boxes,
-            fine_scores,
-            in_crop,
-            *frame_size,
-            record,
-            state,
-            result,
-            1,
-        )
+        state, counts = state_of(last, region), np.array([count], np.int32)
+        coarse = (coarse_scores, crop_boxes, coarse_boxes)
+        result = fuse_on_device(library, counts, coarse, (fine_scores, in_crop), record, state)
         margin = np.sort(fused.ranking)[::-1]
         if count > 1 and margin[0] - margin[1] < 1e-6:
             continue  # the window's cosine may differ in its last digit
@@ -380,47 +366,17 @@ def test_a_score_that_is_no_number_is_chosen_as_numpy_chooses_it(built: ctypes.C
     boxes = to_frame(crop_boxes, region)
     window = cosine_window(crop_boxes, SIZE)
     fused = fuse(coarse_scores, boxes, fine_scores, to_frame(in_crop, region), window, settings)
-    state, result = state_of(last, region), np.zeros(1, kernels.RESULT)
-    call(
-        built,
-        "spm_fuse",
-        np.array([5], np.int32),
-        coarse_scores,
-        crop_boxes,
-        boxes,
-        fine_scores,
-        in_crop,
-        480,
-        640,
-        record,
-        state,
-        result,
-        1,
-    )
+    state, coarse = state_of(last, region), (coarse_scores, crop_boxes, boxes)
+    result = fuse_on_device(built, np.array([5], np.int32), coarse, (fine_scores, in_crop), record, state)
     assert result["chosen"][0] == fused.chosen == 2
     np.testing.assert_array_equal(state["box"][0], last)
 
 
 def test_no_proposal_at_all_changes_nothing(built: ctypes.CDLL) -> None:
     last = np.array([100.0, 100, 160, 150])
-    state, result = state_of(last), np.zeros(1, kernels.RESULT)
-    empty = np.zeros((9, 4), np.float32)
-    call(
-        built,
-        "spm_fuse",
-        np.array([0], np.int32),
-        empty,
-        empty,
-        empty,
-        empty,
-        empty,
-        480,
-        640,
-        settings_of()[1],
-        state,
-        result,
-        1,
-    )
+    state, empty = state_of(last), np.zeros((9, 4), np.float32)
+    nothing = np.array([0], np.int32)
+    result = fuse_on_device(built, nothing, (empty, empty, empty), (empty, empty), settings_of()[1], state)
     np.testing.assert_array_equal(state["box"][0], last)
     np.testing.assert_array_equal(result["box"][0], last)
     assert result["chosen"][0] == -1
