@@ -30,7 +30,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import pytest
 
 from spm_export.cli import DEMO_BOX, DEMO_CLIP
-from spm_rt import TrackerSettings
+from spm_rt import Bundle, TrackerSettings
 from spm_rt.media.video import frames
 from spm_rt.results import Box
 
@@ -143,3 +143,9 @@ def default_bundle(made_once: MadeOnce, default_model: SPMTracker, clip: Frames,
         "default_bundle",
         lambda folder: export_quickly(default_model, folder, options, clip, clip_box),
     )
+
+
+@pytest.fixture(scope="session")
+def bundle(default_bundle: Path) -> Bundle:
+    """The shipped weights' bundle, opened."""
+    return Bundle.open(default_bundle)

@@ -29,11 +29,6 @@ Frames = list[NDArray[np.uint8]]
 CARD = Gpu("Emulated GPU", (9, 0), "580.1")
 
 
-@pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
-
-
 @pytest.fixture
 def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
     """A GPU without an engine."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,11 +25,6 @@ from ..support.emulator.pictures import OnDevice
 Frames = list[NDArray[np.uint8]]
 RIM = (0.0, 0.0, 50.0, 60.0)
 """In a corner: most of the search region lies outside the frame."""
-
-
-@pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
 
 
 @pytest.fixture

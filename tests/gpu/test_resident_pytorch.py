@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,11 +121,6 @@ class Machine:
 
     def networks(self, targets: int) -> PyTorchNetworks:
         return PyTorchNetworks(self.backend.sized(targets), self.bundle)
-
-
-@pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
 
 
 @pytest.fixture

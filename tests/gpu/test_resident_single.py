@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,6 @@ from ..support.emulator.pictures import OnDevice
 from ..support.follow import follow
 
 Frames = list[NDArray[np.uint8]]
-
-
-@pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
 
 
 @pytest.fixture

@@ -31,11 +31,6 @@ from ..support.emulator.networks import view
 Frames = list[NDArray[np.uint8]]
 
 
-@pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
-
-
 @pytest.fixture
 def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
     """A GPU with engines in the cache."""

@@ -24,15 +24,11 @@ from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_rt.settings import ModelSpec
 
-from ...support.graphs.nodes import evaluate
+from ...support.graphs.nodes import draw, evaluate
 from ...support.graphs.regions import ROI_BOXES, roi_in_reference
 
 SPEC = ModelSpec()
 Floats = NDArray[np.float32]
-
-
-def draw(*shape: int, seed: int = 0) -> Floats:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def channels_last(maps: Floats) -> Floats:

@@ -45,14 +45,11 @@ from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
+from ...support.graphs.nodes import draw
 from ...support.graphs.sessions import run, session_of
 
 Frames = list[NDArray[np.uint8]]
 Floats = NDArray[np.float32]
-
-
-def draw(*shape: int, seed: int = 0) -> Floats:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,10 @@ from spm_rt.bundle import STAGES
 from spm_rt.results import Box
 
 from ...support.exports import export_unverified
+from ...support.graphs.nodes import draw
 
 Frames = list[NDArray[np.uint8]]
 Floats = NDArray[np.float32]
-
-
-def draw(*shape: int, seed: int = 0) -> Floats:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def compute(model: ir.Model, feeds: Mapping[str, Floats]) -> dict[str, Floats]:

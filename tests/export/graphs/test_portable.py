@@ -20,7 +20,7 @@ from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import compose_head
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
-from ...support.graphs.nodes import evaluate
+from ...support.graphs.nodes import draw, evaluate
 from ...support.graphs.regions import ROI_BOXES, roi_in_reference
 from ...support.recorded import read_arrays
 
@@ -33,10 +33,6 @@ Arrays = dict[str, Floats]
 @pytest.fixture(scope="module")
 def weights(synthetic_model: SPMTracker) -> Arrays:
     return graph_weights(synthetic_model)
-
-
-def draw(*shape: int, seed: int = 0, scale: float = 1.0) -> Floats:
-    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
 
 def close(found: Floats, wanted: Floats | torch.Tensor, relative: float) -> None:

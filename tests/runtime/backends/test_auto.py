@@ -43,11 +43,6 @@ class PacedContext(BrightContext):
         return super().search()
 
 
-@pytest.fixture
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
-
-
 @pytest.fixture(autouse=True)
 def measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure, and remember it here."""

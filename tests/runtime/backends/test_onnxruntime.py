@@ -19,11 +19,6 @@ from spm_rt.results import Box
 Frames = list[NDArray[np.uint8]]
 
 
-@pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
-
-
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_must_be_one_or_more(threads: int, bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=f"threads is {threads}; it must be 1 or more"):

@@ -21,11 +21,6 @@ Frames = list[NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
-
-
-@pytest.fixture(scope="module")
 def sessions(bundle: Bundle) -> dict[str, Any]:
     return sessions_of(bundle, 1)
 

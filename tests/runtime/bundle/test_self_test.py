@@ -28,11 +28,6 @@ from spm_rt.files import seal_manifest
 
 
 @pytest.fixture(scope="module")
-def bundle(default_bundle: Path) -> Bundle:
-    return Bundle.open(default_bundle)
-
-
-@pytest.fixture(scope="module")
 def self_test(bundle: Bundle) -> SelfTest:
     assert bundle.self_test is not None
     return bundle.self_test

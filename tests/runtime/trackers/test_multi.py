@@ -33,6 +33,7 @@ from ...support.fakes.backend import (
     bright_frame,
     bright_multi_tracker,
     bright_tracker,
+    moving_disc,
 )
 
 FRAME = bright_frame(80, 60)
@@ -67,10 +68,6 @@ def test_the_smallest_graphs_that_hold_all_targets_are_used(
 # Without a network.
 
 
-def moving(count: int = 6) -> Frames:
-    return [bright_frame(80 + 2 * k, 60 - k) for k in range(count)]
-
-
 @pytest.mark.parametrize("count", range(1, 8))
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
 def test_results_are_those_of_single_trackers(mode: str, count: int) -> None:
@@ -82,7 +79,7 @@ def test_results_are_those_of_single_trackers(mode: str, count: int) -> None:
         single = bright_tracker(settings)
         single.init(FRAME, box)
         singles[multi.add(FRAME, box)] = single
-    for frame in moving():
+    for frame in moving_disc(6):
         found = multi.update(frame, candidates=True)
         wanted = {id: single.update(frame, candidates=True) for id, single in singles.items()}
         # In coarse mode the fine score is NaN, which no comparison takes for equal.
@@ -194,7 +191,7 @@ def test_a_refused_target_changes_nothing(frame: Any, box: Any, error: type[SpmE
     with pytest.raises(error, match=message):
         multi.add(frame, box)
     assert multi.ids == tuple(ids)
-    for picture in moving():
+    for picture in moving_disc(6):
         assert multi.update(picture) == expected.update(picture)
 
 

@@ -15,7 +15,7 @@ from spm_rt import BoxError, FrameError, NotInitializedError, SpmError, Tracker,
 from spm_rt.results import Box
 from spm_rt.trackers.checks import check_box
 
-from ...support.fakes.backend import BrightBackend, BrightContext, bright_frame, bright_tracker
+from ...support.fakes.backend import BrightBackend, BrightContext, bright_frame, bright_tracker, moving_disc
 
 BOX = (68.0, 48.0, 24.0, 24.0)
 FRAME = bright_frame(80, 60)
@@ -36,16 +36,12 @@ def track(tracker: Tracker, frames: list[Frame]) -> list[TrackResult]:
     return [tracker.update(frame) for frame in frames]
 
 
-def moving(count: int = 8) -> list[NDArray[np.uint8]]:
-    return [bright_frame(80 + 2 * k, 60 - k) for k in range(count)]
-
-
 # What it does.
 
 
 def test_it_follows_what_it_was_shown() -> None:
     tracker = started()
-    for k, result in enumerate(track(tracker, list(moving()))):
+    for k, result in enumerate(track(tracker, moving_disc())):
         x, y = center(result.box)
         assert math.hypot(x - (80 + 2 * k), y - (60 - k)) < 8
         assert result.found
@@ -80,14 +76,14 @@ def test_result_is_the_trackers_box() -> None:
 
 
 def test_the_same_frames_give_the_same_results() -> None:
-    assert track(started(), list(moving())) == track(started(), list(moving()))
+    assert track(started(), moving_disc()) == track(started(), moving_disc())
 
 
 def test_init_starts_again() -> None:
     tracker = started()
-    first = track(tracker, list(moving()))
+    first = track(tracker, moving_disc())
     tracker.init(FRAME, BOX)
-    assert track(tracker, list(moving())) == first
+    assert track(tracker, moving_disc()) == first
 
 
 def test_init_may_change_the_frame_size() -> None:
@@ -238,8 +234,8 @@ GOOD_FRAMES: dict[str, Callable[[NDArray[np.uint8]], Frame]] = {
 def test_kinds_of_frames_give_the_same_boxes(change: Callable[[NDArray[np.uint8]], Frame]) -> None:
     tracker = bright_tracker()
     tracker.init(change(FRAME), BOX)
-    found = [result.box for result in track(tracker, [change(frame) for frame in moving()])]
-    wanted = [result.box for result in track(started(), list(moving()))]
+    found = [result.box for result in track(tracker, [change(frame) for frame in moving_disc()])]
+    wanted = [result.box for result in track(started(), moving_disc())]
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
@@ -299,13 +295,13 @@ def test_bad_frames_are_refused_by_init(frame: Any, message: str) -> None:
 @pytest.mark.parametrize(("frame", "message"), BAD_FRAMES.values(), ids=BAD_FRAMES.keys())
 def test_bad_frames_are_refused_by_update_and_change_nothing(frame: Any, message: str) -> None:
     tracker = started()
-    before = track(tracker, list(moving(3)))[-1].box
+    before = track(tracker, moving_disc(3))[-1].box
     with pytest.raises(FrameError, match=message):
         tracker.update(frame)
     assert tracker.box == before
     expected = started()
-    track(expected, list(moving(3)))
-    assert tracker.update(moving()[3]) == expected.update(moving()[3])
+    track(expected, moving_disc(3))
+    assert tracker.update(moving_disc()[3]) == expected.update(moving_disc()[3])
 
 
 @pytest.mark.parametrize(
@@ -315,7 +311,7 @@ def test_a_refused_init_leaves_the_running_track_alone(frame: Any, box: Box) -> 
     tracker, expected = started(), started()
     with pytest.raises(SpmError):
         tracker.init(frame, box)
-    assert track(tracker, list(moving())) == track(expected, list(moving()))
+    assert track(tracker, moving_disc()) == track(expected, moving_disc())
     assert len(tracker._context.templates) == 1
 
 

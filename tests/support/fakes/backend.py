@@ -87,6 +87,11 @@ def bright_frame(x: float, y: float, size: tuple[int, int] = (120, 160), side: i
     return np.repeat(level[:, :, None], 3, axis=2).astype(np.uint8)
 
 
+def moving_disc(count: int = 8) -> list[NDArray[np.uint8]]:
+    """Frames whose bright disc starts at 80, 60 and moves by 2, -1."""
+    return [bright_frame(80 + 2 * k, 60 - k) for k in range(count)]
+
+
 @contextlib.contextmanager
 def another_thread_inside(
     tracker: Tracker | MultiTracker, frame: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,11 @@ from .sessions import run, session_of
 Part = Callable[[GraphBuilder, list[ir.Value]], ir.Value | tuple[ir.Value, ...]]
 
 
+def draw(*shape: int, seed: int = 0, scale: float = 1.0) -> NDArray[np.float32]:
+    """Normally distributed numbers."""
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
 def evaluate(
     part: Part, *inputs: NDArray[np.float32], weights: Mapping[str, NDArray[Any]] | None = None, opset: int = 17
 ) -> list[NDArray[np.float32]]:
