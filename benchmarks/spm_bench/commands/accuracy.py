@@ -86,11 +86,11 @@ def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     clips = find_sequences(options.clips)
     if options.only:
-        wanted = options.only.split(",")
-        unknown = sorted(set(wanted) - {clip.name for clip in clips})
+        names = options.only.split(",")
+        unknown = sorted(set(names) - {clip.name for clip in clips})
         if unknown:
             raise SourceError(f"{options.clips} has no clip {', '.join(unknown)}")
-        clips = [clip for clip in clips if clip.name in wanted]
+        clips = [clip for clip in clips if clip.name in names]
     out = make_folder(options.out) if options.out else None
     makers = all_makers(options)
     machine = describe_machine(options.threads)

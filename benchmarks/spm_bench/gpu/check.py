@@ -108,16 +108,16 @@ def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None
         with warnings.catch_warnings(record=True) as noted:
             warnings.simplefilter("always")
             try:
-                found = part()
+                result = part()
             except Exception as error:  # whatever a library raises, the other parts shall run
                 missing = isinstance(error, (SpmError, ImportError))
                 report["missing" if missing else "wrong"].append(f"{name}: {error}")
                 print(f"{name}: {error}", file=sys.stderr)
                 continue
-        report[name] = found
+        report[name] = result
         if noted:
             report[name]["warnings"] = [str(w.message) for w in noted]
-        report["wrong"] += [f"{name}: {what}" for what, right in found.get("checks", {}).items() if not right]
+        report["wrong"] += [f"{name}: {what}" for what, right in result.get("checks", {}).items() if not right]
         print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
 
 
@@ -130,10 +130,10 @@ def backend_part(bundle: Bundle, frames: int, precision: str) -> Report:
     def make(**more: Any) -> Tracker:
         return Tracker(PyTorchBackend(bundle, device="cuda", precision=precision, **more), bundle.spec, bundle.settings)
 
-    found = parts.measure_tracker(make(), bundle, frames, exact=precision == "float32")
-    found["eager"] = parts.latency(make(graphs=False), max(frames // 5, 20))
-    found["times_eager"] = found["eager"]["p50_ms"] / found["latency"]["p50_ms"]
-    return found
+    report = parts.measure_tracker(make(), bundle, frames, exact=precision == "float32")
+    report["eager"] = parts.latency(make(graphs=False), max(frames // 5, 20))
+    report["times_eager"] = report["eager"]["p50_ms"] / report["latency"]["p50_ms"]
+    return report
 
 
 def other_part(bundle: Bundle, frames: int, name: str) -> Report:

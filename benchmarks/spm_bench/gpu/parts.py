@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spm_rt import Bundle, Tracker
 from spm_rt.frame.crop import crop_exact
 from spm_rt.frame.fusion import cosine_window, fuse, next_box
-from spm_rt.frame.geometry import search_region, to_frame
+from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.gpu import kernels
 from spm_rt.gpu.kernels import nvrtc
@@ -74,9 +74,9 @@ def on_the_gpu(pictures: Sequence[Array]) -> list[Any]:
     """Copies there, as PyTorch's tensors."""
     import torch
 
-    found = [torch.from_numpy(picture).cuda() for picture in pictures]
+    tensors = [torch.from_numpy(picture).cuda() for picture in pictures]
     torch.cuda.synchronize()
-    return found
+    return tensors
 
 
 def check_kernels(bundle: Bundle, maps: int) -> Report:
@@ -108,16 +108,16 @@ def check_roi(gpu: KernelRunner, bundle: Bundle, data: str, rng: np.random.Gener
     deep, shallow = (torch.from_numpy(rng.uniform(-1, 1, (2, c, 34, 34)).astype("f4")).to(kind) for c in (384, 256))
     center, size = rng.uniform(-30, 300, (2, 200, 2)), rng.uniform(0, 250, (2, 200, 2))
     boxes = np.concatenate([center - size / 2, center + size / 2], axis=-1).astype(np.float32)
-    wanted = network.crop_features(deep.float(), shallow.float(), torch.from_numpy(boxes))
+    expected = network.crop_features(deep.float(), shallow.float(), torch.from_numpy(boxes))
     bits = np.uint32 if data == "float32" else np.uint16
     raw = [m.contiguous().view(torch.uint8).numpy().view(bits).reshape(-1).copy() for m in (deep, shallow)]
     out = np.zeros(400 * 640 * 36, bits)
     affine = [getattr(network, name).numpy().copy() for name in ("scale", "shift")]
     gpu.run("roi", kernels.roi_launch(400, data), *raw, boxes.reshape(-1), *affine, 200, 34, 34, 0, out)
-    found = torch.from_numpy(out.view(np.uint8)).view(kind).float().reshape(wanted.shape)
-    if not bool(((found == 0) | (wanted != 0)).all()):
+    computed = torch.from_numpy(out.view(np.uint8)).view(kind).float().reshape(expected.shape)
+    if not bool(((computed == 0) | (expected != 0)).all()):
         return float("inf")  # something that is not zero where there is nothing
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    return float((computed - expected).abs().max() / expected.abs().max())
 
 
 def check_crop(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> float:
@@ -133,8 +133,8 @@ def check_crop(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> f
         gpu.run("frame", kernels.begin_launch(), state, record)
         gpu.run("frame", kernels.sum_launch(), frame, *shape, state)
         gpu.run("frame", kernels.crop_launch(size), frame, *shape, state, out)
-        wanted = crop_exact(frame, search_region(np.array(box, float), bundle.spec), size)
-        worst = max(worst, float(np.abs(out - wanted).max()))
+        expected = crop_exact(frame, search_region(np.array(box, float), bundle.spec), size)
+        worst = max(worst, float(np.abs(out - expected).max()))
     return worst
 
 
@@ -154,8 +154,7 @@ def check_proposals(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator,
         scores = (np.round(scores * 4) / 4, scores, scores**30)[i % 3].astype(np.float32)
         last = np.array([300.0, 200, 360, 270])
         region, boxes = search_region(last, spec), anchored(bundle, rng)
-        state, number = np.zeros(1, kernels.STATE), np.zeros(1, np.int32)
-        state["box"], state["region"], state["scale"] = last, region_list(region), region.scale
+        state, number = state_at(last, region), np.zeros(1, np.int32)
         indices = np.zeros(count, np.int32)
         proposals = [np.zeros((count, 4), np.float32) for _ in range(2)]
         gpu.run(
@@ -170,13 +169,17 @@ def check_proposals(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator,
             *proposals,
             np.zeros(count, np.float32),
         )
-        wanted = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), settings)
-        wrong += indices[: number[0]].tolist() != wanted.tolist()
+        expected = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), settings)
+        wrong += indices[: number[0]].tolist() != expected.tolist()
     return float(wrong)
 
 
-def region_list(region: Any) -> list[float]:
-    return [region.x1, region.y1, region.x2, region.y2]
+def state_at(box: Array, region: Region) -> Array:
+    """A tracker's state on the GPU, with this last box and its search region."""
+    state = np.zeros(1, kernels.STATE)
+    state["box"], state["scale"] = box, region.scale
+    state["region"] = [region.x1, region.y1, region.x2, region.y2]
+    return state
 
 
 def check_fusion(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> float:
@@ -195,11 +198,10 @@ def check_fusion(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) ->
         if best[-1] - best[-2] < 1e-5:
             continue
         score = float(fused.scores[fused.chosen])
-        wanted = next_box(last, fused.boxes[fused.chosen], score, SIZE, settings)
+        expected = next_box(last, fused.boxes[fused.chosen], score, SIZE, settings)
         if score < settings.update_threshold:
-            wanted = last
-        state, result = np.zeros(1, kernels.STATE), np.zeros(1, kernels.RESULT)
-        state["box"], state["region"], state["scale"] = last, region_list(region), region.scale
+            expected = last
+        state, result = state_at(last, region), np.zeros(1, kernels.RESULT)
         gpu.run(
             "frame",
             kernels.fuse_launch(),
@@ -214,7 +216,7 @@ def check_fusion(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) ->
             state,
             result,
         )
-        worst = max(worst, float(np.abs(result["box"][0] - wanted).max()))
+        worst = max(worst, float(np.abs(result["box"][0] - expected).max()))
     return worst
 
 
@@ -222,15 +224,21 @@ def latency(tracker: Any, frames: int, pictures: Sequence[Any] | None = None) ->
     """Milliseconds of ``update`` per frame, over pictures on the host unless others are given."""
     pictures = moving_frames(40) if pictures is None else pictures
     tracker.init(pictures[0], BOX)
-    for picture in pictures[1 : WARM + 1]:
-        tracker.update(picture)
+    times = update_times(tracker, pictures, frames)
+    return {"frames": frames, **{f"p{p}_ms": 1e3 * float(np.percentile(times, p)) for p in (50, 95, 99)}}
+
+
+def update_times(tracker: Any, pictures: Sequence[Any], frames: int) -> list[float]:
+    """Seconds of each ``update``, after some that are not counted; the pictures come again and again."""
+    for i in range(WARM):
+        tracker.update(pictures[(i + 1) % len(pictures)])
     times = []
     for i in range(frames):
         picture = pictures[i % len(pictures)]
         start = time.perf_counter()
         tracker.update(picture)
-        times.append(1e3 * (time.perf_counter() - start))
-    return {"frames": frames, **{f"p{p}_ms": float(np.percentile(times, p)) for p in (50, 95, 99)}}
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def parity(tracker: Any, bundle: Bundle, exact: bool) -> Report:
@@ -250,8 +258,8 @@ def parity(tracker: Any, bundle: Bundle, exact: bool) -> Report:
 
 
 def measure_tracker(tracker: Tracker, bundle: Bundle, frames: int, *, exact: bool) -> Report:
-    found = parity(tracker, bundle, exact)
-    return {"description": tracker.backend.description, **found, "latency": latency(tracker, frames)}
+    report = parity(tracker, bundle, exact)
+    return {"description": tracker.backend.description, **report, "latency": latency(tracker, frames)}
 
 
 def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = None) -> Report:
@@ -259,12 +267,12 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
     from spm_rt.resident import ResidentTracker
 
     tracker = ResidentTracker.load(bundle, backend, precision=precision)
-    found = parity(tracker, bundle, (precision or bundle.manifest["precision"]) == "float32")
-    found["latency_host_frames"] = latency(tracker, max(frames // 3, 20))
-    found["latency"] = latency(tracker, frames, on_the_gpu(moving_frames(40)))
-    found["graph"] = tracker.graphs
-    found["checks"]["captured"] = tracker.graphs
-    return found
+    report = parity(tracker, bundle, (precision or bundle.manifest["precision"]) == "float32")
+    report["latency_host_frames"] = latency(tracker, max(frames // 3, 20))
+    report["latency"] = latency(tracker, frames, on_the_gpu(moving_frames(40)))
+    report["graph"] = tracker.graphs
+    report["checks"]["captured"] = tracker.graphs
+    return report
 
 
 def throughput(bundle: Bundle, precision: str, targets: Sequence[int]) -> Report:

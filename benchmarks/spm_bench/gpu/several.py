@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from spm_rt.resident import ResidentMultiTracker
 from spm_rt.resident.loading import open_networks
 from spm_rt.resident.multi import BATCH_SIZES
 
-from .parts import BOX, SIZE, WARM, moving_frames, on_the_gpu
+from .parts import BOX, SIZE, moving_frames, on_the_gpu, update_times
 
 Report = dict[str, Any]
 COMPARED = 3
@@ -88,13 +87,7 @@ def curve(multi: Any, pictures: Sequence[Any], frames: int, targets: Sequence[in
         multi.add(pictures[0], box)
         if len(multi) not in targets:
             continue
-        for i in range(WARM):
-            multi.update(pictures[i % len(pictures)])
-        times: list[float] = []
-        for i in range(frames):
-            start = time.perf_counter()
-            multi.update(pictures[i % len(pictures)])
-            times.append(time.perf_counter() - start)
+        times = update_times(multi, pictures, frames)
         median, high = (1e3 * float(np.percentile(times, p)) for p in (50, 95))
         rate = len(multi) * frames / sum(times)
         rows[str(len(multi))] = {"p50_ms": median, "p95_ms": high, "target_frames_per_second": rate}
@@ -120,9 +113,9 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
         return ResidentTracker(made(1), bundle.spec, bundle.settings)
 
     on_device = importlib.util.find_spec("torch") is not None  # which puts them there
-    found = measure(multi, single, frames, BATCH_SIZES, exact=exact, on_device=on_device)
-    found["checks"]["captured"] = multi.graphs
-    return {"buckets": list(sizes), **found}
+    report = measure(multi, single, frames, BATCH_SIZES, exact=exact, on_device=on_device)
+    report["checks"]["captured"] = multi.graphs
+    return {"buckets": list(sizes), **report}
 
 
 def pytorch(bundle: Bundle, frames: int, precision: str) -> Report:
@@ -144,5 +137,5 @@ def _multi(multi: MultiTracker, sizes: Sequence[int], frames: int, *, exact: boo
     def single() -> Tracker:
         return Tracker(multi.backend, multi.spec, multi.settings)
 
-    found = measure(multi, single, frames, BATCH_SIZES, exact=exact)
-    return {"description": multi.backend.description, "buckets": list(sizes), **found}
+    report = measure(multi, single, frames, BATCH_SIZES, exact=exact)
+    return {"description": multi.backend.description, "buckets": list(sizes), **report}

@@ -57,33 +57,35 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
     for node in graph.node:
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.output[0] in constant:
             continue
-        given, made = [shapes.get(name, (-1,)) for name in node.input], shapes.get(node.output[0], (-1,))
-        if any(d < 1 for shape in (*given, made) for d in shape):
-            raise BundleError(f"{path}: the shapes of {node.op_type} {node.name} cannot be inferred: {given} -> {made}")
-        work = _multiply_adds(node, given, made)
-        layers.append(Layer(_layer_name(node, makers), node.op_type, made, work, node.name))
+        inputs, output = [shapes.get(name, (-1,)) for name in node.input], shapes.get(node.output[0], (-1,))
+        if any(d < 1 for shape in (*inputs, output) for d in shape):
+            raise BundleError(
+                f"{path}: the shapes of {node.op_type} {node.name} cannot be inferred: {inputs} -> {output}"
+            )
+        work = _multiply_adds(node, inputs, output)
+        layers.append(Layer(_layer_name(node, makers), node.op_type, output, work, node.name))
     return layers
 
 
 def _constants(graph: Any) -> set[str]:
     """Names of the values that no input of the graph has a part in."""
-    found = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
+    constant = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
     for node in graph.node:  # in an order in which every node comes after what it reads
-        if all(not name or name in found for name in node.input):
-            found.update(node.output)
-    return found
+        if all(not name or name in constant for name in node.input):
+            constant.update(node.output)
+    return constant
 
 
-def _multiply_adds(node: Any, given: list[tuple[int, ...]], made: tuple[int, ...]) -> int:
+def _multiply_adds(node: Any, inputs: list[tuple[int, ...]], output: tuple[int, ...]) -> int:
     """Work of one node from its shapes; a weight's shape already holds the division by the number of groups."""
     if node.op_type == "Conv":
-        return math.prod(made) * math.prod(given[1][1:])
+        return math.prod(output) * math.prod(inputs[1][1:])
     if node.op_type == "ConvTranspose":
-        return math.prod(given[0]) * math.prod(given[1][1:])
+        return math.prod(inputs[0]) * math.prod(inputs[1][1:])
     if node.op_type == "MatMul":
-        return math.prod(made) * given[0][-1]
+        return math.prod(output) * inputs[0][-1]
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
-    return math.prod(made) * given[0][0 if transposed else 1]
+    return math.prod(output) * inputs[0][0 if transposed else 1]
 
 
 def _layer_name(node: Any, makers: dict[str, Any]) -> str:

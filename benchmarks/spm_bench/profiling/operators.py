@@ -50,12 +50,12 @@ def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposa
             times.setdefault(key, [0.0] * len(calls))[number] += event.ms
             examples[key] = event
     nodes = _Nodes(graph, proposals) if graph is not None else None
-    found = []
+    operators = []
     for key, values in times.items():
         event = examples[key]
         layer = nodes.find(event) if nodes is not None else None
         macs = layer.macs if layer is not None else work_from_shapes(event)
-        found.append(
+        operators.append(
             Operator(
                 event.name,
                 event.operator,
@@ -65,7 +65,7 @@ def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposa
                 macs,
             )
         )
-    return sorted(found, key=lambda operator: -operator.ms)
+    return sorted(operators, key=lambda operator: -operator.ms)
 
 
 def unmatched_work(operators: Sequence[Operator], graph: Path | None, proposals: int) -> int:

@@ -80,8 +80,8 @@ def run_clip(make: Maker, clip: Clip, limit: int | None = None) -> ClipResult:
         seconds.append(time.perf_counter() - begin)
         boxes.append([float(v) for v in box])
         scores.append(float(score))
-    found = np.array(boxes, np.float64)
-    return ClipResult(score_boxes(found, clip.boxes[: len(found)]), found, np.array(scores), np.array(seconds))
+    track = np.array(boxes, np.float64)
+    return ClipResult(score_boxes(track, clip.boxes[: len(track)]), track, np.array(scores), np.array(seconds))
 
 
 def summarize(results: Mapping[str, ClipResult]) -> dict[str, Any]:

@@ -47,13 +47,13 @@ class Accuracy:
     norm_distance: Floats
 
 
-def score_boxes(found: Floats, truth: Floats) -> Accuracy:
+def score_boxes(boxes: Floats, truth: Floats) -> Accuracy:
     """Figures of one clip from the boxes of all its frames, each ``[n, 4]``."""
     keep = usable(truth)
-    found, truth = np.asarray(found, np.float64)[keep], np.asarray(truth, np.float64)[keep]
-    overlaps = overlap(found, truth)
+    boxes, truth = np.asarray(boxes, np.float64)[keep], np.asarray(truth, np.float64)[keep]
+    overlaps = overlap(boxes, truth)
     # Centres of inclusive pixels, as in OTB's own code.
-    apart = (found[:, :2] + (found[:, 2:] - 1) / 2) - (truth[:, :2] + (truth[:, 2:] - 1) / 2)
+    apart = (boxes[:, :2] + (boxes[:, 2:] - 1) / 2) - (truth[:, :2] + (truth[:, 2:] - 1) / 2)
     pixels = np.linalg.norm(apart, axis=1)
     shares = np.linalg.norm(apart / np.maximum(truth[:, 2:], 1.0), axis=1)
     success = (overlaps[:, None] > OVERLAPS).mean(axis=0)

@@ -65,24 +65,24 @@ class Peaks:
 
     def peak(self, precision: str) -> float | None:
         """The best so far in GMAC per second; None where nothing of this precision could be measured."""
-        found = self.report().get(precision)
-        return None if found is None else float(found["gmac_per_s"])
+        best = self.report().get(precision)
+        return None if best is None else float(best["gmac_per_s"])
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Per precision: the best rate, which library and shape gave it, and the best of each visit."""
         rates = np.array(self._visits).reshape(len(self._visits), len(self._products))
-        found: dict[str, dict[str, Any]] = {}
+        report: dict[str, dict[str, Any]] = {}
         for precision in dict.fromkeys(product.precision for product in self._products):
             columns = [k for k, product in enumerate(self._products) if product.precision == precision]
             best = columns[int(rates[:, columns].max(axis=0).argmax())]
-            found[precision] = {
+            report[precision] = {
                 "gmac_per_s": float(rates[:, best].max()),
                 "library": self._products[best].library,
                 "shape": list(self._products[best].shape),
                 "by_visit": [round(float(v), 1) for v in rates[:, columns].max(axis=1)],
                 "libraries": sorted({self._products[k].library for k in columns}),
             }
-        return found
+        return report
 
 
 class Steadiness:
@@ -121,21 +121,21 @@ def _best_rate(product: Product) -> float:
 
 def _products(shape: tuple[int, int, int], threads: int) -> list[Product]:
     """All that can be measured here."""
-    found = []
+    products = []
     if _blas_threads() == threads:
-        found.append(Product("float32", "numpy", shape, _numpy_product(shape)))
+        products.append(Product("float32", "numpy", shape, _numpy_product(shape)))
     if importlib.util.find_spec("onnxruntime") is not None:
-        found.append(Product("float32", "onnxruntime", shape, _onnxruntime_product(shape, threads, integers=False)))
-        found.append(Product("int8", "onnxruntime", shape, _onnxruntime_product(shape, threads, integers=True)))
+        products.append(Product("float32", "onnxruntime", shape, _onnxruntime_product(shape, threads, integers=False)))
+        products.append(Product("int8", "onnxruntime", shape, _onnxruntime_product(shape, threads, integers=True)))
     if importlib.util.find_spec("openvino") is not None:
         import openvino
 
-        found.append(Product("float32", "openvino", shape, _openvino_product(shape, threads, "f32")))
+        products.append(Product("float32", "openvino", shape, _openvino_product(shape, threads, "f32")))
         if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            found.append(Product("bfloat16", "openvino", shape, _openvino_product(shape, threads, "bf16")))
+            products.append(Product("bfloat16", "openvino", shape, _openvino_product(shape, threads, "bf16")))
     if "torch" in sys.modules:  # not worth its import: it is measured where it takes part anyway
-        found += [Product(name, "torch", shape, _torch_product(shape, name)) for name in ("float32", "bfloat16")]
-    return found
+        products += [Product(name, "torch", shape, _torch_product(shape, name)) for name in ("float32", "bfloat16")]
+    return products
 
 
 def _blas_threads() -> int:
@@ -168,13 +168,13 @@ def _onnxruntime_product(shape: tuple[int, int, int], threads: int, *, integers:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session: Any = onnxruntime.InferenceSession(_model(left, right), options, providers=["CPUExecutionProvider"])
     result = np.empty((shape[0], shape[1]), np.int32 if integers else np.float32)
-    given, made = (onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in (left, result))
+    left_value, result_value = (onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in (left, result))
     binding = session.io_binding()
-    binding.bind_ortvalue_input("left", given)
-    binding.bind_ortvalue_output("product", made)
+    binding.bind_ortvalue_input("left", left_value)
+    binding.bind_ortvalue_output("product", result_value)
 
     # The arrays belong to the values, and the values to this function: the binding alone would not keep them.
-    def run(_kept: object = (given, made, left, result)) -> object:
+    def run(_kept: object = (left_value, result_value, left, result)) -> object:
         return session.run_with_iobinding(binding)
 
     return run
@@ -188,10 +188,10 @@ def _openvino_product(shape: tuple[int, int, int], threads: int, kind: str) -> C
     core = openvino.Core()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads}
     request = core.compile_model(core.read_model(_model(left, right)), "CPU", options).create_infer_request()
-    given = openvino.Tensor(left, shared_memory=True)
-    request.set_tensor("left", given)
+    left_tensor = openvino.Tensor(left, shared_memory=True)
+    request.set_tensor("left", left_tensor)
 
-    def run(_kept: object = (given, left)) -> object:
+    def run(_kept: object = (left_tensor, left)) -> object:
         return request.infer()
 
     return run
@@ -212,13 +212,15 @@ def _model(left: Any, right: Any) -> bytes:
     from onnx import TensorProto, helper
 
     integers = left.dtype == np.uint8
-    given = helper.make_tensor_value_info(
+    left_info = helper.make_tensor_value_info(
         "left", TensorProto.UINT8 if integers else TensorProto.FLOAT, list(left.shape)
     )
-    made = helper.make_tensor_value_info(
+    product_info = helper.make_tensor_value_info(
         "product", TensorProto.INT32 if integers else TensorProto.FLOAT, [left.shape[0], right.shape[1]]
     )
     node = helper.make_node("MatMulInteger" if integers else "MatMul", ["left", "right"], ["product"])
-    graph = helper.make_graph([node], "product", [given], [made], [onnx.numpy_helper.from_array(right, "right")])
+    graph = helper.make_graph(
+        [node], "product", [left_info], [product_info], [onnx.numpy_helper.from_array(right, "right")]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())

@@ -77,8 +77,8 @@ def _start(order: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     if ran.returncode:
         return {"error": (ran.stderr.strip().splitlines() or ["no message"])[-1]}
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return figures
 
 
 def main(text: str) -> None:

@@ -31,15 +31,15 @@ def stage_shares(
     from ..profiling.multiply_adds import count_layers
 
     peak = peaks.peak(precision)
-    found: dict[str, dict[str, Any]] = {}
+    shares: dict[str, dict[str, Any]] = {}
     for stage in ("search", "relation"):
         if stage in graphs and stages_ms.get(stage, 0.0) > 0:
             work = sum(layer.macs for layer in count_layers(graphs[stage], proposals))
-            found[stage] = {**speed(work, stages_ms[stage], peak), "graph": graphs[stage].name}
-    if found:
-        work = sum(round(figures["mmac"] * 1e6) for figures in found.values())
-        found["frame"] = {**speed(work, sum(stages_ms.values()), peak), "graph": ""}
-    return found
+            shares[stage] = {**speed(work, stages_ms[stage], peak), "graph": graphs[stage].name}
+    if shares:
+        work = sum(round(figures["mmac"] * 1e6) for figures in shares.values())
+        shares["frame"] = {**speed(work, sum(stages_ms.values()), peak), "graph": ""}
+    return shares
 
 
 def speed(macs: int, ms: float, peak: float | None) -> dict[str, Any]:
