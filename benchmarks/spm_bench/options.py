@@ -60,17 +60,19 @@ def add_counted_frames(parser: argparse.ArgumentParser, default: int, what: str)
     parser.add_argument("--frames", type=positive, default=default, metavar="N", help=f"{what} (default {default})")
 
 
-def add_turn_options(parser: argparse.ArgumentParser, block: int = 10) -> None:
-    """How contestants take turns: ``--block`` and ``--pause``."""
+def add_clip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
+    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
+
+
+def add_measurement(parser: argparse.ArgumentParser, frames: int, what: str, block: int = 10) -> None:
+    """The clip, how many frames are counted (``what`` says per what), and how contestants take turns."""
+    add_clip_options(parser)
+    add_counted_frames(parser, frames, f"frames counted {what}")
     parser.add_argument(
         "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
     )
     parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
-
-
-def add_clip_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
-    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -24,8 +24,8 @@ from ..loading import load_named, set_threads
 from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
 from ..quality.contenders import own_maker
 from ..quality.evaluation import evaluate, summarize
-from ..report.files import write_json
-from ..report.plots import make_folder, plot_curves
+from ..report.files import make_folder, write_json
+from ..report.plots import plot_curves
 
 DESCRIPTION = """What each part of the tracker brings (paper, Tables 1 and 2, Fig. 6): the coarse stage alone, the fine
 stage deciding over its proposals (series), and both fused (series-parallel); AUC against the number of proposals K; the

@@ -22,8 +22,8 @@ from ..options import DEFAULT_BUNDLE, Outcome, add_clips, add_out, add_run_optio
 from ..quality.contenders import Maker, foreign_maker, opencv_maker, own_maker
 from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS
-from ..report.files import write_json, writing_to
-from ..report.plots import make_folder, plot_curves
+from ..report.files import make_folder, write_json, writing_to
+from ..report.plots import plot_curves
 from ..timing.machine import describe_machine, machine_line
 
 DESCRIPTION = """One-pass evaluation on clips in OTB, GOT-10k or VOT layout, several trackers in one run. AUC is the

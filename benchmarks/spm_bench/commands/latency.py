@@ -11,15 +11,7 @@ from spm_rt.terminal import format_table
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entries, set_threads
-from ..options import (
-    Outcome,
-    add_backends,
-    add_bundle,
-    add_clip_options,
-    add_counted_frames,
-    add_run_options,
-    add_turn_options,
-)
+from ..options import Outcome, add_backends, add_bundle, add_measurement, add_run_options
 from ..profiling.hooks import Hooks, profiler_hooks
 from ..timing.gemm import Peaks
 from ..timing.machine import machine_line, peak_memory_mb
@@ -48,9 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", metavar="NAME", help="what to measure against: torch (the PyTorch reference), or a backend"
     )
-    add_clip_options(parser)
-    add_counted_frames(parser, 200, "frames counted per backend")
-    add_turn_options(parser)
+    add_measurement(parser, 200, "per backend")
     parser.add_argument(
         "--roofline",
         action="store_true",

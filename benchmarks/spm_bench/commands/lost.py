@@ -21,8 +21,8 @@ from ..loading import load_named, set_threads
 from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, positive
 from ..quality.metrics import Roc, rates_at, roc
 from ..quality.samples import SOURCES, Sample, collect
-from ..report.files import writing_to
-from ..report.plots import make_folder, plot_curves, plot_histograms
+from ..report.files import make_folder, writing_to
+from ..report.plots import plot_curves, plot_histograms
 
 DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, wrong places in the same frame, and
 targets looked for in another clip. A frame counts as lost where its box overlaps the true one by less than 0.2. CLIPS

@@ -17,18 +17,10 @@ from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
-from ..options import (
-    Outcome,
-    add_clip_options,
-    add_counted_frames,
-    add_output_options,
-    add_turn_options,
-    clip_length,
-    default_threads,
-    positive,
-)
+from ..options import Outcome, add_measurement, add_output_options, clip_length, default_threads, positive
 from ..quality.agreement import PARITY_FRAMES, compare_trackers
-from ..report.plots import make_folder, pareto_front
+from ..report.files import make_folder
+from ..report.plots import pareto_front
 from ..report.sweep_report import FLOOR, sweep_text, write_report
 from ..timing.measurement import Measurement
 from ..timing.several import Together, load_several, overlaps, overlaps_summary, spread_boxes
@@ -119,9 +111,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="numbers of targets on the same frames (default 1)",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write the page, the plot and the data")
-    add_clip_options(parser)
-    add_counted_frames(parser, 60, "frames counted per combination")
-    add_turn_options(parser)
+    add_measurement(parser, 60, "per combination")
     parser.add_argument(
         "--drift-frames",
         type=clip_length,

@@ -14,20 +14,11 @@ from spm_rt.terminal import format_table
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
-from ..options import (
-    Outcome,
-    add_bundle,
-    add_clip_options,
-    add_counted_frames,
-    add_out,
-    add_run_options,
-    add_turn_options,
-    positive,
-)
+from ..options import Outcome, add_bundle, add_measurement, add_out, add_run_options, positive
 from ..profiling.hooks import profiler_hooks
 from ..quality.agreement import PARITY_FRAMES
-from ..report.files import write_json
-from ..report.plots import make_folder, plot_curves
+from ..report.files import make_folder, write_json
+from ..report.plots import plot_curves
 from ..timing.gemm import Peaks
 from ..timing.machine import machine_line
 from ..timing.measurement import Measurement
@@ -61,9 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="numbers of targets (default 1 2 4 8 16)",
     )
-    add_clip_options(parser)
-    add_counted_frames(parser, 50, "frames counted per number of targets")
-    add_turn_options(parser, block=5)
+    add_measurement(parser, 50, "per number of targets", block=5)
     add_out(parser, "write targets.png and targets.json there")
     add_run_options(parser)
 

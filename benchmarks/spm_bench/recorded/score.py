@@ -66,197 +66,191 @@ class Subject(NamedTuple):
 
 def score_set(subject: Subject, recorded: RecordedSet, advance: Callable[[], None] = lambda: None) -> Checks:
     """Compare one set: the frames, the template, every step from its recorded last box, and a free run."""
-    checks = Checks()
-    score_frames(checks, recorded)
+    score = Score(recorded, subject.spec, advance)
+    score.frames()
     for source in subject.sources:
-        score_steps(checks, source.context(), subject.spec, recorded, advance)
+        score.steps(source.context())
     tracker = Tracker(subject.backend, subject.spec, recorded.settings)
-    score_tracker_steps(checks, tracker, recorded, advance)
+    score.tracker_steps(tracker)
     if "track" in recorded.arrays:
-        score_track(checks, tracker, recorded, advance)
-        score_free_run(checks, subject.backend.context(), subject.spec, recorded, advance)
-    return checks
+        score.track(tracker)
+        score.free_run(subject.backend.context())
+    return score.checks
 
 
-def score_frames(checks: Checks, recorded: RecordedSet) -> None:
-    """Compare the digests of the frames."""
-    if "frame_sha256" in recorded.arrays:
-        digests = [hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest() for frame in recorded.frames]
-        checks.exact("frame_sha256", np.array(digests), recorded.arrays["frame_sha256"])
+class Score:
+    """Comparisons with one set; each method adds to ``checks``.
 
+    Args:
+        recorded: the set.
+        spec: of the model.
+        advance: called after every step.
+    """
 
-def score_steps(
-    checks: Checks,
-    context: Context,
-    spec: ModelSpec,
-    recorded: RecordedSet,
-    advance: Callable[[], None] = lambda: None,
-) -> None:
-    """Compare the template and every step, each from its recorded last box."""
-    arrays, frames = recorded.arrays, recorded.frames
-    computed = template_step(context, frames[0], recorded.first_box, spec)
-    if "init_crop_samples" in arrays:
-        computed["crop"] = exact_crop(frames[0], recorded.first_box, spec)
-    _compare_template(checks, computed, arrays)
-    with_crop = "crop_samples" in arrays or "crop_full" in arrays
-    for k, (index, box) in enumerate(zip(arrays["frame_index"], arrays["prev_box"], strict=True)):
-        computed = tracking_step(context, frames[index], box, spec, recorded.settings)
-        if with_crop:
-            computed["crop"] = exact_crop(frames[index], box, spec)
-        _compare_search(checks, computed, arrays, k)
-        _compare_decision(checks, computed, arrays, k)
-        advance()
+    def __init__(self, recorded: RecordedSet, spec: ModelSpec, advance: Callable[[], None] = lambda: None) -> None:
+        self.recorded, self.spec, self.advance = recorded, spec, advance
+        self.arrays = recorded.arrays
+        self.checks = Checks()
 
+    def frames(self) -> None:
+        """Compare the digests of the frames."""
+        if "frame_sha256" in self.arrays:
+            digests = [
+                hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest() for frame in self.recorded.frames
+            ]
+            self.checks.exact("frame_sha256", np.array(digests), self.arrays["frame_sha256"])
 
-def score_tracker_steps(
-    checks: Checks, tracker: Tracker, recorded: RecordedSet, advance: Callable[[], None] = lambda: None
-) -> None:
-    """Compare the tracker as users call it, from each step's last box (where a tracker may be put there)."""
-    arrays = recorded.arrays
-    tracker.init(recorded.frames[0], xyxy_to_xywh(recorded.first_box))
-    for k, (index, box) in enumerate(zip(arrays["frame_index"], arrays["prev_box"], strict=True)):
-        if "box_out" in arrays:
-            try:
-                tracker.move_to(xyxy_to_xywh(box))
-            except BoxError:
-                advance()
-                continue
-            computed = xywh_to_xyxy(tracker.update(recorded.frames[index]).box)
-            checks.close("tracker box_out", computed, arrays["box_out"][k], _frame_pixels(box))
-        advance()
+    def steps(self, context: Context) -> None:
+        """Compare the template and every step, each from its recorded last box."""
+        arrays, frames = self.arrays, self.recorded.frames
+        computed = template_step(context, frames[0], self.recorded.first_box, self.spec)
+        if "init_crop_samples" in arrays:
+            computed["crop"] = exact_crop(frames[0], self.recorded.first_box, self.spec)
+        self._compare_template(computed)
+        with_crop = "crop_samples" in arrays or "crop_full" in arrays
+        for k, (index, box) in enumerate(zip(arrays["frame_index"], arrays["prev_box"], strict=True)):
+            computed = tracking_step(context, frames[index], box, self.spec, self.recorded.settings)
+            if with_crop:
+                computed["crop"] = exact_crop(frames[index], box, self.spec)
+            self._compare_search(computed, k)
+            self._compare_decision(computed, k)
+            self.advance()
 
+    def tracker_steps(self, tracker: Tracker) -> None:
+        """Compare the tracker as users call it, from each step's last box (where a tracker may be put there)."""
+        arrays = self.arrays
+        tracker.init(self.recorded.frames[0], xyxy_to_xywh(self.recorded.first_box))
+        for k, (index, box) in enumerate(zip(arrays["frame_index"], arrays["prev_box"], strict=True)):
+            if "box_out" in arrays:
+                try:
+                    tracker.move_to(xyxy_to_xywh(box))
+                except BoxError:
+                    self.advance()
+                    continue
+                computed = xywh_to_xyxy(tracker.update(self.recorded.frames[index]).box)
+                self.checks.close("tracker box_out", computed, arrays["box_out"][k], _frame_pixels(box))
+            self.advance()
 
-def score_track(
-    checks: Checks, tracker: Tracker, recorded: RecordedSet, advance: Callable[[], None] = lambda: None
-) -> None:
-    """Compare the boxes of the tracker as users call it, running freely."""
-    frames, track = recorded.frames, recorded.arrays["track"]
-    tracker.init(frames[0], xyxy_to_xywh(recorded.first_box))
-    checks.close("tracker track", xywh_to_xyxy(tracker.box), track[0], TRACK)
-    for frame, box in zip(frames[1:], track[1:], strict=True):
-        checks.close("tracker track", xywh_to_xyxy(tracker.update(frame).box), box, TRACK)
-        advance()
+    def track(self, tracker: Tracker) -> None:
+        """Compare the boxes of the tracker as users call it, running freely."""
+        frames, track = self.recorded.frames, self.arrays["track"]
+        tracker.init(frames[0], xyxy_to_xywh(self.recorded.first_box))
+        self.checks.close("tracker track", xywh_to_xyxy(tracker.box), track[0], TRACK)
+        for frame, box in zip(frames[1:], track[1:], strict=True):
+            self.checks.close("tracker track", xywh_to_xyxy(tracker.update(frame).box), box, TRACK)
+            self.advance()
 
+    def free_run(self, context: Context) -> None:
+        """Compare what was decided in each frame of a free run."""
+        arrays, frames, box = self.arrays, self.recorded.frames, self.recorded.first_box
+        template_step(context, frames[0], box, self.spec)
+        for k in range(1, len(frames)):
+            computed = tracking_step(context, frames[k], box, self.spec, self.recorded.settings)
+            box = np.asarray(computed["box_out"], np.float64)
+            self.checks.close("track", box, arrays["track"][k], TRACK)
+            for name in ("chosen", "updated", "prop_index"):
+                if f"track_{name}" in arrays:
+                    decided = arrays[f"track_{name}"][k]
+                    self.checks.exact(
+                        f"track_{name}", computed[name], decided[decided >= 0] if name == "prop_index" else decided
+                    )
+            self.advance()
 
-def score_free_run(
-    checks: Checks,
-    context: Context,
-    spec: ModelSpec,
-    recorded: RecordedSet,
-    advance: Callable[[], None] = lambda: None,
-) -> None:
-    """Compare what was decided in each frame of a free run."""
-    arrays, frames, box = recorded.arrays, recorded.frames, recorded.first_box
-    template_step(context, frames[0], box, spec)
-    for k in range(1, len(frames)):
-        computed = tracking_step(context, frames[k], box, spec, recorded.settings)
-        box = np.asarray(computed["box_out"], np.float64)
-        checks.close("track", box, arrays["track"][k], TRACK)
-        for name in ("chosen", "updated", "prop_index"):
-            if f"track_{name}" in arrays:
-                decided = arrays[f"track_{name}"][k]
-                checks.exact(
-                    f"track_{name}", computed[name], decided[decided >= 0] if name == "prop_index" else decided
+    def _compare_template(self, computed: Arrays) -> None:
+        arrays = self.arrays
+        self._compare_region("init_", computed)
+        if "init_roi" in arrays:
+            self.checks.close("init_roi", computed["roi"], arrays["init_roi"], 1e-4)
+        if "init_crop_samples" in arrays:
+            for name in ("crop", "crop_fast"):
+                samples = computed[name].reshape(-1)[arrays["crop_idx"]]
+                self.checks.close(f"init_{name}", samples, arrays["init_crop_samples"], CROP)
+        for layer in ("conv2", "conv4", "conv5"):
+            self._compare_features(f"init_{layer}", layer, computed, arrays.get(f"init_{layer}_samples"))
+        for name in ("kcls", "kbox"):
+            if name in computed and f"{name}_samples" in arrays:
+                self.checks.close(
+                    name, computed[name].reshape(-1)[arrays[f"{name}_idx"]], arrays[f"{name}_samples"], KERNEL
                 )
-        advance()
+        if "template_feat" in computed and "template_feat" in arrays:
+            self._compare_channels("template_feat", computed["template_feat"], arrays["template_feat"], TEMPLATE)
 
+    def _compare_region(self, prefix: str, computed: Arrays, k: int | None = None) -> None:
+        arrays = self.arrays
+        for name in ("x_box", "scale"):
+            if prefix + name in arrays:
+                recorded = arrays[prefix + name] if k is None else arrays[prefix + name][k]
+                self.checks.close(prefix + name, computed[name], recorded, REGION, relative_to=np.abs(recorded))
 
-def _compare_template(checks: Checks, computed: Arrays, arrays: Arrays) -> None:
-    _compare_region(checks, "init_", computed, arrays)
-    if "init_roi" in arrays:
-        checks.close("init_roi", computed["roi"], arrays["init_roi"], 1e-4)
-    if "init_crop_samples" in arrays:
-        for name in ("crop", "crop_fast"):
-            samples = computed[name].reshape(-1)[arrays["crop_idx"]]
-            checks.close(f"init_{name}", samples, arrays["init_crop_samples"], CROP)
-    for layer in ("conv2", "conv4", "conv5"):
-        _compare_features(checks, f"init_{layer}", layer, computed, arrays, arrays.get(f"init_{layer}_samples"))
-    for name in ("kcls", "kbox"):
-        if name in computed and f"{name}_samples" in arrays:
-            checks.close(name, computed[name].reshape(-1)[arrays[f"{name}_idx"]], arrays[f"{name}_samples"], KERNEL)
-    if "template_feat" in computed and "template_feat" in arrays:
-        _compare_channels(checks, "template_feat", computed["template_feat"], arrays["template_feat"], TEMPLATE)
+    def _compare_features(self, name: str, layer: str, computed: Arrays, recorded: Array | None) -> None:
+        """Samples of a map, of which the central window may be all that was computed; relative to the largest."""
+        if layer not in computed or recorded is None:
+            return
+        features = computed[layer]
+        channel, y, x = np.unravel_index(self.arrays[f"{layer}_idx"], (len(features), MAP_SIDE, MAP_SIDE))
+        first, size = (MAP_SIDE - features.shape[1]) // 2, features.shape[1]
+        inside = (y >= first) & (y < first + size) & (x >= first) & (x < first + size)
+        if inside.any():
+            values, samples = features[channel[inside], y[inside] - first, x[inside] - first], recorded[inside]
+            self.checks.close(name, values, samples, FEATURE, relative_to=max(float(np.abs(samples).max()), 1e-12))
 
+    def _compare_channels(self, name: str, computed: Array, recorded: Array, allowed: float) -> None:
+        """Every k-th channel of features."""
+        self.checks.close(name, computed[:: len(computed) // len(recorded)], recorded, allowed)
 
-def _compare_region(checks: Checks, prefix: str, computed: Arrays, arrays: Arrays, k: int | None = None) -> None:
-    for name in ("x_box", "scale"):
-        if prefix + name in arrays:
-            recorded = arrays[prefix + name] if k is None else arrays[prefix + name][k]
-            checks.close(prefix + name, computed[name], recorded, REGION, relative_to=np.abs(recorded))
+    def _compare_search(self, computed: Arrays, k: int) -> None:
+        """Region, crop, features and coarse stage of step ``k``."""
+        arrays = self.arrays
+        self._compare_region("", computed, k)
+        for form in ("crop", "crop_fast"):
+            if "crop_samples" in arrays:
+                self.checks.close(form, computed[form].reshape(-1)[arrays["crop_idx"]], arrays["crop_samples"][k], CROP)
+            for row in np.flatnonzero(arrays.get("crop_full_rows", np.zeros(0)) == k):
+                self.checks.close(form.replace("crop", "crop_full"), computed[form], arrays["crop_full"][row], CROP)
+        if "crop_mean" in arrays:
+            mean = computed["crop_fast"].mean(axis=(1, 2), dtype=np.float64)
+            self.checks.close("crop_mean", mean, arrays["crop_mean"][k], CROP)
+        for layer in ("conv2", "conv4", "conv5"):
+            samples = arrays.get(f"{layer}_samples")
+            self._compare_features(layer, layer, computed, None if samples is None else samples[k])
+        for row in np.flatnonzero(arrays.get("head_rows", np.zeros(0)) == k):
+            for name in ("logits", "deltas"):
+                if name in computed:
+                    self.checks.close(name, computed[name], arrays[name][row], LOGIT)
+        if "cm_scores" in arrays:
+            self.checks.close("cm_scores", computed["cm_scores"], arrays["cm_scores"][k], SCORE)
+        if "cm_boxes" in arrays and int(arrays["cm_boxes_row"]) == k:
+            self.checks.close("cm_boxes", computed["cm_boxes"], arrays["cm_boxes"], PIXEL)
 
-
-def _compare_features(
-    checks: Checks, name: str, layer: str, computed: Arrays, arrays: Arrays, recorded: Array | None
-) -> None:
-    """Samples of a map, of which the central window may be all that was computed; relative to the largest of them."""
-    if layer not in computed or recorded is None:
-        return
-    features = computed[layer]
-    channel, y, x = np.unravel_index(arrays[f"{layer}_idx"], (len(features), MAP_SIDE, MAP_SIDE))
-    first, size = (MAP_SIDE - features.shape[1]) // 2, features.shape[1]
-    inside = (y >= first) & (y < first + size) & (x >= first) & (x < first + size)
-    if inside.any():
-        values, samples = features[channel[inside], y[inside] - first, x[inside] - first], recorded[inside]
-        checks.close(name, values, samples, FEATURE, relative_to=max(float(np.abs(samples).max()), 1e-12))
-
-
-def _compare_channels(checks: Checks, name: str, computed: Array, recorded: Array, allowed: float) -> None:
-    """Every k-th channel of features."""
-    checks.close(name, computed[:: len(computed) // len(recorded)], recorded, allowed)
-
-
-def _compare_search(checks: Checks, computed: Arrays, arrays: Arrays, k: int) -> None:
-    """Region, crop, features and coarse stage of step ``k``."""
-    _compare_region(checks, "", computed, arrays, k)
-    for form in ("crop", "crop_fast"):
-        if "crop_samples" in arrays:
-            checks.close(form, computed[form].reshape(-1)[arrays["crop_idx"]], arrays["crop_samples"][k], CROP)
-        for row in np.flatnonzero(arrays.get("crop_full_rows", np.zeros(0)) == k):
-            checks.close(form.replace("crop", "crop_full"), computed[form], arrays["crop_full"][row], CROP)
-    if "crop_mean" in arrays:
-        mean = computed["crop_fast"].mean(axis=(1, 2), dtype=np.float64)
-        checks.close("crop_mean", mean, arrays["crop_mean"][k], CROP)
-    for layer in ("conv2", "conv4", "conv5"):
-        samples = arrays.get(f"{layer}_samples")
-        _compare_features(checks, layer, layer, computed, arrays, None if samples is None else samples[k])
-    for row in np.flatnonzero(arrays.get("head_rows", np.zeros(0)) == k):
-        for name in ("logits", "deltas"):
-            if name in computed:
-                checks.close(name, computed[name], arrays[name][row], LOGIT)
-    if "cm_scores" in arrays:
-        checks.close("cm_scores", computed["cm_scores"], arrays["cm_scores"][k], SCORE)
-    if "cm_boxes" in arrays and int(arrays["cm_boxes_row"]) == k:
-        checks.close("cm_boxes", computed["cm_boxes"], arrays["cm_boxes"], PIXEL)
-
-
-def _compare_decision(checks: Checks, computed: Arrays, arrays: Arrays, k: int) -> None:
-    """Proposals, fine stage, fusion and new box of step ``k``."""
-    pixels = _frame_pixels(arrays["prev_box"][k])
-    ordered = bool(arrays["order_ok"][k]) if "order_ok" in arrays else True
-    for name in ("near_count", "updated", *(("num_prop", "chosen") if ordered else ())):
-        if name in arrays:
-            checks.exact(name, computed[name], arrays[name][k])
-    if "near_iou" in arrays:
-        # Where scores tie, any of the tied near boxes may be the reserved one.
-        tied = not ordered and len(computed["near_iou_tied"])
-        choices = computed["near_iou_tied"] if tied else computed["near_iou"].reshape(1)
-        nearest = choices[np.argmin(np.abs(choices - arrays["near_iou"][k]))]
-        checks.close("near_iou", nearest, arrays["near_iou"][k], 1e-3)
-    if "box_out" in arrays:
-        checks.close("box_out", computed["box_out"], arrays["box_out"][k], pixels)
-    if not ordered:
-        return
-    count = int(arrays["num_prop"][k]) if "num_prop" in arrays else 9
-    if "prop_index" in arrays:
-        checks.exact("prop_index", computed["prop_index"], arrays["prop_index"][k][:count])
-    if "best_score" in arrays:
-        checks.close("best_score", computed["best_score"], arrays["best_score"][k], SCORE)
-    for name, tolerance in PER_PROPOSAL.items():
-        if name in arrays and name in computed:
-            allowed = pixels if name in IN_FRAME else tolerance
-            checks.close(name, computed[name], arrays[name][k][:count], allowed)
-    if "roi_feat_first" in arrays and "roi_feat" in computed:
-        _compare_channels(checks, "roi_feat_first", computed["roi_feat"][0], arrays["roi_feat_first"][k], FEATURE)
+    def _compare_decision(self, computed: Arrays, k: int) -> None:
+        """Proposals, fine stage, fusion and new box of step ``k``."""
+        arrays = self.arrays
+        pixels = _frame_pixels(arrays["prev_box"][k])
+        ordered = bool(arrays["order_ok"][k]) if "order_ok" in arrays else True
+        for name in ("near_count", "updated", *(("num_prop", "chosen") if ordered else ())):
+            if name in arrays:
+                self.checks.exact(name, computed[name], arrays[name][k])
+        if "near_iou" in arrays:
+            # Where scores tie, any of the tied near boxes may be the reserved one.
+            tied = not ordered and len(computed["near_iou_tied"])
+            choices = computed["near_iou_tied"] if tied else computed["near_iou"].reshape(1)
+            nearest = choices[np.argmin(np.abs(choices - arrays["near_iou"][k]))]
+            self.checks.close("near_iou", nearest, arrays["near_iou"][k], 1e-3)
+        if "box_out" in arrays:
+            self.checks.close("box_out", computed["box_out"], arrays["box_out"][k], pixels)
+        if not ordered:
+            return
+        count = int(arrays["num_prop"][k]) if "num_prop" in arrays else 9
+        if "prop_index" in arrays:
+            self.checks.exact("prop_index", computed["prop_index"], arrays["prop_index"][k][:count])
+        if "best_score" in arrays:
+            self.checks.close("best_score", computed["best_score"], arrays["best_score"][k], SCORE)
+        for name, tolerance in PER_PROPOSAL.items():
+            if name in arrays and name in computed:
+                allowed = pixels if name in IN_FRAME else tolerance
+                self.checks.close(name, computed[name], arrays[name][k][:count], allowed)
+        if "roi_feat_first" in arrays and "roi_feat" in computed:
+            self._compare_channels("roi_feat_first", computed["roi_feat"][0], arrays["roi_feat_first"][k], FEATURE)
 
 
 def _frame_pixels(last_box: Array) -> float:

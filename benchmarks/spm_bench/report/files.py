@@ -35,3 +35,13 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def make_folder(path: str | Path) -> Path:
+    """A folder to write to, made if need be."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"{folder}: cannot be made ({error.strerror})") from error
+    return folder

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from spm_rt.errors import SourceError
 
+from .files import writing_to
+
 BESIDE = 4
 """A legend of more entries stands beside the picture: within, it would hide a curve."""
 
@@ -132,16 +134,6 @@ def pareto_front(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, 
     ]
 
 
-def make_folder(path: str | Path) -> Path:
-    """A folder to write to, made if need be."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SourceError(f"{folder}: cannot be made ({error.strerror})") from error
-    return folder
-
-
 def _figure(path: Path, inches: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -158,8 +150,6 @@ def _legend_beside(axes: Any) -> None:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    try:
+    with writing_to(path):
         figure.savefig(path)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path

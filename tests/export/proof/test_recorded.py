@@ -11,7 +11,7 @@ import pytest
 from spm_bench.recorded.checks import Checks
 from spm_bench.recorded.inner_values import GraphInnerValues, ReferenceInnerValues
 from spm_bench.recorded.reading import RecordedSet
-from spm_bench.recorded.score import score_frames, score_free_run, score_steps, score_track
+from spm_bench.recorded.score import Score
 from spm_export.model.network import SPMTracker
 from spm_rt import Bundle, Tracker
 from spm_rt.backends import BACKENDS, load_backend
@@ -54,9 +54,9 @@ def backend_of(synthetic_model: SPMTracker, synthetic_bundle: Path) -> Callable[
 
 @pytest.mark.parametrize("name", SETS)
 def test_frames_are_the_recorded_ones(name: str) -> None:
-    checks = Checks()
-    score_frames(checks, read_set(name))
-    assert checks.passed
+    score = Score(read_set(name), SPEC)
+    score.frames()
+    assert score.checks.passed
 
 
 @pytest.mark.parametrize(("backend", "name"), STEPS)
@@ -78,10 +78,10 @@ def test_window_influence_changes_the_choice_as_recorded(backend: str, backend_o
 @pytest.mark.parametrize("backend", RUNTIME)
 @pytest.mark.parametrize("name", [*SETS, "config"])
 def test_free_run_takes_the_recorded_decisions(name: str, backend: str, backend_of: Callable[[str], Backend]) -> None:
-    checks = Checks()
-    score_free_run(checks, backend_of(backend).context(), SPEC, read_set(name))
-    assert checks.failed == []
-    assert set(checks.by_array) == {"track", "track_chosen", "track_updated", "track_prop_index"}
+    score = Score(read_set(name), SPEC)
+    score.free_run(backend_of(backend).context())
+    assert score.checks.failed == []
+    assert set(score.checks.by_array) == {"track", "track_chosen", "track_updated", "track_prop_index"}
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_free_run_takes_the_recorded_decisions(name: str, backend: str, backend_
     [*(("onnxruntime", name) for name in (*SETS, "config")), ("torch", "noise"), ("torch", "border_small")],
 )
 def test_tracker_follows_the_recorded_track(backend: str, name: str, backend_of: Callable[[str], Backend]) -> None:
-    checks, recorded = Checks(), read_set(name)
-    score_track(checks, Tracker(backend_of(backend), SPEC, recorded.settings), recorded)
-    assert checks.passed
+    score = Score(read_set(name), SPEC)
+    score.track(Tracker(backend_of(backend), SPEC, score.recorded.settings))
+    assert score.checks.passed
 
 
 def steps_of(backend: Backend, recorded: RecordedSet) -> Checks:
-    checks = Checks()
-    score_steps(checks, backend.context(), SPEC, recorded)
-    return checks
+    score = Score(recorded, SPEC)
+    score.steps(backend.context())
+    return score.checks
