@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterable
 
@@ -64,6 +63,8 @@ def parse_precision(text: str, among: Iterable[str] = PRECISIONS) -> str:
 
 def precision_argument(text: str) -> str:
     """The name of a precision from any spelling of it, as argparse wants the function of a ``type``."""
+    import argparse  # commands alone need it
+
     try:
         return parse_precision(text)
     except SettingsError as error:

@@ -87,16 +87,16 @@ def test_the_multi_tracker_runs_on_it(synthetic_bundle: Path, clip: Frames, clip
 
 def test_all_stages_for_two_targets_agree(synthetic_bundle: Path) -> None:
     bundle, rng = Bundle.open(synthetic_bundle), np.random.default_rng(2)
-    painter = DeviceContext(sessions_of(bundle, 1), onnxruntime, bundle.spec, 1, "cpu")
+    template_context = DeviceContext(sessions_of(bundle, 1), onnxruntime, bundle.spec, 1, "cpu")
     contexts: list[Any] = [
         DeviceContext(sessions_of(bundle, 2), onnxruntime, bundle.spec, 2, "cpu"),
         load_backend(bundle, "onnxruntime", targets=2).context(),
     ]
     for slot in (1, 0):
-        painter.crop[:] = rng.uniform(0, 255, painter.crop.shape)
-        painter.set_template(np.array([[90, 90, 180, 180]], np.float32))
+        template_context.crop[:] = rng.uniform(0, 255, template_context.crop.shape)
+        template_context.set_template(np.array([[90, 90, 180, 180]], np.float32))
         for context in contexts:
-            context.put_template(slot, painter.template())
+            context.put_template(slot, template_context.template())
     crop = rng.uniform(0, 255, contexts[0].crop.shape)
     low = rng.uniform(20, 90, (2, 9, 2))
     proposals = np.concatenate([low, low + rng.uniform(30, 120, low.shape)], axis=2).astype(np.float32)
