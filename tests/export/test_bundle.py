@@ -143,7 +143,7 @@ def test_files_are_readable_by_everybody(synthetic_bundle: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in synthetic_bundle.iterdir()} == {0o644}
 
 
-# The gate.
+# The verification.
 
 
 def test_altered_weights_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:

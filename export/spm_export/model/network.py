@@ -136,7 +136,7 @@ class FineStage(nn.Module):
         return torch.cat([crop_and_resize(m, boxes / self.stride, self.cells) for m in maps], dim=2)
 
     def forward(self, target: Tensor, proposals: Tensor) -> FineOutput:
-        """Judge proposals ``[B, K, 640, 6, 6]`` against their targets ``[B, 640, 6, 6]``."""
+        """Score and move proposals ``[B, K, 640, 6, 6]`` against their targets ``[B, 640, 6, 6]``."""
         batch, count = proposals.shape[:2]
         pairs = torch.cat([target[:, None].expand_as(proposals), proposals], dim=2).flatten(0, 1)
         x = F.relu(self.relate(pairs)).flatten(1)

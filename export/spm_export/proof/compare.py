@@ -104,7 +104,7 @@ class TrackCheck:
     """The exported tracker against the reference over a clip.
 
     The first figures are frame by frame, both from the reference's last box; ``free_iou`` is the mean overlap when each
-    goes its own way from the first frame on. The free run is reported and not judged: with weights that do not track,
+    goes its own way from the first frame on. The free run is only reported: with weights that do not track,
     one near tie sends two correct trackers to different places.
     """
 

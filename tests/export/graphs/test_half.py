@@ -1,4 +1,4 @@
-"""Typed graphs: who is of which type, that the gate holds them to the reference, what CPU backends are told."""
+"""Typed graphs: who is of which type, that they are compared with the reference, what CPU backends are told."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bundle(
     clip: Frames,
     clip_box: Box,
 ) -> Bundle:
-    """A typed bundle of the shipped weights that passed the gate on few inputs."""
+    """A typed bundle of the shipped weights that passed a verification on few inputs."""
     precision = request.param
     options = ExportOptions(opset=PRECISIONS[precision].lowest_opset, precision=precision)
     return Bundle.open(

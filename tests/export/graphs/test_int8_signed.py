@@ -45,7 +45,7 @@ Floats = NDArray[np.float32]
 
 
 def compute(model: ir.Model, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
-    """All outputs, with products of rounded numbers in float32, as the gate has them."""
+    """All outputs, with products of rounded numbers in float32, as the verification has them."""
     runner = Runner(ir.serde.to_proto(model).SerializeToString(), Path(model.graph.name or ""), merge=False)
     return dict(zip(runner.outputs, runner.run(runner.outputs, feeds), strict=True))
 
