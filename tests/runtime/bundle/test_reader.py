@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -125,19 +127,19 @@ def flip(path: Path, position: int, value: int) -> None:
         stream.write(bytes([value]))
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no such bundle folder.*spm-export"):
-        Bundle.open(tmp_path / "nothing")
-
-
-def test_a_file_instead_of_a_folder_is_refused(bundle: Path) -> None:
-    with pytest.raises(BundleError, match="no such bundle folder"):
-        Bundle.open(bundle / MANIFEST)
-
-
-def test_an_empty_folder_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=f"{MANIFEST}: cannot be read"):
-        Bundle.open(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", r"no such bundle folder.*spm-export"),
+        ("file", "no such bundle folder"),
+        ("folder", f"{MANIFEST}: cannot be read"),
+    ],
+)
+def test_what_is_no_folder_with_a_manifest_is_no_bundle(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(tmp_path / name)
 
 
 def test_every_missing_file_is_named(bundle: Path) -> None:
@@ -154,12 +156,9 @@ def test_files_that_do_not_belong_there_are_left_alone(bundle: Path) -> None:
 
 
 def test_a_file_with_something_appended_is_refused(bundle: Path) -> None:
-    for name in ("search.onnx", MANIFEST):
-        content = (bundle / name).read_bytes()
-        rewrite(bundle / name, content + b"\n")
-        with pytest.raises(BundleError, match=name):
-            Bundle.open(bundle)
-        rewrite(bundle / name, content)
+    rewrite(bundle / "search.onnx", (bundle / "search.onnx").read_bytes() + b"\n")
+    with pytest.raises(BundleError, match=r"search\.onnx"):
+        Bundle.open(bundle)
 
 
 def test_two_files_exchanged_are_refused(bundle: Path) -> None:
@@ -171,87 +170,38 @@ def test_two_files_exchanged_are_refused(bundle: Path) -> None:
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b"{",
-        b"text",
-        b'{"format": "another"}',
-        b"[" * 100_000,
-        b"\x00" * 100,
-    ],
-    ids=["empty", "null", "list", "object", "no text", "half", "words", "another format", "nested deeply", "zeros"],
-)
-def test_foreign_manifests_are_refused(content: bytes, bundle: Path) -> None:
-    rewrite(bundle / MANIFEST, content)
-    with pytest.raises(BundleError, match=MANIFEST):
-        Bundle.open(bundle)
+FOREIGN = {
+    "empty": b"",
+    "null": b"null",
+    "list": b"[]",
+    "object": b"{}",
+    "no text": b"\xff\xfe",
+    "half": b"{",
+    "words": b"text",
+    "another format": b'{"format": "another"}',
+    "nested deeply": b"[" * 100_000,
+    "zeros": b"\x00" * 100,
+}
+ALTERED: dict[str, Callable[[bytes], bytes]] = {
+    "another style": lambda content: json.dumps(json.loads(content)).encode(),
+    "another setting": lambda content: content.replace(b'"window_influence": 0.5', b'"window_influence": 0.4'),
+    "something appended": lambda content: content + b"\n",
+}
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None, 1.5, [2]])
-def test_other_format_versions_are_named(version: object, bundle: Path) -> None:
-    change_manifest(bundle, lambda manifest: manifest.update(format_version=version))
-    with pytest.raises(BundleError, match=r"bundle format .* reads format 2"):
-        Bundle.open(bundle)
-
-
-@pytest.mark.parametrize(
-    ("version", "checkpoint", "remedy"),
-    [
-        (1, {"source": "cm.pt + fm.pt"}, r"Run spm-export again with what it was made of \(cm\.pt \+ fm\.pt\)$"),
-        (1, {"sha256": "0"}, "Run spm-export again with the checkpoint that it was made of$"),
-        (1, None, "Run spm-export again with the checkpoint that it was made of$"),
-        (3, {"source": "cm.pt + fm.pt"}, "A newer version of spm_rt wrote it: install that one$"),
-    ],
-)
-def test_owners_of_a_bundle_of_another_format_are_told_what_to_do(
-    version: int, checkpoint: dict[str, str] | None, remedy: str, bundle: Path
-) -> None:
-    change_manifest(bundle, lambda manifest: manifest.update(format_version=version, checkpoint=checkpoint))
-    with pytest.raises(BundleError, match=remedy):
+@pytest.mark.parametrize("kind", [*FOREIGN, *ALTERED])
+def test_manifests_that_no_export_wrote_are_refused(kind: str, bundle: Path) -> None:
+    content = (bundle / MANIFEST).read_bytes()
+    damaged = FOREIGN[kind] if kind in FOREIGN else ALTERED[kind](content)
+    assert damaged != content
+    rewrite(bundle / MANIFEST, damaged)
+    with pytest.raises(BundleError, match=MANIFEST if kind in FOREIGN else f"{MANIFEST}.*altered after export"):
         Bundle.open(bundle)
 
 
 def test_forms_that_nobody_knows_are_named(default_bundle: Path) -> None:
     with pytest.raises(BundleError, match="form 'expanded' are unknown; there are: portable, flat, plain, fast, fast_"):
         Bundle.open(default_bundle).graph("search", variant="expanded")
-
-
-def test_a_manifest_written_in_another_style_is_refused(bundle: Path) -> None:
-    manifest = json.loads((bundle / MANIFEST).read_bytes())
-    rewrite(bundle / MANIFEST, json.dumps(manifest).encode())
-    with pytest.raises(BundleError, match="altered after export"):
-        Bundle.open(bundle)
-
-
-def test_an_edited_setting_is_refused(bundle: Path) -> None:
-    content = (bundle / MANIFEST).read_bytes()
-    edited = content.replace(b'"window_influence": 0.5', b'"window_influence": 0.4')
-    assert edited != content
-    rewrite(bundle / MANIFEST, edited)
-    with pytest.raises(BundleError, match="altered after export"):
-        Bundle.open(bundle)
-
-
-NAMES = ["../search.onnx", "/etc/hostname", "folder/search.onnx", "", ".", "..", MANIFEST]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_names_that_lead_out_of_the_folder_are_refused(name: str, bundle: Path) -> None:
-    change_manifest(bundle, lambda manifest: manifest["files"].update({name: {"bytes": 1, "sha256": "0" * 64}}))
-    with pytest.raises(BundleError, match="not a plain file name"):
-        Bundle.open(bundle)
-
-
-def test_a_graph_without_an_entry_under_files_is_refused(bundle: Path) -> None:
-    change_manifest(bundle, lambda manifest: manifest["graphs"]["1"]["search"].update(portable="../search.onnx"))
-    with pytest.raises(BundleError, match="has no entry under files"):
-        Bundle.open(bundle)
 
 
 CHANGES: dict[str, Callable[[Manifest], object]] = {
@@ -286,12 +236,29 @@ CHANGES: dict[str, Callable[[Manifest], object]] = {
     ],
     "a mistyped specification": lambda m: m["model"].update(crop_size="big"),
 }
+NAMES = ["../search.onnx", "/etc/hostname", "folder/search.onnx", "", ".", "..", MANIFEST]
+UNREADABLE = {"bytes": 1, "sha256": "0" * 64}
+AGAIN = "Run spm-export again with "
+SOURCE = {"source": "cm.pt + fm.pt"}
+setting = functools.partial(methodcaller, "update")
+REASONS: list[tuple[str, Callable[[Manifest], object]]] = [
+    *(("bundle format .* reads format 2", setting(format_version=v)) for v in (0, 1, 3, "2", None, 1.5, [2])),
+    (rf"{AGAIN}what it was made of \(cm\.pt \+ fm\.pt\)$", setting(format_version=1, checkpoint=SOURCE)),
+    (f"{AGAIN}the checkpoint that it was made of$", setting(format_version=1, checkpoint={"sha256": "0"})),
+    (f"{AGAIN}the checkpoint that it was made of$", setting(format_version=1, checkpoint=None)),
+    ("A newer version of spm_rt wrote it: install that one$", setting(format_version=3, checkpoint=SOURCE)),
+    *(("not a plain file name", lambda m, name=name: m["files"].update({name: UNREADABLE})) for name in NAMES),
+    ("has no entry under files", lambda m: m["graphs"]["1"]["search"].update(portable="../search.onnx")),
+    *((MANIFEST, change) for change in CHANGES.values()),
+]
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_sealed_manifests_that_make_no_sense_are_refused(change: Callable[[Manifest], object], bundle: Path) -> None:
+@pytest.mark.parametrize(("message", "change"), REASONS)
+def test_sealed_manifests_that_make_no_sense_are_refused(
+    message: str, change: Callable[[Manifest], object], bundle: Path
+) -> None:
     change_manifest(bundle, change)
-    with pytest.raises(BundleError, match=MANIFEST):
+    with pytest.raises(BundleError, match=message):
         Bundle.open(bundle)
 
 

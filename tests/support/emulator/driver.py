@@ -114,7 +114,15 @@ class Emulator:
         """What another library puts on a stream."""
         self._put(stream, work)
 
+    def _succeed(self, *_: int) -> tuple[CUresult]:
+        return (OK,)
+
+    def _give(self, *_: int) -> tuple[CUresult, int]:
+        return OK, self._handle()
+
     # Device and context.
+
+    _cuDevicePrimaryCtxRelease = _cuCtxSetCurrent = _succeed
 
     def _cuInit(self, flags: int) -> tuple[CUresult]:
         return (OK if self._devices else CUresult.CUDA_ERROR_NO_DEVICE,)
@@ -143,81 +151,44 @@ class Emulator:
     def _cuDevicePrimaryCtxRetain(self, device: int) -> tuple[CUresult, int]:
         return OK, 1
 
-    def _cuDevicePrimaryCtxRelease(self, device: int) -> tuple[CUresult]:
-        return (OK,)
-
-    def _cuCtxSetCurrent(self, context: int) -> tuple[CUresult]:
-        return (OK,)
-
     def _cuCtxGetDevice(self) -> tuple[CUresult, int]:
         return OK, 0
 
     # Memory.
 
-    def _allocate(self, size: int) -> tuple[CUresult, int]:
+    def _cuMemAlloc(self, size: int, flags: int = 0) -> tuple[CUresult, int]:
         block = (ctypes.c_uint8 * size)()
         ctypes.memset(block, 0xA5, size)  # fresh memory is never what one hopes for
         self.blocks[ctypes.addressof(block)] = block
         return OK, ctypes.addressof(block)
 
-    def _free(self, address: int) -> tuple[CUresult]:
+    def _cuMemFree(self, address: int) -> tuple[CUresult]:
         del self.blocks[address]
         return (OK,)
-
-    def _cuMemAlloc(self, size: int) -> tuple[CUresult, int]:
-        return self._allocate(size)
-
-    def _cuMemFree(self, address: int) -> tuple[CUresult]:
-        return self._free(address)
-
-    def _cuMemHostAlloc(self, size: int, flags: int) -> tuple[CUresult, int]:
-        return self._allocate(size)
-
-    def _cuMemFreeHost(self, address: int) -> tuple[CUresult]:
-        return self._free(address)
-
-    def _cuMemcpyHtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
-        self.copied.append(size)
-        return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
 
     def _cuMemcpyDtoHAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
         return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
 
-    def _cuMemcpyDtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
-        return self._put(stream, lambda: ctypes.memmove(to, start, size) and None)
+    def _cuMemcpyHtoDAsync(self, to: int, start: int, size: int, stream: int) -> tuple[CUresult]:
+        self.copied.append(size)
+        return self._cuMemcpyDtoHAsync(to, start, size, stream)
 
     def _cuMemsetD8Async(self, address: int, value: int, size: int, stream: int) -> tuple[CUresult]:
         return self._put(stream, lambda: ctypes.memset(address, value, size) and None)
 
+    _cuMemHostAlloc, _cuMemFreeHost, _cuMemcpyDtoDAsync = _cuMemAlloc, _cuMemFree, _cuMemcpyDtoHAsync
+
     # Streams, kernels, graphs.
 
-    def _cuEventCreate(self, flags: int) -> tuple[CUresult, int]:
-        return OK, self._handle("event")
-
-    def _cuEventRecord(self, event: int, stream: int) -> tuple[CUresult]:
-        return (OK,)
-
-    def _cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[CUresult]:
-        return (OK,)
-
-    def _cuEventDestroy(self, event: int) -> tuple[CUresult]:
-        return (OK,)
-
-    def _cuStreamCreate(self, flags: int) -> tuple[CUresult, int]:
-        return OK, self._handle("stream")
-
-    def _cuStreamDestroy(self, stream: int) -> tuple[CUresult]:
-        return (OK,)
+    _cuEventCreate = _cuStreamCreate = _give
+    _cuEventRecord = _cuStreamWaitEvent = _cuEventDestroy = _cuStreamDestroy = _cuModuleUnload = _succeed
 
     def _cuStreamSynchronize(self, stream: int) -> tuple[CUresult]:
         return (CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED if stream in self.captured else OK,)
 
     def _cuModuleLoadData(self, code: bytes) -> tuple[CUresult, int]:
         assert code.endswith(b"\0")
-        return OK, self._handle("module")
-
-    def _cuModuleUnload(self, module: int) -> tuple[CUresult]:
-        return (OK,)
+        return self._give()
 
     def _cuModuleGetFunction(self, module: int, name: bytes) -> tuple[CUresult, int]:
         return OK, self._handle(name)
@@ -253,9 +224,7 @@ class Emulator:
         del self._objects[graph]
         return (OK,)
 
-    def _cuGraphExecDestroy(self, graph: int) -> tuple[CUresult]:
-        del self._objects[graph]
-        return (OK,)
+    _cuGraphExecDestroy = _cuGraphDestroy
 
     def _cuGraphLaunch(self, graph: int, stream: int) -> tuple[CUresult]:
         for work in self._objects[graph]:
