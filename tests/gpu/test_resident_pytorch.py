@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends.pytorch.backend import PyTorchBackend, RoiKernel
@@ -208,12 +209,12 @@ def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatc
     made = {
         "open_networks": lambda *given: (bundle, machine.networks),
         "BATCH_SIZES": (1, 2, 4),
-        "WARM": 1,
         "LEAST_FRAMES": 3,
     }
     made |= {"on_the_gpu": lambda pictures: [OnDevice(picture) for picture in pictures]}
     for name, value in made.items():
         monkeypatch.setattr(gpu_several, name, value)
+    monkeypatch.setattr(gpu_parts, "WARM", 1)
     found = gpu_several.resident(bundle, 1, "pytorch", "float32")
     assert found["checks"] == {"parity with single trackers": True, "captured": True}, found
     assert set(found["gpu_frames"]) == {"1", "2", "4"}

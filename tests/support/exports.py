@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +60,7 @@ def copy_graphs(bundle: Path, folder: Path) -> dict[str, Any]:
     """Another bundle's graphs and weights in ``folder``, in a moment; returns the manifest's table of the graphs."""
     for path in bundle.glob("*.onnx"):
         shutil.copy(path, folder)
-    os.link(bundle / WEIGHTS, folder / WEIGHTS)
+    shutil.copy(bundle / WEIGHTS, folder)
     table: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())["graphs"]
     return table
 
