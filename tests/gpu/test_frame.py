@@ -224,9 +224,9 @@ def compare_selection(library: ctypes.CDLL, rng: np.random.Generator, kind: int,
         )
 
 
-def test_the_same_proposals_on_thousands_of_score_maps(built: ctypes.CDLL) -> None:
+def test_the_same_proposals_on_ten_thousand_score_maps(built: ctypes.CDLL) -> None:
     rng = np.random.default_rng(3)
-    for i in range(3000):
+    for i in range(10_000):
         if i % 4 == 0:
             boxes = decoded(rng)
             built.spm_set_order(i // 4 % 2)
