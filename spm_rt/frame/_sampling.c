@@ -4,6 +4,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <pythread.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -191,6 +192,25 @@ static void sample_grid(const Py_buffer *frame, const Grid *grid, float (*space)
     }
 }
 
+/* A sum over a frame that several threads work at, a few rows at a time. */
+enum { MOST_HELPERS = 7, BYTES_AT_A_TIME = 1 << 17 };
+
+typedef struct Sums Sums;
+
+typedef struct {
+    Sums *sums;
+    PyThread_type_lock busy; /* held while the helper is at work */
+} Helper;
+
+struct Sums {
+    Py_buffer frame;
+    Py_ssize_t rows; /* at a time */
+    Helper helpers[MOST_HELPERS];
+    PyThread_type_lock gate; /* guards what follows */
+    Py_ssize_t next;         /* the first row that nobody has taken */
+    uint64_t totals[4];
+};
+
 #if defined(__SSE2__)
 enum { BLOCK = 48 }; /* bytes: three registers, which begin with the same channel again for 1, 3 and 4 channels */
 
@@ -223,8 +243,7 @@ static Py_ssize_t sum_blocks(const uint8_t *bytes, Py_ssize_t count, Py_ssize_t 
 }
 #endif
 
-/* Rows first to last - 1 of a frame, added to one sum per channel. */
-static void add_rows(const Py_buffer *frame, Py_ssize_t first, Py_ssize_t last, uint64_t *sums)
+static void sum_rows(const Py_buffer *frame, Py_ssize_t first, Py_ssize_t last, uint64_t *sums)
 {
     Py_ssize_t width = frame->shape[1], channels = frame->shape[2];
     int dense = frame->strides[2] == 1 && frame->strides[1] == channels;
@@ -241,6 +260,77 @@ static void add_rows(const Py_buffer *frame, Py_ssize_t first, Py_ssize_t last, 
             for (Py_ssize_t c = 0; c < channels; c++)
                 sums[c] += row[x * frame->strides[1] + c * frame->strides[2]];
     }
+}
+
+/* Take rows until there are none left. */
+static void work_at(Sums *sums)
+{
+    uint64_t own[4] = {0, 0, 0, 0};
+    Py_ssize_t height = sums->frame.shape[0];
+    for (;;) {
+        PyThread_acquire_lock(sums->gate, WAIT_LOCK);
+        Py_ssize_t first = sums->next, last = height - first > sums->rows ? first + sums->rows : height;
+        sums->next = last;
+        PyThread_release_lock(sums->gate);
+        if (first == last)
+            break;
+        sum_rows(&sums->frame, first, last, own);
+    }
+    PyThread_acquire_lock(sums->gate, WAIT_LOCK);
+    for (int c = 0; c < 4; c++)
+        sums->totals[c] += own[c];
+    PyThread_release_lock(sums->gate);
+}
+
+static void help(void *argument)
+{
+    Helper *helper = argument;
+    work_at(helper->sums);
+    PyThread_release_lock(helper->busy);
+}
+
+static void wait_for_helpers(Sums *sums)
+{
+    for (int i = 0; i < MOST_HELPERS; i++)
+        if (sums->helpers[i].busy) {
+            PyThread_acquire_lock(sums->helpers[i].busy, WAIT_LOCK);
+            PyThread_release_lock(sums->helpers[i].busy);
+        }
+}
+
+/* Fewer helpers than asked for do the same, later. */
+static void start_helpers(Sums *sums, long count)
+{
+    for (long i = 0; i < count; i++) {
+        Helper *helper = &sums->helpers[i];
+        helper->sums = sums;
+        helper->busy = PyThread_allocate_lock();
+        if (!helper->busy)
+            return;
+        PyThread_acquire_lock(helper->busy, WAIT_LOCK);
+        if (PyThread_start_new_thread(help, helper) == PYTHREAD_INVALID_THREAD_ID) {
+            PyThread_release_lock(helper->busy);
+            return;
+        }
+    }
+}
+
+static const char SUMS[] = "spm_rt.frame._sampling.Sums";
+
+/* Ends a sum, whether or not anybody has asked for it. */
+static void forget_sums(PyObject *capsule)
+{
+    Sums *sums = PyCapsule_GetPointer(capsule, SUMS);
+    PyThread_acquire_lock(sums->gate, WAIT_LOCK);
+    sums->next = sums->frame.shape[0];
+    PyThread_release_lock(sums->gate);
+    wait_for_helpers(sums);
+    for (int i = 0; i < MOST_HELPERS; i++)
+        if (sums->helpers[i].busy)
+            PyThread_free_lock(sums->helpers[i].busy);
+    PyThread_free_lock(sums->gate);
+    PyBuffer_Release(&sums->frame);
+    PyMem_Free(sums);
 }
 
 static int is_frame(const Py_buffer *buffer)
@@ -296,44 +386,120 @@ static PyObject *check_and_sample(const Py_buffer *frame, const double region[4]
     return result;
 }
 
+/* Buffers of a frame (if there is one) and of a crop to be written; 0 with an exception set if they cannot be had. */
+static int get_buffers(PyObject *frame, PyObject *crop, Py_buffer buffers[2])
+{
+    if (PyObject_GetBuffer(crop, &buffers[1], PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) != 0)
+        return 0;
+    if (!frame || PyObject_GetBuffer(frame, &buffers[0], PyBUF_STRIDES | PyBUF_FORMAT) == 0)
+        return 1;
+    PyBuffer_Release(&buffers[1]);
+    return 0;
+}
+
 static PyObject *sample_region(PyObject *module, PyObject *arguments)
 {
-    PyObject *objects[2], *result = NULL;
+    PyObject *frame, *crop;
     double region[4];
-    Py_buffer frame, crop;
+    Py_buffer buffers[2];
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "OddddO", &objects[0], &region[0], &region[1], &region[2], &region[3], &objects[1]) ||
-        PyObject_GetBuffer(objects[0], &frame, PyBUF_STRIDES | PyBUF_FORMAT) != 0)
+    if (!PyArg_ParseTuple(arguments, "OddddO", &frame, &region[0], &region[1], &region[2], &region[3], &crop) ||
+        !get_buffers(frame, crop, buffers))
         return NULL;
-    if (PyObject_GetBuffer(objects[1], &crop, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) == 0) {
-        result = check_and_sample(&frame, region, &crop);
-        PyBuffer_Release(&crop);
-    }
-    PyBuffer_Release(&frame);
+    PyObject *result = check_and_sample(&buffers[0], region, &buffers[1]);
+    PyBuffer_Release(&buffers[0]);
+    PyBuffer_Release(&buffers[1]);
     return result;
 }
 
-static PyObject *sum_rows(PyObject *module, PyObject *arguments)
+static void fill(float *row, Py_ssize_t first, Py_ssize_t last, float value)
 {
-    PyObject *object, *result = NULL;
-    Py_ssize_t first, last;
-    Py_buffer frame;
-    uint64_t sums[4] = {0, 0, 0, 0};
+    for (Py_ssize_t i = first; i < last; i++)
+        row[i] = value;
+}
+
+static PyObject *fill_rim(PyObject *module, PyObject *arguments)
+{
+    PyObject *given;
+    Py_ssize_t left, right, top, bottom;
+    float color[3];
+    Py_buffer buffers[2], *crop = buffers + 1;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "Onn", &object, &first, &last) ||
-        PyObject_GetBuffer(object, &frame, PyBUF_STRIDES | PyBUF_FORMAT) != 0)
+    if (!PyArg_ParseTuple(arguments, "O(nnnn)(fff)", &given, &left, &right, &top, &bottom, &color[0], &color[1],
+                          &color[2]) ||
+        !get_buffers(NULL, given, buffers))
         return NULL;
-    if (!is_frame(&frame))
-        PyErr_SetString(PyExc_ValueError, "frame must be uint8 [h, w, 1, 3 or 4]");
-    else if (first < 0 || first > last || last > frame.shape[0])
-        PyErr_SetString(PyExc_ValueError, "first and last must be rows of the frame");
-    else {
-        Py_BEGIN_ALLOW_THREADS
-        add_rows(&frame, first, last, sums);
-        Py_END_ALLOW_THREADS
-        result = Py_BuildValue("KKKK", sums[0], sums[1], sums[2], sums[3]);
+    int fits = is_crop(crop) && 0 <= left && left <= right && right <= crop->shape[2] && 0 <= top && top <= bottom &&
+               bottom <= crop->shape[1];
+    for (Py_ssize_t c = 0; fits && c < 3; c++)
+        for (Py_ssize_t y = 0; y < crop->shape[1]; y++) {
+            float *row = (float *)((char *)crop->buf + c * crop->strides[0] + y * crop->strides[1]);
+            int inside = top <= y && y < bottom;
+            fill(row, 0, inside ? left : crop->shape[2], color[c]);
+            fill(row, inside ? right : crop->shape[2], crop->shape[2], color[c]);
+        }
+    PyBuffer_Release(crop);
+    if (!fits)
+        return PyErr_Format(PyExc_ValueError, "out must be float32 [3, h, w] with contiguous rows, the rest a part of it");
+    Py_RETURN_NONE;
+}
+
+static PyObject *start_sums(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)module;
+    if (count != 2)
+        return PyErr_Format(PyExc_TypeError, "start_sums takes frame, helpers");
+    long helpers = PyLong_AsLong(arguments[1]);
+    if (helpers == -1 && PyErr_Occurred())
+        return NULL;
+    if (helpers < 0 || helpers > MOST_HELPERS)
+        return PyErr_Format(PyExc_ValueError, "helpers must be 0 to %d", MOST_HELPERS);
+    Sums *sums = PyMem_Calloc(1, sizeof(Sums));
+    if (!sums)
+        return PyErr_NoMemory();
+    if (PyObject_GetBuffer(arguments[0], &sums->frame, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+        PyMem_Free(sums);
+        return NULL;
     }
-    PyBuffer_Release(&frame);
+    PyObject *capsule = NULL;
+    sums->gate = PyThread_allocate_lock();
+    if (!is_frame(&sums->frame))
+        PyErr_SetString(PyExc_ValueError, "frame must be uint8 [h, w, 1, 3 or 4]");
+    else if (!sums->gate)
+        PyErr_NoMemory();
+    else
+        capsule = PyCapsule_New(sums, SUMS, forget_sums);
+    if (!capsule) {
+        if (sums->gate)
+            PyThread_free_lock(sums->gate);
+        PyBuffer_Release(&sums->frame);
+        PyMem_Free(sums);
+        return NULL;
+    }
+    sums->rows = 1 + BYTES_AT_A_TIME / (1 + sums->frame.shape[1] * sums->frame.shape[2]);
+    start_helpers(sums, helpers);
+    return capsule;
+}
+
+static PyObject *finish_sums(PyObject *module, PyObject *capsule)
+{
+    (void)module;
+    Sums *sums = PyCapsule_GetPointer(capsule, SUMS);
+    if (!sums)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    work_at(sums);
+    wait_for_helpers(sums);
+    Py_END_ALLOW_THREADS
+    Py_ssize_t channels = sums->frame.shape[2];
+    PyObject *result = PyTuple_New(channels);
+    for (Py_ssize_t c = 0; result && c < channels; c++) {
+        PyObject *total = PyLong_FromUnsignedLongLong(sums->totals[c]);
+        if (!total)
+            Py_CLEAR(result);
+        else
+            PyTuple_SET_ITEM(result, c, total);
+    }
     return result;
 }
 
@@ -342,9 +508,12 @@ static PyMethodDef methods[] = {
      "sample_region(frame, x1, y1, x2, y2, out): bilinear samples of a uint8 frame [h, w, channels], the first and last on "
      "the region's edges, into out, float32 [3, ny, nx]. None, or, where some lie outside the frame and were not written, "
      "(left, right, top, bottom) of those that do not."},
-    {"sum_rows", sum_rows, METH_VARARGS,
-     "sum_rows(frame, first, last): sums over rows first to last - 1 of a uint8 frame [h, w, channels], four of them, zero "
-     "for channels that it has not."},
+    {"fill_rim", fill_rim, METH_VARARGS,
+     "fill_rim(out, (left, right, top, bottom), (blue, green, red)): the colour wherever that part is not."},
+    {"start_sums", (PyCFunction)(void (*)(void))start_sums, METH_FASTCALL,
+     "start_sums(frame, helpers): begin to sum up each channel of a uint8 frame [h, w, channels] in 0 to 7 threads."},
+    {"finish_sums", finish_sums, METH_O,
+     "finish_sums(started): the sums, one per channel; the calling thread does what has not been done."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -9,12 +9,9 @@ to 0.0001 grey levels (tests/runtime/frame/test_crop.py).
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import operator
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,15 +20,14 @@ from numpy.typing import NDArray
 from ..errors import FrameError
 from .geometry import Region
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
 sample_region: Callable[..., tuple[int, int, int, int] | None] | None
-sum_rows: Callable[..., tuple[int, int, int, int]] | None
+fill_rim: Callable[..., None] | None
+start_sums: Callable[..., object] | None
+finish_sums: Callable[..., tuple[int, ...]] | None
 try:
-    from ._sampling import sample_region, sum_rows
+    from ._sampling import fill_rim, finish_sums, sample_region, start_sums
 except ImportError:  # not built: no C compiler when the package was installed
-    sample_region = sum_rows = None
+    sample_region = fill_rim = start_sums = finish_sums = None
 
 Frame = NDArray[Any]
 
@@ -39,10 +35,9 @@ Frame = NDArray[Any]
 # the whole region to float32 for cv2.remap. (cv2.warpAffine would round positions differently: errors of 0.01.)
 _GATHER_FROM = 2.5
 
-# From this many bytes on helping threads sum up a frame too, so many bytes at a time: waking them takes up to a tenth
-# of a millisecond. More than four threads do not read memory any faster.
+# From this many bytes on a frame's sum is worth helping threads, whose start costs up to a tenth of a millisecond; more
+# than four threads do not read memory any faster.
 _SHARE_FROM = 8_000_000
-_BAND_BYTES = 1 << 19
 _MOST_THREADS = 4
 
 
@@ -121,14 +116,6 @@ class Scratch:
         return self._pixels[:count].reshape(height, width, 3)
 
 
-@functools.cache
-def _helpers() -> ThreadPoolExecutor:
-    """The threads that help with large frames, one pool for all trackers."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(_MOST_THREADS - 1, "spm_rt-mean")
-
-
 class MeanColor:
     """A frame's mean colour, computed when it is first asked for: several crops of a frame share one.
 
@@ -137,34 +124,27 @@ class MeanColor:
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self._bands: deque[tuple[int, int]] | None = None
-        """First and one past the last row of what nobody has summed up yet; None before :meth:`start`."""
-        self._shares: list[Future[list[int]]] = []
+        self._started: object = None
         self._value: NDArray[np.float32] | None = None
 
     def start(self) -> None:
-        """Let helping threads begin with it, if the frame is large enough: it is going to be needed."""
-        if self._bands is not None or sum_rows is None or self._frame.dtype != np.uint8:
-            return
-        height, large = len(self._frame), self._frame.size >= _SHARE_FROM
-        rows = 1 + _BAND_BYTES // (self._frame.size // height) if large else height
-        self._bands = deque((first, min(first + rows, height)) for first in range(0, height, rows))
-        for _ in range(min(cv2.getNumThreads(), _MOST_THREADS) - 1 if large else 0):
-            with contextlib.suppress(RuntimeError):  # no more threads are to be had
-                self._shares.append(_helpers().submit(_sum_bands, self._frame, self._bands))
+        """Let helping threads begin with it, if there are any: it is going to be needed."""
+        if start_sums is not None and self._value is None and self._started is None and self._frame.dtype == np.uint8:
+            large = self._frame.size >= _SHARE_FROM
+            threads = min(max(cv2.getNumThreads(), 1), _MOST_THREADS) if large else 1
+            self._started = start_sums(self._frame, threads - 1)
 
     def value(self) -> NDArray[np.float32]:
         """BGR, float32 ``[3]``."""
         self.start()
         if self._value is None:
-            height, width, channels = self._frame.shape
-            if self._bands is not None:
-                own = _sum_bands(self._frame, self._bands)
-                sums = [own, *(share.result() for share in self._shares if not share.cancel())]  # those that have begun
-                mean = np.array([sum(part) / (height * width) for part in zip(*sums, strict=True)], np.float32)
+            if self._started is not None and finish_sums is not None:
+                height, width = self._frame.shape[:2]
+                mean = np.array([total / (height * width) for total in finish_sums(self._started)], np.float32)
+                self._started = None
             else:
-                mean = np.array(cv2.mean(_contiguous(self._frame))[:channels], np.float32)
-            self._value = np.repeat(mean[:1], 3) if channels == 1 else mean[:3]
+                mean = np.array(cv2.mean(_contiguous(self._frame))[: self._frame.shape[2]], np.float32)
+            self._value = np.repeat(mean, 3) if len(mean) == 1 else mean[:3]
         return self._value
 
     def finite(self) -> NDArray[np.float32]:
@@ -196,8 +176,8 @@ def crop_into(
         if region.x1 < 0 or region.y1 < 0 or region.x2 > width - 1 or region.y2 > height - 1:
             mean.start()
         part = sample_region(frame, region.x1, region.y1, region.x2, region.y2, out)
-        if part is not None:
-            fill_rim(out, part, mean.value())
+        if part is not None and fill_rim is not None:
+            fill_rim(out, part, mean.value().tolist())
         return
     size = out.shape[-1]
     x = sample_positions(region.x1, region.x2, width, size)
@@ -207,24 +187,9 @@ def crop_into(
     if left < right and top < bottom:
         _sample(frame, x[left:right], y[top:bottom], out[:, top:bottom, left:right], scratch)
     if right - left < size or bottom - top < size:
-        fill_rim(out, (left, right, top, bottom), mean.finite())
-
-
-def fill_rim(out: NDArray[np.float32], part: tuple[int, int, int, int], color: NDArray[np.float32]) -> None:
-    """The colour ``[3]`` into a crop wherever the part ``left, right, top, bottom`` of it is not."""
-    left, right, top, bottom = part
-    for rim in (out[:, :top], out[:, bottom:], out[:, top:bottom, :left], out[:, top:bottom, right:]):
-        rim[:] = color[:, None, None]
-
-
-def _sum_bands(frame: Frame, bands: deque[tuple[int, int]]) -> list[int]:
-    """Sums ``[4]`` by channel over the bands of a frame that are left; several threads may take from them."""
-    assert sum_rows is not None
-    sums = [0, 0, 0, 0]
-    with contextlib.suppress(IndexError):
-        while True:
-            sums = list(map(operator.add, sums, sum_rows(frame, *bands.popleft())))
-    return sums
+        color = mean.finite()[:, None, None]
+        for rim in (out[:, :top], out[:, bottom:], out[:, top:bottom, :left], out[:, top:bottom, right:]):
+            rim[:] = color
 
 
 def _sample(

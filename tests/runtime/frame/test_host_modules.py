@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -13,9 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import spm_rt.frame.crop
 import spm_rt.frame.steps
-from spm_rt.frame.crop import MeanColor, crop_exact, crop_into, fill_rim, sample_region, sum_rows
+from spm_rt.frame.crop import MeanColor, crop_exact, crop_into, fill_rim, finish_sums, sample_region, start_sums
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
@@ -27,7 +25,6 @@ SPEC = ModelSpec()
 SETTINGS = TrackerSettings()
 Floats = NDArray[np.float32]
 RNG = np.random.default_rng
-COLOR = np.array([1, 2, 3], np.float32)
 
 
 def picture(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -86,64 +83,61 @@ def test_nothing_behind_the_last_pixel_is_read() -> None:
     unprotect(frame.ctypes.data + frame.nbytes, page)
 
 
+def sums(frame: NDArray[np.uint8], helpers: int) -> tuple[int, ...]:
+    assert start_sums is not None
+    assert finish_sums is not None
+    started = start_sums(frame, helpers)
+    found = finish_sums(started)
+    assert finish_sums(started) == found
+    return found
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 7])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(480, 640), (2, 2), (3, 700), (7, 16), (300, 5000)])
-def test_sums_are_exact(size: tuple[int, int], channels: int) -> None:
-    assert sum_rows is not None
+def test_sums_are_exact(size: tuple[int, int], channels: int, helpers: int) -> None:
     for frame in (picture(*size, channels), np.full((*size, channels), 255, np.uint8)):
         for view in (lambda f: f, *VIEWS.values()):
             seen = view(frame)
-            for first, last in ((0, len(seen)), (len(seen) // 2, len(seen)), (0, 0)):
-                wanted = seen[first:last].sum((0, 1), dtype=np.int64)
-                assert sum_rows(seen, first, last) == (*wanted, *[0] * (4 - seen.shape[2]))
+            assert sums(seen, helpers) == tuple(seen.sum((0, 1), dtype=np.int64))
 
 
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets how many threads OpenCV may use, and so the sums."""
-    before = cv2.getNumThreads()
-    yield cv2.setNumThreads
-    cv2.setNumThreads(before)
-
-
-def test_sums_that_nobody_asks_for_end(threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spm_rt.frame.crop, "_SHARE_FROM", 0)
-    threads(4)
+def test_sums_that_nobody_asks_for_end() -> None:
+    assert start_sums is not None
     frame = picture(1000, 2000)
     before = sys.getrefcount(frame)
     for _ in range(200):
-        MeanColor(frame).start()
-    end = time.monotonic() + 60
-    while sys.getrefcount(frame) > before and time.monotonic() < end:
-        time.sleep(0.01)
+        start_sums(frame, 3)
     assert sys.getrefcount(frame) == before
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_the_mean_of_a_large_frame_is_the_same_with_any_number_of_threads(
-    count: int, threads: Callable[[int], None]
-) -> None:
-    frame = picture(2160, 3840)
-    threads(count)
-    for pause in (0, 0.05):  # helpers that have not begun, or are done, when the mean is asked for
-        mean = MeanColor(frame)
-        mean.start()
-        time.sleep(pause)
-        np.testing.assert_array_equal(mean.value(), frame.mean((0, 1)).astype(np.float32))
-        np.testing.assert_array_equal(mean.value(), frame.mean((0, 1)).astype(np.float32))
+def test_the_mean_of_a_large_frame_is_the_same_with_any_number_of_threads() -> None:
+    frame, before = picture(2160, 3840), cv2.getNumThreads()
+    try:
+        found = []
+        for threads in (1, 2, 7):
+            cv2.setNumThreads(threads)
+            found.append(MeanColor(frame).value())
+    finally:
+        cv2.setNumThreads(before)
+    for mean in found:
+        np.testing.assert_array_equal(mean, frame.mean((0, 1)).astype(np.float32))
 
 
 def test_frames_that_have_no_sums_are_refused() -> None:
-    assert sum_rows is not None
+    assert start_sums is not None
+    assert finish_sums is not None
     frame = picture(10, 12)
     for bad in (frame.astype(np.float32), frame.astype(np.int8), picture(10, 12, 2), frame[:, :, 0]):
         before = sys.getrefcount(bad)
         with pytest.raises(ValueError, match="must be uint8"):
-            sum_rows(bad, 0, 1)
+            start_sums(bad, 1)
         assert sys.getrefcount(bad) == before
-    for rows in ((-1, 2), (3, 2), (0, 11)):
-        with pytest.raises(ValueError, match="must be rows of the frame"):
-            sum_rows(frame, *rows)
+    for helpers in (8, -1):
+        with pytest.raises(ValueError, match="helpers must be"):
+            start_sums(frame, helpers)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        finish_sums(frame)
 
 
 def protect(address: int, length: int, rights: int = 0) -> int:
@@ -194,26 +188,31 @@ FAR: list[tuple[float, float, float, float]] = [
 @pytest.mark.parametrize("region", FAR)
 def test_no_region_leads_out_of_the_frame_or_the_crop(region: tuple[float, float, float, float]) -> None:
     assert sample_region is not None
+    assert fill_rim is not None
     out = np.full((3, 5, 4), np.nan, np.float32)
     part = sample_region(GOOD[0], *region, out)
     left, right, top, bottom = part or (0, 4, 0, 5)
     assert 0 <= left <= right <= 4
     assert 0 <= top <= bottom <= 5
     assert np.isfinite(out[:, top:bottom, left:right]).all()
-    fill_rim(out, (left, right, top, bottom), COLOR)
+    fill_rim(out, (left, right, top, bottom), (1.0, 2.0, 3.0))
     assert np.isfinite(out).all()
 
 
 def test_the_rim_gets_its_colour_and_the_rest_stays() -> None:
+    assert fill_rim is not None
     whole = np.zeros((3, 8, 9), np.float32)
     for part in ((0, 7, 0, 6), (2, 5, 1, 4), (7, 7, 6, 6), (0, 0, 2, 4), (0, 7, 3, 3)):
         whole[:] = -1
-        fill_rim(whole[:, 1:7, 1:8], part, COLOR)
-        wanted = np.broadcast_to(COLOR[:, None, None], (3, 6, 7)).copy()
+        fill_rim(whole[:, 1:7, 1:8], part, (1.0, 2.0, 3.0))
+        wanted = np.broadcast_to(np.array([1.0, 2, 3], np.float32)[:, None, None], (3, 6, 7)).copy()
         wanted[:, part[2] : part[3], part[0] : part[1]] = -1
         np.testing.assert_array_equal(whole[:, 1:7, 1:8], wanted)
         whole[:, 1:7, 1:8] = -1
         assert (whole == -1).all()
+    for part in ((-1, 7, 0, 6), (3, 2, 0, 6), (0, 8, 0, 6), (0, 7, 4, 3), (0, 7, -1, 6), (0, 7, 0, 7)):
+        with pytest.raises(ValueError, match="a part of it"):
+            fill_rim(whole[:, 1:7, 1:8], part, (1.0, 2.0, 3.0))
 
 
 def test_samples_are_not_written_into_a_read_only_array() -> None:
