@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,12 @@ def change(**fields: Any) -> EngineFacts:
     return dataclasses.replace(FACTS, **fields)
 
 
+def changed(name: str) -> EngineFacts:
+    """With another value of one field."""
+    others: dict[str, Any] = {"targets": 5, "proposals": 9, "tf32": True, "version_compatible": True, "workspace": 1}
+    return change(**{name: others.get(name, "another")})
+
+
 def test_what_was_stored_is_read(folder: Path) -> None:
     path = store(folder, FACTS)
     assert read_engine(path, FACTS) == PLAN
@@ -86,9 +94,8 @@ def test_what_was_stored_is_read(folder: Path) -> None:
 
 
 def test_every_wish_has_its_own_key_and_results_have_none() -> None:
-    others: dict[str, Any] = {"targets": 5, "proposals": 9, "tf32": True, "version_compatible": True, "workspace": 1}
     names = {field.name for field in dataclasses.fields(EngineFacts)} - set(RESULTS)
-    keys = {engine_key(change(**{name: others.get(name, "another")})) for name in names}
+    keys = {engine_key(changed(name)) for name in names}
     assert len(keys | {engine_key(FACTS)}) == len(names) + 1
     assert engine_key(change(tensors=IO, plan_sha256="c", plan_bytes=3)) == engine_key(FACTS)
 
@@ -119,9 +126,8 @@ def test_what_differs_is_named(fields: dict[str, Any], message: str, folder: Pat
 
 
 def test_every_wish_is_either_judged_or_named_as_tuning() -> None:
-    others: dict[str, Any] = {"targets": 5, "proposals": 9, "tf32": True, "version_compatible": True, "workspace": 1}
     for field in dataclasses.fields(EngineFacts):
-        differs = bool(differences(FACTS, change(**{field.name: others.get(field.name, "another")})))
+        differs = bool(differences(FACTS, changed(field.name)))
         assert differs == (field.name not in (*TUNING, *RESULTS)), field.name
 
 
@@ -166,72 +172,56 @@ def test_any_flipped_byte_is_refused(folder: Path) -> None:
     assert read_engine(path, FACTS) == PLAN
 
 
-@pytest.mark.parametrize("content", [b"", PLAN[:-1], PLAN + b"x"])
-def test_a_plan_cut_short_or_exchanged_is_refused(content: bytes, folder: Path) -> None:
-    path = store(folder, FACTS)
-    rewrite(path, content)
-    with pytest.raises(EngineError, match="not the plan that was built"):
-        read_engine(path, FACTS)
+def sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "cut short"),
-        (b"[]", "cut short or of another make"),
-        (b"[" * 100_000, "cut short"),
-        (b"\xff\xfe", "cut short"),
-        (seal_manifest({"format": "something"}), "this version of spm_rt reads"),
-        (seal_manifest({"format": "spm_rt engine", "format_version": 2}), "version 2; this version"),
-        (seal_manifest({"format": "spm_rt engine", "format_version": 1}), "tensors"),
-    ],
-)
-def test_a_sidecar_that_makes_no_sense_is_refused(content: bytes, message: str, folder: Path) -> None:
+MADE_SENSELESS = [
+    ("cut short", b""),
+    ("cut short or of another make", b"[]"),
+    ("cut short", b"[" * 100_000),
+    ("cut short", b"\xff\xfe"),
+    ("this version of spm_rt reads", seal_manifest({"format": "something"})),
+    ("version 2; this version", seal_manifest({"format": "spm_rt engine", "format_version": 2})),
+    ("tensors", seal_manifest({"format": "spm_rt engine", "format_version": 1})),
+]
+DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
+    *(
+        ("not the plan that was built", lambda path, plan=plan: rewrite(path, plan))
+        for plan in (b"", PLAN[:-1], PLAN + b"x")
+    ),
+    *((message, lambda path, content=content: rewrite(sidecar(path), content)) for message, content in MADE_SENSELESS),
+    (r"\.plan: no such engine", lambda path: path.unlink()),
+    (r"\.json: no such engine", lambda path: (path.unlink(), sidecar(path).unlink())),
+    ("no such engine", lambda path: shutil.rmtree(path.parent)),
+]
+DISTRUSTED: list[tuple[str, Callable[[Path], object]]] = [
+    ("can be written to by others", lambda path: path.chmod(0o722)),
+    ("can be written to by others", lambda path: sidecar(path).chmod(0o722)),
+    ("can be written to by others", lambda path: path.parent.chmod(0o722)),
+    ("loaded only from plain files", lambda path: path.symlink_to(path.rename(path.with_name("elsewhere")))),
+]
+on_posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and no plain links on this system")
+
+
+@pytest.mark.parametrize(("message", "damage"), [*DAMAGES, *(pytest.param(*one, marks=on_posix) for one in DISTRUSTED)])
+def test_what_is_missing_damaged_or_not_the_users_own_is_refused(
+    message: str, damage: Callable[[Path], object], folder: Path
+) -> None:
     path = store(folder, FACTS)
-    rewrite(path.with_suffix(".json"), content)
+    damage(path)
     with pytest.raises(EngineError, match=message):
         read_engine(path, FACTS)
 
 
-def test_what_is_missing_is_named(folder: Path) -> None:
-    path = store(folder, FACTS)
-    path.unlink()
-    with pytest.raises(EngineError, match=r"\.plan: no such engine"):
-        read_engine(path, FACTS)
-    path.with_suffix(".json").unlink()
-    with pytest.raises(EngineError, match=r"\.json: no such engine"):
-        read_engine(path, FACTS)
-    with pytest.raises(EngineError, match="no such engine"):
-        read_engine(folder / "nowhere" / "x.plan", FACTS)
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners on this system")
-@pytest.mark.parametrize("what", ["plan", "sidecar", "folder"])
-def test_what_others_may_write_to_is_refused(what: str, folder: Path) -> None:
-    path = store(folder, FACTS)
-    {"plan": path, "sidecar": path.with_suffix(".json"), "folder": folder}[what].chmod(0o722)
-    with pytest.raises(EngineError, match="can be written to by others"):
-        read_engine(path, FACTS)
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners on this system")
+@on_posix
 def test_what_belongs_to_somebody_else_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if os.stat(__file__).st_uid == 0 or os.geteuid() == 0:  # as root: make it somebody else's
-        path = store(folder, FACTS)
+    path = store(folder, FACTS)
+    if os.geteuid() == 0:  # make it somebody else's
         os.chown(path, 12345, -1)
     else:
-        path = store(folder, FACTS)
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(EngineError, match="belongs to another user"):
-        read_engine(path, FACTS)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no plain links on this system")
-def test_a_link_is_refused(folder: Path) -> None:
-    path = store(folder, FACTS)
-    path.rename(folder / "elsewhere")
-    path.symlink_to(folder / "elsewhere")
-    with pytest.raises(EngineError, match="loaded only from plain files"):
         read_engine(path, FACTS)
 
 
