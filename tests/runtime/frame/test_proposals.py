@@ -77,12 +77,25 @@ def test_equal_scores_are_visited_by_index() -> None:
     assert best_apart(scores, grid(5), np.arange(5), 0.5, 5).tolist() == [1, 3, 0, 2, 4]
 
 
-def test_equal_scores_give_the_first_boxes() -> None:
-    assert choose([0.5] * 30, grid(30), grid(30)[29]) == [0, 1, 2, 3, 4, 5, 6, 7, 29]
+RISING = [0.1 * k for k in range(1, 10)]
+CHOICES: dict[str, tuple[list[float], int, dict[str, float], list[int]]] = {
+    "equal scores give the first boxes": ([0.5] * 30, 29, {}, [0, 1, 2, 3, 4, 5, 6, 7, 29]),
+    "the reserved box comes last and only once": ([0.9, 0.8, 0.7], 0, {}, [1, 2, 0]),
+    "boxes below the floor are dropped": ([0.5, 0.9, 0.0899, 0.0901], 0, {}, [1, 3, 0]),
+    "the floor is a share of the best in the pool without the reserved one": ([1.0, 0.2, 0.03], 0, {}, [1, 2, 0]),
+    "all are by score without near ones": (RISING, 0, {"num_near_candidates": 0, "num_candidates": 4}, [8, 7, 6, 5]),
+    "one candidate is the best by score": ([0.1, 0.2, 0.9], 0, {"num_candidates": 1}, [2]),
+    "without a number among the scores the reserved box is left": ([np.nan] * 5, 3, {}, [3]),
+    "a NaN score leaves the reserved box, as in the release": ([0.5, np.nan, 0.4], 0, {}, [0]),
+}
 
 
-def test_the_reserved_box_comes_last_and_only_once() -> None:
-    assert choose([0.9, 0.8, 0.7], grid(3), grid(3)[0]) == [1, 2, 0]
+@pytest.mark.parametrize(("scores", "current", "settings", "wanted"), CHOICES.values(), ids=CHOICES)
+def test_of_boxes_that_do_not_overlap(
+    scores: list[float], current: int, settings: dict[str, float], wanted: list[int]
+) -> None:
+    boxes = grid(len(scores))
+    assert choose(scores, boxes, boxes[current], **settings) == wanted
 
 
 def test_of_several_near_boxes_the_best_scored_is_reserved() -> None:
@@ -109,35 +122,10 @@ def test_the_reserved_box_is_neither_floored_nor_suppressed() -> None:
     assert choose([0.01, 0.99, 0.98], boxes, np.array([0, 0, 40, 40], np.float32), near_iou=0.99) == [1, 2, 0]
 
 
-def test_boxes_below_the_floor_are_dropped() -> None:
-    assert choose([0.5, 0.9, 0.0899, 0.0901], grid(4), grid(4)[0]) == [1, 3, 0]
-
-
-def test_the_floor_is_a_share_of_the_best_in_the_pool_without_the_reserved_one() -> None:
-    assert choose([1.0, 0.2, 0.03], grid(3), grid(3)[0]) == [1, 2, 0]
-
-
-def test_without_near_candidates_all_are_by_score() -> None:
-    found = choose([0.1 * k for k in range(1, 10)], grid(9), grid(9)[0], num_near_candidates=0, num_candidates=4)
-    assert found == [8, 7, 6, 5]
-
-
 @pytest.mark.parametrize("count", [1, 2, 5, 64])
 def test_there_are_never_more_than_asked_for(count: int) -> None:
     found = choose([0.5] * 100, grid(100), grid(100)[50], num_candidates=count)
     assert len(found) == len(set(found)) == count
-
-
-def test_one_candidate_is_the_best_by_score() -> None:
-    assert choose([0.1, 0.2, 0.9], grid(3), grid(3)[0], num_candidates=1) == [2]
-
-
-def test_without_a_number_among_the_scores_the_reserved_box_is_left() -> None:
-    assert choose([np.nan] * 5, grid(5), grid(5)[3]) == [3]
-
-
-def test_a_nan_score_leaves_the_reserved_box_as_in_the_release() -> None:
-    assert choose([0.5, np.nan, 0.4], grid(3), grid(3)[0]) == [0]
 
 
 def test_boxes_that_are_not_finite_do_not_stop_it() -> None:
