@@ -151,17 +151,3 @@ def test_settings_come_from_the_bundle_unless_given(default_bundle: Path) -> Non
     assert Tracker.load(default_bundle).settings == TrackerSettings()
     given = TrackerSettings(window_influence=0.1)
     assert Tracker.load(default_bundle, settings=given).settings == given
-
-
-def test_different_numbers_of_proposals_use_their_own_buffers(bundle: Bundle) -> None:
-    context = load_backend(bundle, "onnxruntime").context()
-    context.crop[:] = np.random.default_rng(3).uniform(0, 255, context.crop.shape)
-    context.set_template(np.array([[90, 90, 180, 180]], np.float32))
-    context.search()
-    nine = np.random.default_rng(4).uniform(40, 100, (1, 9, 4)).astype(np.float32)
-    nine[..., 2:] += 90
-    scores, boxes = (array.copy() for array in context.relate(nine))
-    for count in (1, 2, 5, 9):
-        some_scores, some_boxes = context.relate(nine[:, :count])
-        np.testing.assert_allclose(some_scores, scores[:, :count], atol=1e-5)
-        np.testing.assert_allclose(some_boxes, boxes[:, :count], atol=1e-3)

@@ -36,31 +36,6 @@ def test_unknown_devices_are_named(device: str, default_bundle: Path) -> None:
         load_backend(Bundle.open(default_bundle), "openvino", device=device)
 
 
-def test_any_number_of_proposals_is_scored(backend: Backend) -> None:
-    context = backend.context()
-    context.crop[:] = np.random.default_rng(3).uniform(0, 255, context.crop.shape)
-    context.set_template(np.array([[90, 90, 180, 180]], np.float32))
-    context.search()
-    boxes = np.random.default_rng(4).uniform(40, 100, (1, 12, 4)).astype(np.float32)
-    boxes[..., 2:] += 90
-    wanted = [context.relate(boxes[:, k : k + 1]) for k in range(12)]
-    for count in (2, 9, 12):
-        scores, moved = context.relate(boxes[:, :count])
-        np.testing.assert_allclose(scores[0], [w[0][0, 0] for w in wanted[:count]], atol=1e-5)
-        np.testing.assert_allclose(moved[0], [w[1][0, 0] for w in wanted[:count]], atol=1e-3)
-
-
-def test_contexts_do_not_mix(backend: Backend) -> None:
-    first, second = backend.context(), backend.context()
-    rng = np.random.default_rng(5)
-    for context in (first, second):
-        context.crop[:] = rng.uniform(0, 255, context.crop.shape)
-        context.set_template(np.array([[90, 90, 180, 180]], np.float32))
-    scores = first.search()[0].copy()
-    second.search()
-    np.testing.assert_array_equal(first.search()[0], scores)
-
-
 def has_bf16() -> bool:
     import openvino
 

@@ -39,23 +39,6 @@ def test_positions_that_are_no_numbers_give_zeros(bundle: Bundle) -> None:
     assert (network.crop_features(deep, shallow, boxes) == 0).all()
 
 
-def test_templates_move_between_contexts(bundle: Bundle) -> None:
-    backend = PyTorchBackend(bundle)
-    first, second = backend.context(), PyTorchBackend(bundle, targets=2).context()
-    rng = np.random.default_rng(3)
-    crops = rng.uniform(0, 255, (2, 3, 271, 271)).astype(np.float32)
-    box = np.array([[90, 85, 180, 170]], np.float32)
-    wanted = []
-    for slot in (0, 1):
-        first.crop[:] = crops[slot]
-        first.set_template(box)
-        second.put_template(slot, first.template())
-        first.crop[:] = crops[1 - slot]
-        wanted.append(first.search()[0][0].copy())
-    second.crop[:] = crops[::-1]
-    np.testing.assert_allclose(second.search()[0], wanted, atol=1e-5)
-
-
 # What cannot be had.
 
 

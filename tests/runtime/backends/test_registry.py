@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -25,6 +26,7 @@ from spm_rt.results import Box
 from ...support.contexts import noise, some_proposals, take_template
 from ...support.emulator.engines import machine_with
 from ...support.emulator.host_build import built_for_the_host
+from ...support.emulator.onnxruntime_gpu import DeviceBackend
 from ...support.follow import follow
 
 ROOT = Path(__file__).parents[3]
@@ -36,9 +38,14 @@ def bundle(synthetic_bundle: Path) -> Bundle:
     return Bundle.open(synthetic_bundle)
 
 
-@pytest.fixture(params=BACKENDS)
+ON_A_GPU = dataclasses.replace(BACKENDS["onnxruntime"], name="onnxruntime on a GPU")
+also_on_a_gpu = pytest.mark.parametrize("entry", [*BACKENDS.values(), ON_A_GPU], ids=lambda e: e.name, indirect=True)
+
+
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
 def entry(request: pytest.FixtureRequest) -> BackendEntry:
-    return BACKENDS[request.param]
+    entry: BackendEntry = request.param
+    return entry
 
 
 @pytest.fixture
@@ -52,6 +59,8 @@ def load(entry: BackendEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             return load_backend(bundle, entry.name, device="cuda", **options)
         if not entry.installed:
             pytest.skip(f"{entry.package} is not installed")
+        if entry is ON_A_GPU:
+            return DeviceBackend(bundle, **options)
         return load_backend(bundle, entry.name, **options)
 
     return loaded
@@ -162,8 +171,13 @@ def test_a_precision_that_it_does_not_offer_is_refused_in_words(
             load(bundle, precision=precision)
 
 
+@also_on_a_gpu
 @pytest.mark.parametrize("targets", [1, 2])
-def test_all_stages_agree_with_onnx_runtime(targets: int, load: Callable[..., Any], bundle: Bundle) -> None:
+def test_all_stages_agree_with_onnx_runtime(
+    targets: int, entry: BackendEntry, load: Callable[..., Any], bundle: Bundle
+) -> None:
+    """For any number of proposals; each is scored as it is among others."""
+    proposals = some_proposals(targets, 9 if entry.folder == "tensorrt" else 12)
     found = []
     for loader in (functools.partial(load_backend, name="onnxruntime"), load):
         single, context = (loader(bundle, targets=number).context() for number in (1, targets))
@@ -172,14 +186,32 @@ def test_all_stages_agree_with_onnx_runtime(targets: int, load: Callable[..., An
             context.put_template(slot, single.template())
         context.crop[:] = noise(context.crop.shape, 7)
         arrays = [*context.search()]
-        for count in (1, 4, 9, 4):
-            arrays += [array.copy() for array in context.relate(some_proposals(targets, count, seed=count))]
+        for count in (proposals.shape[1], 1, 2, 5, 9, 4):
+            arrays += [array.copy() for array in context.relate(proposals[:, :count])]
         found.append(arrays)
     for number, (got, wanted) in enumerate(zip(found[1], found[0], strict=True)):
+        allowed = 1e-3 if number % 2 else 1e-5
         assert got.shape == wanted.shape
-        np.testing.assert_allclose(got, wanted, atol=1e-3 if number % 2 else 1e-5)
+        np.testing.assert_allclose(got, wanted, atol=allowed)
+        if number > 3:
+            np.testing.assert_allclose(got, found[1][2 + number % 2][:, : got.shape[1]], atol=allowed)
 
 
+@also_on_a_gpu
+def test_contexts_do_not_mix_and_templates_move_between_them(load: Callable[..., Any], bundle: Bundle) -> None:
+    backend = load(bundle)
+    first, second = backend.context(), backend.context()
+    for context, seed in ((first, 1), (second, 2)):
+        take_template(context, seed)
+    scores, others = first.search()[0].copy(), second.search()[0].copy()
+    assert np.abs(scores - others).max() > 1e-3
+    np.testing.assert_array_equal(first.search()[0], scores)
+    second.put_template(0, first.template())
+    second.crop[:] = first.crop
+    np.testing.assert_array_equal(second.search()[0], scores)
+
+
+@also_on_a_gpu
 def test_it_tracks_as_onnx_runtime_does(
     load: Callable[..., Any], default_bundle: Path, clip: Frames, clip_box: Box
 ) -> None:

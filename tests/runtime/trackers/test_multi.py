@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -253,9 +254,9 @@ def test_a_second_thread_is_refused(busy: MultiTracker, use: Callable[[MultiTrac
 # With the network.
 
 
-@pytest.fixture(scope="module", params=ON_CPU)
+@pytest.fixture(scope="module", params=[*ON_CPU, "onnxruntime on a GPU"])
 def backend(request: pytest.FixtureRequest) -> str:
-    if request.param not in available():
+    if request.param.split()[0] not in available():
         pytest.skip(f"{request.param} is not installed")
     return str(request.param)
 
@@ -264,6 +265,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 def pair(backend: str, synthetic_bundle: Path) -> tuple[MultiTracker, Tracker]:
     """For several targets (graphs for one and two), and for one."""
     bundle = Bundle.open(synthetic_bundle)
+    if backend == "onnxruntime on a GPU":
+        from ...support.emulator.onnxruntime_gpu import DeviceBackend
+
+        made = functools.cache(functools.partial(DeviceBackend, bundle))
+        several = MultiTracker(made, bundle.targets, bundle.spec, bundle.settings)
+        return several, Tracker(made(1), bundle.spec, bundle.settings)
     return MultiTracker.load(bundle, backend, capacity=2), Tracker.load(bundle, backend)
 
 
