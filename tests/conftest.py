@@ -122,30 +122,30 @@ def calibration(default_model: SPMTracker, clip: Frames, clip_box: Box) -> Calib
 
 
 @pytest.fixture(scope="session")
-def synthetic_bundle(made_once: MadeOnce, synthetic_model: SPMTracker, clip: Frames, clip_box: Box) -> Path:
+def synthetic_bundle(made_once: MadeOnce, synthetic_model: SPMTracker, clip: Frames) -> Path:
     """A verified bundle of the synthetic weights: opset 17, graphs for one target and for two."""
     from .support.exports import ExportOptions, export_quickly
 
     options = ExportOptions(targets=(1, 2), source="synthetic weights")
-    return made_once(
-        "synthetic_bundle",
-        lambda folder: export_quickly(synthetic_model, folder, options, clip, clip_box),
-    )
+    return made_once("synthetic_bundle", lambda path: export_quickly(synthetic_model, path, options, clip, DEMO_BOX))
 
 
 @pytest.fixture(scope="session")
-def default_bundle(made_once: MadeOnce, default_model: SPMTracker, clip: Frames, clip_box: Box) -> Path:
+def default_bundle(made_once: MadeOnce, default_model: SPMTracker, clip: Frames) -> Path:
     """A verified bundle of the shipped weights: opset 17, graphs for one target."""
     from .support.exports import ExportOptions, export_quickly
 
     options = ExportOptions(source="shipped weights")
-    return made_once(
-        "default_bundle",
-        lambda folder: export_quickly(default_model, folder, options, clip, clip_box),
-    )
+    return made_once("default_bundle", lambda path: export_quickly(default_model, path, options, clip, DEMO_BOX))
 
 
 @pytest.fixture(scope="session")
 def bundle(default_bundle: Path) -> Bundle:
     """The shipped weights' bundle, opened."""
     return Bundle.open(default_bundle)
+
+
+@pytest.fixture(scope="session")
+def synthetic(synthetic_bundle: Path) -> Bundle:
+    """The synthetic weights' bundle, opened."""
+    return Bundle.open(synthetic_bundle)

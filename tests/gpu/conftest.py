@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ from ..support.once import MadeOnce
 if TYPE_CHECKING:
     from spm_export.model.network import SPMTracker
 
+    from ..support.emulator.engines import Engines
+
 
 @pytest.fixture(scope="session")
 def built() -> ctypes.CDLL:
@@ -26,6 +30,20 @@ def library(request: pytest.FixtureRequest, built: ctypes.CDLL) -> ctypes.CDLL:
     """The host build. Within a phase of a block, threads run in either order: no result may depend on it."""
     built.spm_set_order(int(request.param == "backwards"))
     return built
+
+
+@pytest.fixture
+def machine_for(built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Bundle], Engines]:
+    """Makes this a machine with a GPU and TensorRT; a bundle's engines lie in ``tmp_path / "engines"``."""
+    from ..support.emulator.engines import machine_with
+
+    return lambda bundle: machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+
+
+@pytest.fixture
+def machine(machine_for: Callable[[Bundle], Engines], bundle: Bundle) -> Engines:
+    """A GPU with engines of the module's bundle."""
+    return machine_for(bundle)
 
 
 @pytest.fixture(scope="session")

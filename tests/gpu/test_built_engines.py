@@ -5,7 +5,7 @@ Both halves over their stand-ins: tests/support/fakes/tensorrt_builder.py and te
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,36 @@ from spm_engines.toolchain import BuildOptions
 from spm_export.proof.compare import tolerance
 from spm_rt import BackendError, Bundle, Tracker, TrackerSettings
 from spm_rt.backends.tensorrt.backend import TF32_ALLOWED, TensorRtBackend
-from spm_rt.results import Box
 
-from ..support.emulator.engines import VERSION, Engines, machine_with
+from ..support.emulator.engines import VERSION, Engines
 from ..support.fakes import tensorrt_builder as fake_builder
+from ..support.follow import results_on
 
 Frames = list[NDArray[np.uint8]]
+Export = Callable[..., None]
 CARD = Gpu("Emulated GPU", (9, 0), "580.1")
 
 
 @pytest.fixture
-def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
+def machine(machine: Engines, tmp_path: Path) -> Engines:
     """A GPU without an engine."""
-    engines = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
     for path in (tmp_path / "engines").iterdir():
         path.unlink()
-    return engines
+    return machine
 
 
-def export(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, version: str = VERSION, **options: Any) -> None:
+@pytest.fixture
+def export(machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Export:
     """As ``spm-export BUNDLE --engine tensorrt`` with options."""
-    with monkeypatch.context() as patch:
-        fake_builder.install(patch, CARD, version, bundle)
-        patch.setattr(roi_plugin, "register_plugin", lambda library, capability: roi_plugin.Plugin("aot", "e" * 64))
-        built = build_engines(bundle, BuildOptions("tensorrt", **options))
-    assert {one.state for one in built} == {"built"}
+
+    def run(version: str = VERSION, **options: Any) -> None:
+        with monkeypatch.context() as patch:
+            fake_builder.install(patch, CARD, version, bundle)
+            patch.setattr(roi_plugin, "register_plugin", lambda library, capability: roi_plugin.Plugin("aot", "e" * 64))
+            built = build_engines(bundle, BuildOptions("tensorrt", **options))
+        assert {one.state for one in built} == {"built"}
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -64,49 +69,35 @@ def export(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, version: str = VERSI
     ],
 )
 def test_what_is_built_is_loaded(
-    options: dict[str, Any],
-    loads: str,
-    asked: int,
-    count: int,
-    machine: Engines,
-    bundle: Bundle,
-    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], loads: str, asked: int, count: int, machine: Engines, export: Export, bundle: Bundle
 ) -> None:
     """``loads``: the version of TensorRT at run time; ``asked``: proposals of the settings; ``count``: the engine's."""
-    export(bundle, monkeypatch, **options)
-    monkeypatch.setattr(machine, "__version__", loads)
+    export(**options)
+    machine.__version__ = loads
     backend = TensorRtBackend(Bundle.of(bundle, TrackerSettings(num_candidates=asked)))
     assert backend.count == count
     assert ("TF32 in template, search, relation" in backend.description) == options.get("tf32", False)
 
 
-def test_engines_for_more_proposals_track_as_onnx_runtime_does(
-    machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engines_for_more_proposals_track_as_onnx_runtime_does(export: Export, bundle: Bundle, clip: Frames) -> None:
     """Twelve proposals by an engine for sixteen."""
-    export(bundle, monkeypatch, proposals=16)
+    export(proposals=16)
     settings = TrackerSettings(num_candidates=12)
     trackers = [Tracker.load(bundle, *where, settings=settings) for where in (("tensorrt", "cuda"), ("onnxruntime",))]
-    for tracker in trackers:
-        tracker.init(clip[0], clip_box)
-    for frame in clip[1:4]:
-        got, wanted = (tracker.update(frame, candidates=True) for tracker in trackers)
+    results = (results_on(tracker, clip[:4], candidates=True) for tracker in trackers)
+    for got, wanted in zip(*results, strict=True):
         np.testing.assert_allclose(got.box, wanted.box, atol=0.01)
         assert len(got.candidates or ()) == len(wanted.candidates or ())
 
 
-def test_an_exact_engine_is_preferred_to_one_with_tf32(
-    machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    export(bundle, monkeypatch, tf32=True)
-    export(bundle, monkeypatch)
+def test_an_exact_engine_is_preferred_to_one_with_tf32(export: Export, bundle: Bundle) -> None:
+    export(tf32=True)
+    export()
     assert "TF32" not in TensorRtBackend(bundle).description
 
 
-def test_tf32_may_be_as_far_off_as_float16_and_no_farther(
-    machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    export(bundle, monkeypatch, tf32=True)
+def test_tf32_may_be_as_far_off_as_float16_and_no_farther(machine: Engines, export: Export, bundle: Bundle) -> None:
+    export(tf32=True)
     assert {name: tolerance(*name.split("."), "float16")[1] for name in TF32_ALLOWED} == TF32_ALLOWED
     machine.off["relation"] = 0.005
     TensorRtBackend(bundle)
@@ -115,9 +106,7 @@ def test_tf32_may_be_as_far_off_as_float16_and_no_farther(
         TensorRtBackend(bundle)
 
 
-def test_engines_for_too_few_proposals_are_named_with_what_to_do(
-    machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    export(bundle, monkeypatch, proposals=5)
+def test_engines_for_too_few_proposals_are_named_with_what_to_do(export: Export, bundle: Bundle) -> None:
+    export(proposals=5)
     with pytest.raises(BackendError, match=r"--proposals 9\n.*proposals is 5 instead of 9"):
         TensorRtBackend(bundle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from spm_rt.gpu.driver import Device, Stream
 from spm_rt.results import Box
 
 from ..support.emulator.driver import CUresult
-from ..support.emulator.engines import Engines, machine_with
+from ..support.emulator.engines import Engines
 from ..support.emulator.networks import view
 from ..support.emulator.pictures import OnDevice, Packed
 from ..support.follow import follow
@@ -42,13 +41,8 @@ def bundle(synthetic_bundle: Path) -> Bundle:
 
 
 @pytest.fixture
-def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
-    return machine_with(bundle, built, monkeypatch, tmp_path / "engines")
-
-
-@pytest.fixture
-def backend(machine: Engines, bundle: Bundle) -> TensorRtBackend:
-    return TensorRtBackend(bundle)
+def tracker(machine: Engines, bundle: Bundle) -> Tracker:
+    return Tracker(TensorRtBackend(bundle), bundle.spec, bundle.settings)
 
 
 def wide(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -73,15 +67,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_results_are_those_of_the_same_frames_on_the_host(
-    kind: str, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
+def test_results_are_those_of_the_same_frames_on_the_host(kind: str, tracker: Tracker, clip: Frames) -> None:
     change, there = KINDS[kind]
     pictures = [change(np.array(frame)) for frame in clip[:4]]
-    found, wanted = (
-        follow(Tracker(backend, bundle.spec, bundle.settings), frames, clip_box)
-        for frames in ([there(picture) for picture in pictures], pictures)
-    )
+    found, wanted = (follow(tracker, frames) for frames in ([there(picture) for picture in pictures], pictures))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=NEAR)
 
 
@@ -101,11 +90,8 @@ def test_the_input_is_the_exact_crop_bit_by_bit(
         assert (crops[1 - slot] == 0).all()
 
 
-def test_no_crop_goes_up(
-    machine: Engines, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
-    follow(tracker, [Packed(frame) for frame in clip[:3]], clip_box)
+def test_no_crop_goes_up(machine: Engines, tracker: Tracker, clip: Frames) -> None:
+    follow(tracker, [Packed(frame) for frame in clip[:3]])
     machine.emulator.calls.clear()
     packed = Packed(clip[3])
     tracker.update(packed)
@@ -115,33 +101,26 @@ def test_no_crop_goes_up(
     assert packed.streams == [tracker._context.stream.handle]  # type: ignore[attr-defined]
 
 
-def test_another_librarys_stream_is_waited_for(
-    machine: Engines, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
-    follow(tracker, [Packed(frame) for frame in clip[:3]], clip_box)
+def test_another_librarys_stream_is_waited_for(machine: Engines, tracker: Tracker, clip: Frames) -> None:
+    follow(tracker, [Packed(frame) for frame in clip[:3]])
     machine.emulator.calls.clear()
     tracker.update(OnDevice(clip[3], stream=2))
     assert machine.emulator.calls[:4] == ["cuEventCreate", "cuEventRecord", "cuStreamWaitEvent", "cuEventDestroy"]
 
 
-def test_frames_may_come_from_either_side(
-    machine: Engines, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
+def test_frames_may_come_from_either_side(machine: Engines, tracker: Tracker, clip: Frames) -> None:
     mixed: list[Any] = [Packed(clip[0]), clip[1], OnDevice(clip[2]), OnDevice(clip[3]), clip[4], Packed(clip[5])]
-    wanted = follow(Tracker(backend, bundle.spec, bundle.settings), list(clip[:6]), clip_box)
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
+    wanted = follow(tracker.sibling(), clip[:6])
     machine.emulator.calls.clear()
-    np.testing.assert_allclose(follow(tracker, mixed, clip_box), wanted, rtol=0, atol=NEAR)
+    np.testing.assert_allclose(follow(tracker, mixed), wanted, rtol=0, atol=NEAR)
     # One search with the crop's upload in it, one without, and the relation.
     assert machine.emulator.calls.count("cuGraphInstantiate") == 3
 
 
 def test_a_crop_that_was_given_up_is_not_mistaken_for_the_next_frames(
-    backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
+    tracker: Tracker, clip: Frames, clip_box: Box
 ) -> None:
-    wanted = follow(Tracker(backend, bundle.spec, bundle.settings), list(clip[:3]), clip_box)
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
+    wanted = follow(tracker.sibling(), clip[:3])
     tracker.init(clip[0], clip_box)
 
     def interrupt(stage: str) -> None:
@@ -152,26 +131,21 @@ def test_a_crop_that_was_given_up_is_not_mistaken_for_the_next_frames(
     np.testing.assert_array_equal(tracker.update(clip[1]).box, wanted[0, :4])
 
 
-def test_a_failed_capture_is_done_without(
-    machine: Engines, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
-    wanted = follow(Tracker(backend, bundle.spec, bundle.settings), list(clip[:4]), clip_box)
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
-    tracker.init(Packed(clip[0]), clip_box)
+def test_a_failed_capture_is_done_without(machine: Engines, tracker: Tracker, clip: Frames) -> None:
+    wanted = follow(tracker.sibling(), clip[:4])
     machine.emulator.fail("cuStreamEndCapture", CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
     with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: cuStreamEndCapture failed"):
-        found = [tracker.update(Packed(frame)).box for frame in clip[1:4]]
-    np.testing.assert_allclose(found, wanted[:, :4], rtol=0, atol=NEAR)
+        found = follow(tracker, [Packed(frame) for frame in clip[:4]])
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=NEAR)
 
 
 def test_no_compiler_for_the_kernels_is_an_error(
-    backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+    tracker: Tracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(unit: str, architecture: str) -> bytes:
         raise BackendError("NVRTC is not installed")
 
     monkeypatch.setattr("spm_rt.gpu.kernels.nvrtc.compiled", missing)
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
     tracker.init(clip[0], clip_box)
     with pytest.raises(BackendError, match="NVRTC is not installed"):
         tracker.update(OnDevice(clip[1]))
@@ -189,8 +163,7 @@ def test_several_targets(machine: Engines, bundle: Bundle, clip: Frames, clip_bo
         for frame in clip[1:3]:
             last = tracker.update(there(frame))
         results.append([(*last[id].box, last[id].score) for id in ids])
-    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=NEAR)
-    np.testing.assert_allclose(results[2], results[0], rtol=0, atol=NEAR)
+    np.testing.assert_allclose(results[1:], [results[0]] * 2, rtol=0, atol=NEAR)
 
 
 # What cannot be used.
@@ -205,10 +178,7 @@ def test_several_targets(machine: Engines, bundle: Bundle, clip: Frames, clip_bo
         (OnDevice(np.zeros((40, 50, 3), np.uint8)), "the frame's size changed from .* to 50 x 40"),
     ],
 )
-def test_a_tracker_stays_as_it_was(
-    frame: Any, message: str, backend: TensorRtBackend, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
+def test_a_tracker_stays_as_it_was(frame: Any, message: str, tracker: Tracker, clip: Frames, clip_box: Box) -> None:
     tracker.init(clip[0], clip_box)
     with pytest.raises(FrameError, match=message):
         tracker.update(frame)

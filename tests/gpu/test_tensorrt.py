@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,14 @@ from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
 
 from ..support.emulator.driver import CUresult
-from ..support.emulator.engines import VERSION, Engines, machine_with, write_engine
+from ..support.emulator.engines import VERSION, Engines, write_engine
 from ..support.emulator.networks import view
+from ..support.follow import follow, results_on
 
 Frames = list[NDArray[np.uint8]]
 
 
-@pytest.fixture
-def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
-    """A GPU with engines in the cache."""
-    return machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+MachineFor = Callable[[Bundle], Engines]
 
 
 def test_an_int8_bundle_hands_on_float32(machine: Engines, bundle: Bundle, tmp_path: Path) -> None:
@@ -62,27 +60,16 @@ def test_more_proposals_than_the_engine_is_for_are_refused(machine: Engines, bun
         TensorRtBackend(bundle).context().relate(np.zeros((1, 12, 4), np.float32))
 
 
-def test_the_resident_tracker_runs_on_its_engines(
-    machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box
-) -> None:
-    resident = ResidentTracker.load(bundle, "tensorrt")
-    plain = Tracker.load(bundle, "onnxruntime")
-    for tracker in (resident, plain):
-        tracker.init(clip[0], clip_box)
-    for frame in clip[1:4]:
-        np.testing.assert_allclose(resident.update(frame).box, plain.update(frame).box, atol=0.01)
+def test_the_resident_tracker_runs_on_its_engines(machine: Engines, bundle: Bundle, clip: Frames) -> None:
+    resident, plain = ResidentTracker.load(bundle, "tensorrt"), Tracker.load(bundle, "onnxruntime")
+    np.testing.assert_allclose(follow(resident, clip[:4])[:, :4], follow(plain, clip[:4])[:, :4], atol=0.01)
     assert resident.graphs
 
 
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("kind", [ResidentTracker, ResidentMultiTracker])
 def test_the_example_of_a_resident_tracker_runs(
-    kind: Any,
-    machine: Engines,
-    bundle: Bundle,
-    clip: Frames,
-    clip_box: Box,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    kind: Any, bundle: Bundle, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The lines of code in the class's documentation, as they stand there."""
     lines = [line for line in kind.__doc__.splitlines() if line.startswith(8 * " ")]
@@ -96,19 +83,13 @@ def test_the_example_of_a_resident_tracker_runs(
 
 
 def test_several_targets_share_engines_and_a_launch(
-    built: ctypes.CDLL,
-    synthetic_bundle: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    clip: Frames,
-    clip_box: Box,
+    machine_for: MachineFor, synthetic: Bundle, clip: Frames, clip_box: Box
 ) -> None:
     """Three targets in a batch of two and one of one."""
-    bundle = Bundle.open(synthetic_bundle)
-    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
-    multi = ResidentMultiTracker.load(bundle, "tensorrt")
+    machine = machine_for(synthetic)
+    multi = ResidentMultiTracker.load(synthetic, "tensorrt")
     boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (250.0, 100.0, 60.0, 60.0)]
-    singles = {multi.add(clip[0], box): Tracker.load(bundle, "onnxruntime") for box in boxes}
+    singles = {multi.add(clip[0], box): Tracker.load(synthetic, "onnxruntime") for box in boxes}
     for single, box in zip(singles.values(), boxes, strict=True):
         single.init(clip[0], box)
     for frame in clip[1:3]:
@@ -119,13 +100,10 @@ def test_several_targets_share_engines_and_a_launch(
     assert machine.emulator.calls.count("cuGraphLaunch") == 2
 
 
-def test_a_context_for_several_starts_without_templates(
-    built: ctypes.CDLL, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_context_for_several_starts_without_templates(machine_for: MachineFor, synthetic: Bundle) -> None:
     """Fresh memory may hold anything; what was never put anywhere must be zeros."""
-    bundle = Bundle.open(synthetic_bundle)
-    machine_with(bundle, built, monkeypatch, tmp_path / "engines")
-    networks = TensorRtNetworks(TensorRtBackend(bundle, targets=2))
+    machine_for(synthetic)
+    networks = TensorRtNetworks(TensorRtBackend(synthetic, targets=2))
     for name in ("head_kernel", "head_bias", "target_half"):
         memory = networks._context._memory[name]
         assert (view(memory.address, (memory.size // 4,)) == 0).all(), name
@@ -167,11 +145,8 @@ def test_an_engine_that_gives_nonsense_is_refused(machine: Engines, bundle: Bund
 # The self-test.
 
 
-def test_engines_of_other_weights_are_noticed(
-    built: ctypes.CDLL, bundle: Bundle, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
-    machine.bundle = Bundle.open(synthetic_bundle)
+def test_engines_of_other_weights_are_noticed(machine: Engines, bundle: Bundle, synthetic: Bundle) -> None:
+    machine.bundle = synthetic
     with pytest.raises(
         BackendError, match=r"self-test\): search\.scores by 0\.\d+ \(0\.0001 allowed\), search\.boxes by"
     ):
@@ -192,19 +167,19 @@ def test_an_error_in_the_last_stage_is_noticed(machine: Engines, bundle: Bundle)
 # Half precision and several targets.
 
 
-@pytest.mark.parametrize("kind", ["half", "float32"])
+@pytest.mark.parametrize(("kind", "box_error", "score_error"), [("half", 0.1, 2e-3), ("float32", 0.01, 1e-4)])
 def test_several_targets_are_tracked_as_each_alone(
     kind: str,
+    box_error: float,
+    score_error: float,
     half_bundle: Bundle,
-    synthetic_bundle: Path,
-    built: ctypes.CDLL,
+    synthetic: Bundle,
+    machine_for: MachineFor,
     clip: Frames,
     clip_box: Box,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
-    bundle = half_bundle if kind == "half" else Bundle.open(synthetic_bundle)
-    machine = machine_with(bundle, built, monkeypatch, tmp_path / "engines")
+    bundle = half_bundle if kind == "half" else synthetic
+    machine = machine_for(bundle)
     backends = {targets: TensorRtBackend(bundle, targets=targets) for targets in bundle.targets}
     assert list(backends[2].engines) == ["search", "relation"]
     x, y, width, height = clip_box
@@ -219,31 +194,22 @@ def test_several_targets_are_tracked_as_each_alone(
         found = several.update(frame)
         for id, single in zip(ids, singles, strict=True):
             wanted = single.update(frame)
-            np.testing.assert_allclose(found[id].box, wanted.box, atol=0.01 if kind == "float32" else 0.1)
-            assert found[id].score == pytest.approx(wanted.score, abs=1e-4 if kind == "float32" else 2e-3)
+            np.testing.assert_allclose(found[id].box, wanted.box, atol=box_error)
+            assert found[id].score == pytest.approx(wanted.score, abs=score_error)
     # The first frame's work was captured and compared: search and relation of two batches here, and of three trackers.
     assert machine.emulator.calls.count("cuGraphInstantiate") == 2 * (2 + 3)
 
 
 def test_half_precision_tracks_as_float32_does(
-    half_bundle: Bundle,
-    bundle: Bundle,
-    built: ctypes.CDLL,
-    clip: Frames,
-    clip_box: Box,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    half_bundle: Bundle, bundle: Bundle, machine_for: MachineFor, clip: Frames
 ) -> None:
-    machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
+    machine_for(half_bundle)
     backend = TensorRtBackend(half_bundle)
     assert "float16" in backend.description
-    tracker, plain = Tracker(backend, half_bundle.spec, half_bundle.settings), Tracker.load(bundle, "onnxruntime")
-    for one in (tracker, plain):
-        one.init(clip[0], clip_box)
-    for frame in clip[1:4]:
-        got, wanted = tracker.update(frame), plain.update(frame)
-        np.testing.assert_allclose(got.box, wanted.box, atol=0.5)
-        assert got.score == pytest.approx(wanted.score, abs=0.01)
+    tracker = Tracker(backend, half_bundle.spec, half_bundle.settings)
+    got, wanted = (follow(one, clip[:4]) for one in (tracker, Tracker.load(bundle, "onnxruntime")))
+    np.testing.assert_allclose(got[:, :4], wanted[:, :4], atol=0.5)
+    np.testing.assert_allclose(got[:, 4], wanted[:, 4], atol=0.01)
     context = tracker._context
     sizes = {name: memory.size for name, memory in context._memory.items()}  # type: ignore[attr-defined]
     maps = {name: sizes[name] for name in ("shallow", "deep", "head_kernel", "target_half", "head_bias", "crop")}
@@ -258,10 +224,8 @@ def test_half_precision_tracks_as_float32_does(
     }
 
 
-def test_half_precision_templates_move_as_bytes(
-    half_bundle: Bundle, built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    machine_with(half_bundle, built, monkeypatch, tmp_path / "engines")
+def test_half_precision_templates_move_as_bytes(half_bundle: Bundle, machine_for: MachineFor) -> None:
+    machine_for(half_bundle)
     one, two = (TensorRtBackend(half_bundle, targets=targets).context() for targets in (1, 2))
     first = self_test_crop(271)[0]
     crops = np.stack([first, first[::-1, ::-1]])
@@ -279,13 +243,11 @@ def test_half_precision_templates_move_as_bytes(
         two.set_template(np.tile(self_test_box(), (2, 1)))
 
 
-def test_a_failed_capture_is_done_without(machine: Engines, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+def test_a_failed_capture_is_done_without(machine: Engines, bundle: Bundle, clip: Frames) -> None:
     machine.emulator.fail("cuStreamEndCapture", CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
     with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: cuStreamEndCapture failed"):
         backend = TensorRtBackend(bundle)
-    tracker = Tracker(backend, bundle.spec, bundle.settings)
-    tracker.init(clip[0], clip_box)
-    assert tracker.update(clip[1]).found
+    assert results_on(Tracker(backend, bundle.spec, bundle.settings), clip[:2])[0].found
     assert "cuGraphLaunch" not in machine.emulator.calls
 
 
@@ -295,20 +257,13 @@ def test_a_full_gpu_is_named(machine: Engines, bundle: Bundle) -> None:
         TensorRtBackend(bundle)
 
 
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [
-        ({"target": "sm_86"}, "built for sm_86"),
-        ({"version": "10.8.0.43"}, "with tensorrt 10.8.0.43"),
-    ],
+    [({"target": "sm_86"}, "built for sm_86"), ({"version": "10.8.0.43"}, "with tensorrt 10.8.0.43")],
 )
 def test_engines_for_something_else_are_named(
-    changed: dict[str, Any],
-    message: str,
-    machine: Engines,
-    bundle: Bundle,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    changed: dict[str, Any], message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "others" / "engines"
     folder.mkdir(mode=0o700, parents=True)

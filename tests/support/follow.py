@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_export.cli import DEMO_BOX
+from spm_rt import TrackResult
 from spm_rt.results import Box
 
 
-def follow(tracker: Any, frames: Sequence[Any], box: Box) -> NDArray[np.float64]:
+def follow(tracker: Any, frames: Sequence[Any], box: Box = DEMO_BOX) -> NDArray[np.float64]:
     """Started on the first frame: box, score, coarse and fine score of every other one, ``[frames - 1, 7]``."""
-    tracker.init(frames[0], box)
-    results = [tracker.update(frame) for frame in frames[1:]]
+    results = results_on(tracker, frames, box)
     return np.array([(*r.box, r.score, r.coarse_score, r.fine_score) for r in results])
+
+
+def results_on(tracker: Any, frames: Sequence[Any], box: Box = DEMO_BOX, **options: Any) -> list[TrackResult]:
+    """Started on the first frame: the results on every other one."""
+    tracker.init(frames[0], box)
+    return [tracker.update(frame, **options) for frame in frames[1:]]
