@@ -30,12 +30,6 @@ RELATION_SIZE = 9
 """Proposals per relation call: OpenVINO is slow with open shapes, so fewer are filled up, and more compile anew."""
 
 
-def load(bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str | None) -> OpenVinoBackend:
-    """See :class:`spm_rt.backends.protocol.Load`."""
-    how = precision or "float32"
-    return OpenVinoBackend(bundle, device=device, threads=threads, targets=targets, precision=how)
-
-
 class OpenVinoBackend:
     """One compiled model per graph, shared by all contexts; each context has its own inference requests."""
 
@@ -48,10 +42,11 @@ class OpenVinoBackend:
         device: str = "cpu",
         threads: int | None = None,
         targets: int = 1,
-        precision: str = "float32",
+        precision: str | None = None,
     ) -> None:
         import openvino
 
+        precision = precision or "float32"
         self._library: Any = openvino
         self._core = openvino.Core()
         self.spec = bundle.spec
@@ -162,12 +157,12 @@ class OpenVinoContext:
         self._arrays = {name: np.zeros(shapes[name], np.float32) for name in ("crop", "target_half")}
         self.crop: Floats = self._arrays["crop"]
         self._template: Any = None
-        self._search = self._request(backend.search)
-        self._relations: dict[int, tuple[list[Any], Floats]] = {}
+        self._search = self._request(backend.search, self._arrays)
+        self._relations: dict[int, tuple[list[Any], dict[str, Floats]]] = {}
 
     def set_template(self, box: Floats) -> None:
         if self._template is None:
-            self._template = self._request(self._backend.template())
+            self._template = self._request(self._backend.template(), self._arrays)
         self._arrays["box"][:] = box
         self._template.infer()
 
@@ -178,17 +173,16 @@ class OpenVinoContext:
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         count = proposals.shape[1]
         size = max(RELATION_SIZE, count)
-        if size not in self._relations:
-            shapes = stage_shapes(self._backend.spec, self._backend.targets, "relation", size)
-            given = np.zeros(shapes["proposals"], np.float32)
-            self._relations[size] = self._relation_requests(size, given), given
-        requests, given = self._relations[size]
-        given[:, :count] = proposals
-        given[:, count:] = proposals[:, -1:]
+        if size not in self._relations:  # where there are two graphs, one hands its samples to the next
+            arrays = {name: self._arrays[name] for name in ("shallow", "deep", "target_half")}
+            requests = [self._request(compiled, arrays) for compiled in self._backend.relation(size)]
+            self._relations[size] = requests, arrays
+        requests, arrays = self._relations[size]
+        arrays["proposals"][:, :count] = proposals
+        arrays["proposals"][:, count:] = proposals[:, -1:]
         for request in requests:
             request.infer()
-        scores, boxes = (np.asarray(requests[-1].get_tensor(name).data) for name in ("scores", "boxes"))
-        return scores[:, :count].copy(), boxes[:, :count].copy()
+        return arrays["scores"][:, :count].copy(), arrays["boxes"][:, :count].copy()
 
     def template(self) -> Template:
         return copy_template(self._arrays)
@@ -196,26 +190,16 @@ class OpenVinoContext:
     def put_template(self, slot: int, template: Template) -> None:
         paste_template(self._arrays, slot, template)
 
-    def _relation_requests(self, size: int, given: Floats) -> list[Any]:
-        """Requests for ``size`` proposals, which lie in ``given``; one hands its samples to the next."""
-        requests: list[Any] = []
-        for compiled in self._backend.relation(size):
-            request = compiled.create_infer_request()
-            for port in compiled.inputs:
-                name = port.get_any_name()
-                if name == ROI_FEATURES:
-                    request.set_tensor(name, requests[-1].get_output_tensor(0))
-                else:
-                    request.set_tensor(name, self._backend.tensor(given if name == "proposals" else self._arrays[name]))
-            requests.append(request)
-        return requests
-
-    def _request(self, compiled: Any) -> Any:
-        """A request of a compiled graph on this context's buffers, made where there is none of that name yet."""
+    def _request(self, compiled: Any, arrays: dict[str, Floats]) -> Any:
+        """A request of a compiled graph on arrays by name, which are made where there is none of that name yet."""
         request = compiled.create_infer_request()
         for port in (*compiled.inputs, *compiled.outputs):
-            name = port.get_any_name()
-            if name not in self._arrays:
-                self._arrays[name] = np.zeros(tuple(port.shape), np.float32)
-            request.set_tensor(name, self._backend.tensor(self._arrays[name]))
+            name = ROI_FEATURES if ROI_FEATURES in port.get_names() else port.get_any_name()
+            if name not in arrays:
+                arrays[name] = np.zeros(tuple(port.shape), np.float32)
+            request.set_tensor(port, self._backend.tensor(arrays[name]))
         return request
+
+
+load = OpenVinoBackend
+"""See :class:`spm_rt.backends.protocol.Load`."""

@@ -32,11 +32,6 @@ Floats = NDArray[np.float32]
 Tensor = Any
 
 
-def load(bundle: Bundle, *, device: str, threads: int | None, targets: int, precision: str | None) -> PyTorchBackend:
-    """See :class:`spm_rt.backends.protocol.Load`."""
-    return PyTorchBackend(bundle, device=device, threads=threads, targets=targets, precision=precision)
-
-
 class PyTorchBackend:
     """Weights on one device; contexts have their own buffers and graphs.
 
@@ -271,3 +266,7 @@ def _device(torch: Any, name: str) -> Any:
             raise BackendError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs")
         return torch.device("cuda", int(index or 0))
     return torch.device(kind)
+
+
+load = PyTorchBackend
+"""See :class:`spm_rt.backends.protocol.Load`."""

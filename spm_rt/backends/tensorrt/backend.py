@@ -38,30 +38,15 @@ _loggers: dict[str, Any] = {}
 """By module: the first logger of a process is TensorRT's for good."""
 
 
-def load(
-    bundle: Bundle,
-    *,
-    device: str,
-    threads: int | None,
-    targets: int,
-    precision: str | None,
-    library: str = "tensorrt",
-) -> TensorRtBackend:
-    """See :class:`spm_rt.backends.protocol.Load`. An engine's precision is its bundle's.
-
-    Args:
-        library: ``tensorrt`` or ``tensorrt_rtx``.
-    """
-    return TensorRtBackend(bundle, device=device, targets=targets, library=library)
-
-
 class TensorRtBackend:
     """The three engines of a bundle on one GPU, shared by all contexts.
 
     Args:
         bundle: a verified bundle; its engines must have been built (``spm-export BUNDLE --engine tensorrt``).
         device: ``cuda`` or ``cuda:INDEX``.
+        threads: not used on GPUs.
         targets: leading axis of every tensor; engines are built for each number.
+        precision: an engine's is its bundle's, whatever is said here.
         library: ``tensorrt`` or ``tensorrt_rtx``.
 
     Raises:
@@ -69,7 +54,16 @@ class TensorRtBackend:
         BackendError: no driver, no GPU, or an engine that does not do what it should.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cuda", targets: int = 1, library: str = "tensorrt") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cuda",
+        threads: int | None = None,
+        targets: int = 1,
+        precision: str | None = None,
+        library: str = "tensorrt",
+    ) -> None:
         kind, _, index = device.partition(":")
         if kind != "cuda" or (index and not index.isdigit()):
             raise BackendError(f"device {device!r}: {library} runs on NVIDIA GPUs; give cuda or cuda:1")
@@ -249,10 +243,12 @@ class TensorRtContext:
         return {"boxes": memory.address, "scores": memory.address + 4 * (host.size // 5 * 4)}
 
     def _captured(self, work: Callable[[], None], stage: str) -> CapturedWork:
-        def record(work: Callable[[], None]) -> Callable[[], None]:
-            return self.stream.capture(work).launch
+        outputs = {stage: self._answers[stage][1]}
+        return CapturedWork(work, self.capture, self.stream.wait, outputs, self._backend)
 
-        return CapturedWork(work, record, self.stream.wait, {stage: self._answers[stage][1]}, self._backend)
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record work as a graph; what is returned launches it."""
+        return self.stream.capture(work).launch
 
     def _upload_and_search(self) -> None:
         self.stream.upload(self.crop, self.addresses["crop"])
@@ -289,3 +285,7 @@ class TensorRtContext:
             if not execution.set_tensor_address(name, addresses[name]):
                 raise BackendError(f"{self._backend.description}: {stage} does not take an address for {name}")
         return execution
+
+
+load = TensorRtBackend
+"""See :class:`spm_rt.backends.protocol.Load`."""

@@ -31,11 +31,8 @@ class TensorRtNetworks:
         self._context = context = backend.context()
         self.device, self.stream = backend.device, context.stream
         self.targets, self.candidates = backend.targets, backend.count
-        self.template, self.put_template, self.set_template = (
-            context.template,
-            context.put_template,
-            context.make_template,
-        )
+        self.template, self.put_template = context.template, context.put_template
+        self.set_template, self.capture = context.make_template, context.capture
         fine = {f"fine_{name}": address for name, address in context.answers("relation").items()}
         own = {name: context.addresses[name] for name in ("crop", "proposals")}
         self.addresses: Mapping[str, int] = {**own, **context.answers("search"), **fine}
@@ -45,6 +42,3 @@ class TensorRtNetworks:
 
     def relate(self) -> None:
         self._context.enqueue("relation")
-
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        return self.stream.capture(work).launch
