@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from spm_engines import Gpu
 from spm_engines import plugin as roi_plugin
@@ -23,9 +22,8 @@ from spm_rt.backends.tensorrt.backend import TF32_ALLOWED, TensorRtBackend
 
 from ..support.emulator.engines import VERSION, Engines
 from ..support.fakes import tensorrt_builder as fake_builder
-from ..support.follow import results_on
+from ..support.follow import Frames, results_on
 
-Frames = list[NDArray[np.uint8]]
 Export = Callable[..., None]
 CARD = Gpu("Emulated GPU", (9, 0), "580.1")
 

@@ -27,9 +27,8 @@ from ..support.emulator.driver import CUresult
 from ..support.emulator.engines import Engines
 from ..support.emulator.networks import view
 from ..support.emulator.pictures import OnDevice, Packed
-from ..support.follow import follow
+from ..support.follow import Frames, follow
 
-Frames = list[NDArray[np.uint8]]
 NEAR = 0.0 if sample_region else 0.01
 """Host crops are the kernels', bit for bit, where the C module was built."""
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from spm_rt import BackendError, BoxError, Bundle, FrameError, MultiTracker, TargetError, TrackResult
 from spm_rt.gpu.driver import CudaError
@@ -21,8 +20,8 @@ from spm_rt.results import Box
 from ..support.emulator.driver import CUresult
 from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
+from ..support.follow import Frames
 
-Frames = list[NDArray[np.uint8]]
 RIM = (0.0, 0.0, 50.0, 60.0)
 """In a corner: most of the search region lies outside the frame."""
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -29,8 +28,7 @@ from spm_rt.results import Box
 
 from ..support.emulator.driver import Emulator, emulated_gpu
 from ..support.emulator.pictures import OnDevice
-
-Frames = list[NDArray[np.uint8]]
+from ..support.follow import Frames
 
 
 class Recorder(TorchDispatchMode):

@@ -17,9 +17,7 @@ from spm_rt.results import Box
 from ..support.emulator.driver import CUresult
 from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
-from ..support.follow import follow
-
-Frames = list[NDArray[np.uint8]]
+from ..support.follow import Frames, follow
 
 
 @pytest.fixture
@@ -28,13 +26,11 @@ def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
-def test_it_tracks_as_the_tracker_on_the_host_does(
-    mode: str, machine: ResidentMachine, clip: Frames, clip_box: Box
-) -> None:
+def test_it_tracks_as_the_tracker_on_the_host_does(mode: str, machine: ResidentMachine, clip: Frames) -> None:
     settings = TrackerSettings(mode=mode)
-    wanted = follow(Tracker.load(machine.bundle, "onnxruntime", settings=settings), clip[:5], clip_box)
+    wanted = follow(Tracker.load(machine.bundle, "onnxruntime", settings=settings), clip[:5])
     tracker = machine.tracker(settings)
-    found = follow(tracker, clip[:5], clip_box)
+    found = follow(tracker, clip[:5])
     np.testing.assert_allclose(found[:, :4], wanted[:, :4], atol=0.01)
     np.testing.assert_allclose(found[:, 4:], wanted[:, 4:], atol=1e-4)
     assert tracker.graphs
@@ -59,7 +55,7 @@ def test_a_frame_is_one_launch_and_one_copy_back(machine: ResidentMachine, clip:
 
 
 @pytest.mark.parametrize("kind", ["host", "device", "view"])
-def test_frames_may_lie_anywhere(kind: str, machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
+def test_frames_may_lie_anywhere(kind: str, machine: ResidentMachine, clip: Frames) -> None:
     def given(picture: NDArray[np.uint8]) -> Any:
         if kind == "view":
             wide = np.zeros((picture.shape[0], picture.shape[1] + 7, 3), np.uint8)
@@ -67,20 +63,20 @@ def test_frames_may_lie_anywhere(kind: str, machine: ResidentMachine, clip: Fram
             return OnDevice(wide[:, 4:-3])
         return OnDevice(np.ascontiguousarray(picture)) if kind == "device" else picture[:, ::-1][:, ::-1]
 
-    wanted = follow(machine.tracker(), list(clip[:3]), clip_box)
-    np.testing.assert_array_equal(follow(machine.tracker(), [given(f) for f in clip[:3]], clip_box), wanted)
+    wanted = follow(machine.tracker(), list(clip[:3]))
+    np.testing.assert_array_equal(follow(machine.tracker(), [given(f) for f in clip[:3]]), wanted)
 
 
-def test_frames_of_another_shape_want_a_new_start(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
+def test_frames_of_another_shape_want_a_new_start(machine: ResidentMachine, clip: Frames) -> None:
     tracker = machine.tracker()
     with pytest.raises(NotInitializedError):
         tracker.update(clip[0])
-    follow(tracker, clip[:3], clip_box)
+    follow(tracker, clip[:3])
     with pytest.raises(FrameError, match="shape changed from"):
         tracker.update(clip[1][:-1])
     smaller = [np.ascontiguousarray(frame[:-20]) for frame in clip[:3]]
-    wanted = follow(machine.tracker(), smaller, clip_box)
-    np.testing.assert_array_equal(follow(tracker, smaller, clip_box), wanted)
+    wanted = follow(machine.tracker(), smaller)
+    np.testing.assert_array_equal(follow(tracker, smaller), wanted)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +101,7 @@ def test_a_box_put_elsewhere_is_where_the_next_frame_looks(
     with pytest.raises(NotInitializedError):
         tracker.move_to(clip_box)
     for follower in (tracker, plain):
-        follow(follower, clip[:3], clip_box)
+        follow(follower, clip[:3])
         follower.move_to((clip_box[0] + 9, clip_box[1] - 5, 70.0, 50.0))
         assert follower.box == pytest.approx((clip_box[0] + 9, clip_box[1] - 5, 70.0, 50.0))
     np.testing.assert_allclose(tracker.update(clip[3]).box, plain.update(clip[3]).box, atol=0.01)
@@ -118,7 +114,7 @@ def test_a_box_put_elsewhere_is_where_the_next_frame_looks(
 
 @pytest.mark.parametrize("name", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"])
 def test_a_failed_capture_is_done_without(name: str, machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
-    wanted = follow(machine.tracker(graphs=False), clip[:4], clip_box)
+    wanted = follow(machine.tracker(graphs=False), clip[:4])
     tracker = machine.tracker()
     tracker.init(clip[0], clip_box)
     machine.emulator.fail(name, CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
@@ -132,7 +128,7 @@ def test_a_failed_capture_is_done_without(name: str, machine: ResidentMachine, c
 def test_a_capture_that_computes_something_else_is_done_without(
     machine: ResidentMachine, clip: Frames, clip_box: Box
 ) -> None:
-    wanted = follow(machine.tracker(graphs=False), clip[:4], clip_box)
+    wanted = follow(machine.tracker(graphs=False), clip[:4])
     tracker = machine.tracker()
     machine.made[-1].spoil = 0.01
     tracker.init(clip[0], clip_box)
@@ -146,12 +142,12 @@ def test_a_full_gpu_is_named_and_leaves_nothing(machine: ResidentMachine, clip: 
     machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY)
     with pytest.raises(CudaError, match="memory is full"):
         tracker.init(clip[0], clip_box)
-    follow(tracker, clip[:3], clip_box)  # and works when there is room again
+    follow(tracker, clip[:3])  # and works when there is room again
 
 
-def test_a_frame_that_fails_is_an_error(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
+def test_a_frame_that_fails_is_an_error(machine: ResidentMachine, clip: Frames) -> None:
     tracker = machine.tracker()
-    follow(tracker, clip[:3], clip_box)
+    follow(tracker, clip[:3])
     machine.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
     with pytest.raises(BackendError, match="illegal address"):
         tracker.update(clip[3])

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, MultiTracker, Tracker
 from spm_rt.backends.tensorrt.backend import TensorRtBackend
@@ -26,10 +25,7 @@ from spm_rt.results import Box
 from ..support.emulator.driver import CUresult
 from ..support.emulator.engines import VERSION, Engines, write_engine
 from ..support.emulator.networks import view
-from ..support.follow import follow, results_on
-
-Frames = list[NDArray[np.uint8]]
-
+from ..support.follow import Frames, follow, results_on
 
 MachineFor = Callable[[Bundle], Engines]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from spm_export.cli import DEMO_BOX
 from spm_rt import TrackResult
 from spm_rt.results import Box
 
+Frames = list[NDArray[np.uint8]]
+
 
 def follow(tracker: Any, frames: Sequence[Any], box: Box = DEMO_BOX) -> NDArray[np.float64]:
     """Started on the first frame: box, score, coarse and fine score of every other one, ``[frames - 1, 7]``."""
@@ -19,7 +21,13 @@ def follow(tracker: Any, frames: Sequence[Any], box: Box = DEMO_BOX) -> NDArray[
     return np.array([(*r.box, r.score, r.coarse_score, r.fine_score) for r in results])
 
 
-def results_on(tracker: Any, frames: Sequence[Any], box: Box = DEMO_BOX, **options: Any) -> list[TrackResult]:
-    """Started on the first frame: the results on every other one."""
+def results_on(
+    tracker: Any, frames: Sequence[Any], box: Box = DEMO_BOX, before: Callable[[], object] = list, **options: Any
+) -> list[TrackResult]:
+    """Started on the first frame: the results on every other one; ``before`` is called before each of these."""
     tracker.init(frames[0], box)
-    return [tracker.update(frame, **options) for frame in frames[1:]]
+    results = []
+    for frame in frames[1:]:
+        before()
+        results.append(tracker.update(frame, **options))
+    return results

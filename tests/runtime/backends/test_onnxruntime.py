@@ -6,17 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, BundleError, Tracker, TrackerSettings
 from spm_rt.backends import load_backend
 from spm_rt.backends.onnxruntime.backend import usable_cores
 from spm_rt.results import Box
 
-Frames = list[NDArray[np.uint8]]
+from ...support.follow import Frames, results_on
 
 
 @pytest.mark.parametrize("threads", [0, -1])
@@ -103,26 +101,21 @@ def test_a_damaged_bundle_is_refused_before_anything_is_loaded(default_bundle: P
 # Tracking.
 
 
-def follow(tracker: Tracker, clip: Frames, box: Box, count: int = 6) -> list[Any]:
-    tracker.init(clip[0], box)
-    return [tracker.update(frame, candidates=True) for frame in clip[1:count]]
-
-
-def test_the_shipped_weights_find_the_target(default_bundle: Path, clip: Frames, clip_box: Box) -> None:
-    results = follow(Tracker.load(default_bundle), clip, clip_box, 12)
+def test_the_shipped_weights_find_the_target(default_bundle: Path, clip: Frames) -> None:
+    results = results_on(Tracker.load(default_bundle), clip[:12])
     assert all(result.found for result in results)
     assert all(result.score > 0.5 for result in results)
 
 
-def test_results_are_the_same_every_time(default_bundle: Path, clip: Frames, clip_box: Box) -> None:
+def test_results_are_the_same_every_time(default_bundle: Path, clip: Frames) -> None:
     first = Tracker.load(default_bundle, "onnxruntime")
-    runs = [follow(tracker, clip, clip_box) for tracker in (first, first, first.sibling())]
+    runs = [results_on(tracker, clip[:6], candidates=True) for tracker in (first, first, first.sibling())]
     assert runs[0] == runs[1] == runs[2]
 
 
 def test_a_template_stays_while_others_come_and_go(default_bundle: Path, clip: Frames, clip_box: Box) -> None:
     tracker = Tracker.load(default_bundle, "onnxruntime")
-    wanted = follow(tracker, clip, clip_box)
+    wanted = results_on(tracker, clip[:6], candidates=True)
     tracker.init(clip[0], clip_box)
     other = tracker.sibling()
     other.init(clip[50], (300, 100, 90, 60))
@@ -134,15 +127,11 @@ def test_a_template_stays_while_others_come_and_go(default_bundle: Path, clip: F
 
 
 @pytest.mark.parametrize("mode", ["series", "coarse"])
-def test_modes_choose_differently_but_among_the_same_proposals(
-    mode: str, default_bundle: Path, clip: Frames, clip_box: Box
-) -> None:
-    whole, single = (
+def test_modes_choose_differently_but_among_the_same_proposals(mode: str, default_bundle: Path, clip: Frames) -> None:
+    trackers = [
         Tracker.load(default_bundle, "onnxruntime", settings=TrackerSettings(mode=m)) for m in ("series-parallel", mode)
-    )
-    for tracker in (whole, single):
-        tracker.init(clip[0], clip_box)
-    a, b = (tracker.update(clip[3], candidates=True) for tracker in (whole, single))
+    ]
+    a, b = (results_on(tracker, [clip[0], clip[3]], candidates=True)[0] for tracker in trackers)
     assert sorted(c.coarse_score for c in a.candidates) == sorted(c.coarse_score for c in b.candidates)
     assert a.score != b.score
 

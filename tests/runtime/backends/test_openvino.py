@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends import load_backend
@@ -16,8 +14,9 @@ from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
+from ...support.follow import Frames
+
 pytest.importorskip("openvino")
-Frames = list[NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")

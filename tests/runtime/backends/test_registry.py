@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import spm_rt.backends
 from spm_rt import BackendError, Bundle, Tracker
@@ -27,10 +26,9 @@ from ...support.contexts import noise, some_proposals, take_template
 from ...support.emulator.engines import machine_with
 from ...support.emulator.host_build import built_for_the_host
 from ...support.emulator.onnxruntime_gpu import DeviceBackend
-from ...support.follow import follow
+from ...support.follow import Frames, follow
 
 ROOT = Path(__file__).parents[3]
-Frames = list[NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")

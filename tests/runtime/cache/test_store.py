@@ -8,19 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import spm_rt.cache.store
-from spm_rt import Bundle, EngineError, Tracker
+from spm_rt import Bundle, EngineError, Tracker, TrackResult
 from spm_rt.backends.onnxruntime import backend
 from spm_rt.cache.engines import engine_folder
 from spm_rt.cache.store import ENTRY, RETIRED, VARIABLE, cache_folder, find_entry, make_entry
 from spm_rt.machine import processor
-from spm_rt.results import Box
+
+from ...support.follow import Frames, results_on
 
 FACTS = {"graph": "abc", "library": "made up 1.0"}
 CONTENT = bytes(range(256)) * 40
-Frames = list[NDArray[np.uint8]]
 
 
 @pytest.fixture
@@ -194,41 +193,39 @@ def test_the_processor_has_a_name() -> None:
 # The graphs that ONNX Runtime optimised.
 
 
-def follow(bundle: Path, clip: Frames, box: Box) -> list[object]:
-    tracker = Tracker.load(bundle, "onnxruntime")
-    tracker.init(clip[0], box)
-    return [tracker.update(frame, candidates=True) for frame in clip[1:4]]
+def follow(bundle: Path, clip: Frames) -> list[TrackResult]:
+    return results_on(Tracker.load(bundle, "onnxruntime"), clip[:4], candidates=True)
 
 
 def test_results_are_the_same_without_with_a_new_and_with_an_old_entry(
-    folder: Path, default_bundle: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+    folder: Path, default_bundle: Path, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
     optimize = backend.OnnxRuntimeBackend._optimize
     monkeypatch.setattr(
         backend.OnnxRuntimeBackend, "_optimize", lambda self, stage: (made.append(stage), optimize(self, stage))[1]
     )
-    new, old = (follow(default_bundle, clip, clip_box) for _ in range(2))
+    new, old = (follow(default_bundle, clip) for _ in range(2))
     assert sorted(made) == ["relation", "search", "template"]
     assert len(list((folder / "onnxruntime").iterdir())) == 3
     monkeypatch.setenv(VARIABLE, "off")
-    assert new == old == follow(default_bundle, clip, clip_box)
+    assert new == old == follow(default_bundle, clip)
 
 
-def test_damaged_entries_are_made_again(folder: Path, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
-    wanted = follow(default_bundle, clip, clip_box)
+def test_damaged_entries_are_made_again(folder: Path, default_bundle: Path, clip: Frames) -> None:
+    wanted = follow(default_bundle, clip)
     for path in folder.rglob("weights.bin"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    assert follow(default_bundle, clip, clip_box) == wanted
+    assert follow(default_bundle, clip) == wanted
     facts = backend.OnnxRuntimeBackend(Bundle.open(default_bundle))._facts
     assert all(find_entry("onnxruntime", facts[stage]) for stage in facts)
 
 
 def test_a_cache_that_cannot_be_used_is_no_error(
-    tmp_path: Path, default_bundle: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, default_bundle: Path, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
-    assert follow(default_bundle, clip, clip_box)
+    assert follow(default_bundle, clip)

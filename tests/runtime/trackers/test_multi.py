@@ -36,11 +36,11 @@ from ...support.fakes.backend import (
     bright_tracker,
     moving_disc,
 )
+from ...support.follow import Frames
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)
 FAR = (20.0, 20.0, 30.0, 30.0)
-Frames = list[NDArray[np.uint8]]
 
 
 # How many calls.

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from spm_rt import MultiTracker, Tracker
 from spm_rt.backends import ON_CPU, available
 from spm_rt.results import Box
 
+from ...support.follow import Frames
+
 FRAMES = int(os.environ.get("SPM_SOAK_FRAMES", "20000"))
 WARM = 1000
 ALLOWED_MB = 4.0
-Frames = list[NDArray[np.uint8]]
 
 
 def resident_mb() -> float:

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from spm_rt import ThreadError, Tracker, TrackResult
 from spm_rt.results import Box
 
 from ...support.fakes.backend import another_thread_inside, bright_frame, bright_tracker
+from ...support.follow import Frames, results_on
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)
 FRAMES = 10
-Frames = list[NDArray[np.uint8]]
 
 
 @pytest.fixture
@@ -53,21 +52,14 @@ def test_a_tracker_may_move_from_thread_to_thread() -> None:
     assert tracker.update(FRAME).found
 
 
-def follow(tracker: Tracker, frames: Frames, box: Box, meet: threading.Barrier | None = None) -> list[TrackResult]:
-    """Results on all frames; with a barrier, threads start each frame together."""
-    tracker.init(frames[0], box)
-    results = []
-    for frame in frames[1:]:
-        if meet:
-            meet.wait(120)
-        results.append(tracker.update(frame, candidates=True))
-    return results
-
-
 def follow_at_once(trackers: list[Tracker], works: list[tuple[Frames, Box]]) -> list[list[TrackResult]]:
+    """Threads that start each frame together."""
     meet = threading.Barrier(len(trackers))
     with ThreadPoolExecutor(len(trackers)) as pool:
-        futures = [pool.submit(follow, tracker, *work, meet) for tracker, work in zip(trackers, works, strict=True)]
+        futures = [
+            pool.submit(results_on, tracker, *work, before=lambda: meet.wait(120), candidates=True)
+            for tracker, work in zip(trackers, works, strict=True)
+        ]
         return [future.result(300) for future in futures]
 
 
@@ -84,6 +76,6 @@ def works(clip: Frames, clip_box: Box) -> list[tuple[Frames, Box]]:
 def test_trackers_in_two_threads_never_mix(shared: bool, default_bundle: Path, works: list[tuple[Frames, Box]]) -> None:
     first = Tracker.load(default_bundle, "onnxruntime", threads=1)
     second = first.sibling() if shared else Tracker.load(default_bundle, "onnxruntime", threads=1)
-    alone = [follow(tracker, *work) for tracker, work in zip((first, second), works, strict=True)]
+    alone = [results_on(tracker, *work, candidates=True) for tracker, work in zip((first, second), works, strict=True)]
     assert follow_at_once([first, second], works) == alone
     assert alone[0] != alone[1]
