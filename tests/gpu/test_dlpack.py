@@ -154,14 +154,20 @@ def test_pytorchs_arrays_are_asked_for_a_capsule_which_says_more() -> None:
         (Packed(PICTURE.transpose(2, 0, 1).copy().transpose(1, 2, 0)), "channels side by side"),
         (Packed(PICTURE, data=None), "no memory"),
         (Packed(PICTURE, name="dltensor_versioned"), "gave something 'dltensor_versioned'"),
+        (OnDevice(PICTURE.astype(np.float32)), "uint8"),
+        (OnDevice(PICTURE[:, :, :2]), "shape"),
+        (OnDevice(PICTURE[:1]), "at least 2 x 2"),
+        (OnDevice(PICTURE.transpose(2, 0, 1).copy().transpose(1, 2, 0)), "channels side by side"),
+        (OnDevice(PICTURE, data=(0, True)), "no memory"),
     ],
 )
-def test_frames_that_cannot_be_used_are_refused(frame: Packed, message: str) -> None:
+def test_frames_that_cannot_be_used_are_refused(frame: Packed | OnDevice, message: str) -> None:
     with pytest.raises(FrameError, match=message):
         device_frame(frame, index=0)
     gc.collect()
-    taken = bool(frame.streams) and "versioned" not in message
-    assert frame.deleted == taken  # and what was taken is given back
+    if isinstance(frame, Packed):
+        taken = bool(frame.streams) and "versioned" not in message
+        assert frame.deleted == taken  # and what was taken is given back
 
 
 def test_pytorchs_cpu_tensors_are_refused_with_advice() -> None:

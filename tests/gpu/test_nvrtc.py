@@ -157,18 +157,6 @@ def test_another_card_unit_compiler_or_source_is_compiled_anew(folder: Path, mon
     assert len(list(folder.iterdir())) == 5
 
 
-def test_a_damaged_file_is_compiled_anew(folder: Path) -> None:
-    library = Counting()
-    first = compiled(library)
-    (path,) = folder.glob("*/code.bin")
-    whole = path.read_bytes()
-    for damaged in (b"", whole[:10], whole[:-1], whole[:5] + b"!" + whole[6:], b"\0" + whole[1:]):
-        path.write_bytes(damaged)
-        assert compiled(library) == first
-        assert path.read_bytes() == whole
-    assert library.made == 6
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners on this system")
 @pytest.mark.parametrize("what", ["file", "folder", "owner"])
 def test_code_that_others_may_have_written_is_compiled_anew(what: str, folder: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import BackendError, BoxError, Bundle, FrameError, NotInitializedError, Tracker, TrackerSettings
-from spm_rt.gpu.device_frames import device_frame
 from spm_rt.gpu.driver import CudaError
 from spm_rt.results import Box
 
@@ -77,21 +76,6 @@ def test_frames_of_another_shape_want_a_new_start(machine: ResidentMachine, clip
     smaller = [np.ascontiguousarray(frame[:-20]) for frame in clip[:3]]
     wanted = follow(machine.tracker(), smaller)
     np.testing.assert_array_equal(follow(tracker, smaller), wanted)
-
-
-@pytest.mark.parametrize(
-    ("picture", "changed", "message"),
-    [
-        (np.zeros((40, 40, 3), np.float32), {}, "uint8"),
-        (np.zeros((40, 40, 2), np.uint8), {}, "shape"),
-        (np.zeros((1, 40, 3), np.uint8), {}, "at least 2 x 2"),
-        (np.zeros((3, 40, 40), np.uint8).transpose(1, 2, 0), {}, "channels side by side"),
-        (np.zeros((40, 40, 3), np.uint8), {"data": (0, True)}, "no memory"),
-    ],
-)
-def test_pictures_that_cannot_be_used_are_refused(picture: Any, changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(FrameError, match=message):
-        device_frame(OnDevice(picture, **changed))
 
 
 def test_a_box_put_elsewhere_is_where_the_next_frame_looks(

@@ -16,30 +16,15 @@ from spm_engines.gpu_support import Gpu
 from spm_rt import Bundle
 from spm_rt.bundle.contract import contract, tensor_type
 
-
-class DataType(enum.Enum):
-    FLOAT = 0
-    HALF = 1
-    BF16 = 2
-
-
-class BuilderFlag(enum.Enum):
-    TF32 = 0
-    VERSION_COMPATIBLE = 1
+DataType = enum.Enum("DataType", "FLOAT HALF BF16", start=0)
+BuilderFlag = enum.Enum("BuilderFlag", "TF32 VERSION_COMPATIBLE", start=0)
+MemoryPoolType = enum.Enum("MemoryPoolType", "WORKSPACE", start=0)
+HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", "NONE AMPERE_PLUS", start=0)
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
     STRONGLY_TYPED = 1
     PREFER_AOT_PYTHON_PLUGINS = 3
-
-
-class MemoryPoolType(enum.Enum):
-    WORKSPACE = 0
-
-
-class HardwareCompatibilityLevel(enum.Enum):
-    NONE = 0
-    AMPERE_PLUS = 1
 
 
 class ILogger:
@@ -89,15 +74,10 @@ class TimingCache:
 class Config:
     def __init__(self) -> None:
         self.flags = {BuilderFlag.TF32}
+        self.set_flag, self.clear_flag = self.flags.add, self.flags.discard
         self.workspace = 0
         self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
         self.timing: TimingCache | None = None
-
-    def set_flag(self, flag: BuilderFlag) -> None:
-        self.flags.add(flag)
-
-    def clear_flag(self, flag: BuilderFlag) -> None:
-        self.flags.discard(flag)
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         self.workspace = size

@@ -15,25 +15,13 @@ from typing import Any
 
 import pytest
 
-
-class DataType(enum.Enum):
-    FLOAT, HALF, BF16, INT8, INT32, INT64, BOOL, FP8, INT4 = range(9)
-
-
-class DimensionOperation(enum.Enum):
-    SUM, SUB, PROD, FLOOR_DIV, CEIL_DIV, EQUAL, LESS, MAX, MIN = range(9)
-
-
-class TensorFormat(enum.Enum):
-    LINEAR, CHW32 = range(2)
-
-
-class QuickPluginCreationRequest(enum.Enum):
-    UNKNOWN, PREFER_JIT, PREFER_AOT, STRICT_JIT, STRICT_AOT = range(5)
-
-
-class PluginFieldType(enum.Enum):
-    FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, CHAR, UNKNOWN = range(9)
+DataType = enum.Enum("DataType", "FLOAT HALF BF16 INT8 INT32 INT64 BOOL FP8 INT4", start=0)
+DimensionOperation = enum.Enum("DimensionOperation", "SUM SUB PROD FLOOR_DIV CEIL_DIV EQUAL LESS MAX MIN", start=0)
+TensorFormat = enum.Enum("TensorFormat", "LINEAR CHW32", start=0)
+QuickPluginCreationRequest = enum.Enum(
+    "QuickPluginCreationRequest", "UNKNOWN PREFER_JIT PREFER_AOT STRICT_JIT STRICT_AOT", start=0
+)
+PluginFieldType = enum.Enum("PluginFieldType", "FLOAT16 FLOAT32 FLOAT64 INT8 INT16 INT32 INT64 CHAR UNKNOWN", start=0)
 
 
 class IDimensionExpr:
