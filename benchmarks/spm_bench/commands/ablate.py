@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BoxError
@@ -17,15 +17,16 @@ from spm_rt.frame.geometry import iou, xywh_to_xyxy
 from spm_rt.media.clips import Sequence as Clip
 from spm_rt.media.clips import find_sequences, usable
 from spm_rt.settings import MODES
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_named, set_threads
 from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
-from ..quality.contenders import own_maker
-from ..quality.evaluation import evaluate, summarize
+from ..quality.contenders import own_maker, with_settings
+from ..quality.evaluation import FIGURES_COLUMNS, evaluate, summarize
 from ..report.files import make_folder, write_json
 from ..report.plots import plot_curves
+from ..tables import named, table
 
 DESCRIPTION = """What each part of the tracker brings (paper, Tables 1 and 2, Fig. 6): the coarse stage alone, the fine
 stage deciding over its proposals (series), and both fused (series-parallel); AUC against the number of proposals K; the
@@ -40,6 +41,12 @@ examples:
   spm-bench ablate OTB --proposals 1,3,5,9 --skip recall
 """
 PARTS = ("modes", "proposals", "recall")
+RUNS = {
+    "modes": ("Which stages decide (Table 1)", "mode {name}"),
+    "plain_training": ("The same without generalised training (Table 2)", "mode {name}"),
+    "proposals": ("Number of proposals", "K {name}"),
+}
+"""Part of the report -> the title of its table, and the first column."""
 RECALL_AT = np.linspace(0.3, 0.95, 14)
 RECALL_K = (1, 3, 5, 9, 15)
 
@@ -76,19 +83,15 @@ def run(options: argparse.Namespace) -> Outcome:
     runs = len(MODES) * (1 + bool(plain)) * ("modes" in parts) + len(options.proposals) * ("proposals" in parts)
     bar = Progress("clips x settings", len(clips) * (runs + ("recall" in parts)), quiet=options.quiet)
     report: dict[str, Any] = {}
+    figures: Callable[..., dict[str, Any]] = functools.partial(
+        _figures, clips=clips, limit=options.frames, step=bar.step
+    )
     if "modes" in parts:
-        report["modes"] = {mode: _figures(tracker, clips, options.frames, bar.step, mode=mode) for mode in MODES}
+        report["modes"] = {mode: figures(tracker, mode=mode) for mode in MODES}
         if plain:
-            report["plain_training"] = {
-                mode: _figures(plain, clips, options.frames, bar.step, mode=mode) for mode in MODES
-            }
+            report["plain_training"] = {mode: figures(plain, mode=mode) for mode in MODES}
     if "proposals" in parts:
-        report["proposals"] = {
-            str(k): _figures(
-                tracker, clips, options.frames, bar.step, num_candidates=k, num_near_candidates=min(1, k - 1)
-            )
-            for k in options.proposals
-        }
+        report["proposals"] = {str(k): figures(tracker, **_proposals(k)) for k in options.proposals}
     if "recall" in parts:
         report["recall"] = recall(tracker, clips, options.frames, bar.step)
     bar.close()
@@ -106,7 +109,7 @@ def recall(tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Cal
     best: dict[int, list[float]] = {k: [] for k in RECALL_K}
     for clip in clips:
         for k in RECALL_K:
-            proposing = _with(tracker, mode="coarse", num_candidates=k, num_near_candidates=min(1, k - 1))
+            proposing = with_settings(tracker, mode="coarse", **_proposals(k))
             best[k] += _best_overlaps(proposing, clip, limit)
         step()
     curves = {str(k): [float((np.array(v) >= t).mean()) if v else 0.0 for t in RECALL_AT] for k, v in best.items()}
@@ -139,30 +142,19 @@ def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[floa
 
 def ablation_text(report: dict[str, Any], out: Path | None) -> str:
     """The report for people."""
-    parts = []
-    for key, title in (
-        ("modes", "Which stages decide (Table 1)"),
-        ("plain_training", "The same without generalised training (Table 2)"),
-    ):
-        if key in report:
-            rows = [[mode, *_cells(r)] for mode, r in report[key].items()]
-            parts.append(f"{title}\n" + format_table(["mode", "AUC", "precision", "norm. precision", "fps"], rows))
-    if "proposals" in report:
-        rows = [[k, *_cells(r)] for k, r in report["proposals"].items()]
-        parts.append("Number of proposals\n" + format_table(["K", "AUC", "precision", "norm. precision", "fps"], rows))
+    parts = [
+        f"{title}\n" + table(first + FIGURES_COLUMNS, named(report[key]))
+        for key, (title, first) in RUNS.items()
+        if key in report
+    ]
     if "recall" in report:
         shown = [i for i, t in enumerate(RECALL_AT) if round(t * 100) % 10 == 0]
-        rows = [
-            [
-                k,
-                *(f"{report['recall']['recall'][k][i]:.3f}" for i in shown),
-                f"{report['recall']['mean_best_overlap'][k]:.3f}",
-            ]
-            for k in report["recall"]["recall"]
-        ]
+        overlaps = "".join(f"| {RECALL_AT[i]:.1f} {{at[{i}]:.3f}}" for i in shown)
+        means = report["recall"]["mean_best_overlap"]
+        rows = [{"k": k, "at": at, "mean": means[k]} for k, at in report["recall"]["recall"].items()]
         parts.append(
             "Proposal recall (Fig. 6): share of frames in which a proposal overlaps the target by at least\n"
-            + format_table(["K", *(f"{RECALL_AT[i]:.1f}" for i in shown), "mean best"], rows)
+            + table("K {k} " + overlaps + "| mean best {mean:.3f}", rows)
         )
     return "\n\n".join(parts) + (f"\n\nwrote {out}" if out else "")
 
@@ -170,16 +162,9 @@ def ablation_text(report: dict[str, Any], out: Path | None) -> str:
 def _write(out: Path, report: dict[str, Any]) -> None:
     write_json(out / "ablation.json", report)
     if "proposals" in report:
-        across = [int(k) for k in report["proposals"]]
-        up = [r["auc"] for r in report["proposals"].values()]
-        plot_curves(
-            out / "proposals.png",
-            {"series-parallel": (across, up)},
-            title="Number of proposals",
-            x="K",
-            y="AUC",
-            y_from_zero=False,
-        )
+        curve = [int(k) for k in report["proposals"]], [r["auc"] for r in report["proposals"].values()]
+        curves: dict[str, tuple[ArrayLike, ArrayLike]] = {"series-parallel": curve}
+        plot_curves(out / "proposals.png", curves, title="Number of proposals", x="K", y="AUC", y_from_zero=False)
     if "recall" in report:
         curves = {f"K = {k}": (RECALL_AT, values) for k, values in report["recall"]["recall"].items()}
         plot_curves(out / "recall.png", curves, title="Proposal recall", x="overlap asked for", y="share of frames")
@@ -197,19 +182,15 @@ def _load_plain(options: argparse.Namespace) -> Tracker:
     return reference_tracker(load_model(paths), settings, "cpu", options.threads)
 
 
-def _with(tracker: Tracker, **changes: Any) -> Tracker:
-    """The same compiled graphs with other settings."""
-    return Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, **changes))
-
-
 def _figures(
     tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None], **changes: Any
 ) -> dict[str, Any]:
-    return summarize(evaluate({"spm": own_maker(_with(tracker, **changes))}, clips, limit=limit, step=step)["spm"])
+    return summarize(evaluate({"spm": own_maker(tracker, **changes)}, clips, limit=limit, step=step)["spm"])
 
 
-def _cells(figures: dict[str, Any]) -> list[str]:
-    return [f"{figures[name]:.3f}" for name in ("auc", "precision", "norm_precision")] + [f"{figures['fps']:.1f}"]
+def _proposals(k: int) -> dict[str, int]:
+    """The settings for K proposals: one of them is near, if there are others."""
+    return {"num_candidates": k, "num_near_candidates": min(1, k - 1)}
 
 
 def _corners(box: NDArray[np.float64]) -> NDArray[np.float64]:

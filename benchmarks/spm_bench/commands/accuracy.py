@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from spm_rt.errors import SourceError
 from spm_rt.media.clips import find_sequences
 from spm_rt.settings import MODES
 from spm_rt.terminal import Progress, format_table
-from spm_rt.trackers.single import Tracker
 
 from ..loading import parse_entries, set_threads
 from ..options import DEFAULT_BUNDLE, Outcome, add_clips, add_out, add_run_options
@@ -24,6 +22,7 @@ from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS
 from ..report.files import make_folder, write_json, writing_to
 from ..report.plots import plot_curves
+from ..tables import named, table
 from ..timing.machine import describe_machine, machine_line
 
 DESCRIPTION = """One-pass evaluation on clips in OTB, GOT-10k or VOT layout, several trackers in one run. AUC is the
@@ -38,6 +37,8 @@ EPILOG = """examples:
   score
 """
 
+TRACKERS = """tracker {name} | AUC {auc:.3f} | precision {precision:.3f} | norm. precision {norm_precision:.3f}
+    | success > 0.5 {success_rate:.3f} | fps {fps:.1f}"""
 PLOTS: dict[str, tuple[str, str, Any, dict[str, Any]]] = {
     "success.png": (
         "auc",
@@ -118,7 +119,8 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
         for entry in parse_entries(options.backend, bundle, options).values():
             tracker = entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
             label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
-            makers.update(mode_makers(tracker, label) if options.modes else {label: own_maker(tracker)})
+            modes = {f"{label} {mode}": own_maker(tracker, mode=mode) for mode in MODES}
+            makers.update(modes if options.modes else {label: own_maker(tracker)})
     for name, make in others:
         if name in makers:
             raise SourceError(f"two trackers are named {name!r}: give one of them another name, NAME=module:callable")
@@ -126,33 +128,17 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
     return makers
 
 
-def mode_makers(tracker: Tracker, label: str) -> dict[str, Maker]:
-    """The same compiled graphs in each mode."""
-    return {
-        f"{label} {mode}": own_maker(
-            Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, mode=mode))
-        )
-        for mode in MODES
-    }
-
-
 def accuracy_text(report: dict[str, Any], out: Path | None) -> str:
     """The report for people."""
     trackers = report["trackers"]
-    columns = ("auc", "precision", "norm_precision", "success_rate")
-    rows = [[name, *(f"{r[column]:.3f}" for column in columns), f"{r['fps']:.1f}"] for name, r in trackers.items()]
     first = next(iter(trackers.values()))
     clips = [
         [clip, str(first["clips"][clip]["frames"]), *(f"{r['clips'][clip]['auc']:.3f}" for r in trackers.values())]
         for clip in report["clips"]
     ]
-    return "\n\n".join(
-        [
-            machine_line(report["machine"]),
-            format_table(["tracker", "AUC", "precision", "norm. precision", "success > 0.5", "fps"], rows),
-            format_table(["AUC per clip", "frames", *trackers], clips) + (f"\n\nwrote {out}" if out else ""),
-        ]
-    )
+    parts = [machine_line(report["machine"]), table(TRACKERS, named(trackers))]
+    parts.append(format_table(["AUC per clip", "frames", *trackers], clips))
+    return "\n\n".join([*parts, *([f"wrote {out}"] if out else [])])
 
 
 def write_results(out: Path, results: Mapping[str, Mapping[str, ClipResult]], report: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ import argparse
 
 from spm_rt.bundle import FORMS, STAGES, Bundle
 from spm_rt.bundle.forms import forms_of
-from spm_rt.terminal import format_table
 
 from ..options import Outcome, add_bundle, add_json, positive
 from ..profiling.multiply_adds import Layer, count_layers
+from ..tables import table
 
 DESCRIPTION = """Multiply-adds of a bundle's graphs: convolutions and matrix products, with all shapes inferred and
 functions inlined. Element-wise work, pooling and sampling are not counted, as usual, nor is what depends on weights
@@ -81,16 +81,8 @@ def _work(layers: list[Layer]) -> int:
 def count_table(layers: dict[str, list[Layer]], totals: dict[str, int]) -> str:
     rows = []
     for stage, counted in layers.items():
-        rows += [
-            [
-                stage,
-                layer.name,
-                layer.operator,
-                " x ".join(map(str, layer.shape)),
-                f"{layer.macs / 1e6:.3f}",
-                f"{layer.macs / max(totals[stage], 1):.1%}",
-            ]
-            for layer in counted
-        ]
-        rows.append([stage, "total", "", "", f"{totals[stage] / 1e6:.3f}", "100.0%"])
-    return format_table(["graph", "layer", "operator", "output", "million MAC", "share"], rows)
+        for layer in (*counted, Layer("total", "", (), totals[stage], "")):
+            shape, share = " x ".join(map(str, layer.shape)), layer.macs / max(totals[stage], 1)
+            rows.append({**layer._asdict(), "stage": stage, "shape": shape, "mmac": layer.macs / 1e6, "share": share})
+    columns = "graph {stage} | layer {name} | operator {operator} | output {shape} | million MAC {mmac:.3f}"
+    return table(columns + " | share {share:.1%}", rows)

@@ -14,11 +14,12 @@ from spm_rt.bundle import Bundle
 from spm_rt.frame.crop import sample_region
 from spm_rt.frame.steps import compiled_propose
 from spm_rt.results import Box
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_clip, load_tracker, set_threads
 from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_run_options, positive
+from ..tables import table
 
 DESCRIPTION = """What the host does in a frame apart from the network: crop, proposals, fusion and the rest, measured
 inside the running tracker (between the network's calls, where nothing of it is in the caches). The clip's frames are
@@ -27,6 +28,7 @@ EPILOG = """examples:
   spm-bench host spm_alexnet
   spm-bench host spm_alexnet --sizes 640x480 --targets 40 400 --frames 100 --json
 """
+STAGES = ("host", "crop", "proposals", "fusion", "rest")
 Size = tuple[int, int]
 
 
@@ -93,8 +95,7 @@ def measure(tracker: Tracker, frames: list[NDArray[Any]], box: Box, count: int, 
             crop, _, proposals, _, fusion, rest = np.diff(marks)
             times.append((crop + proposals + fusion + rest, crop, proposals, fusion, rest))
             step()
-    names = ("host_ms", "crop_ms", "proposals_ms", "fusion_ms", "rest_ms")
-    return dict(zip(names, (np.median(times, axis=0) * 1e3).tolist(), strict=True))
+    return dict(zip((f"{s}_ms" for s in STAGES), (np.median(times, axis=0) * 1e3).tolist(), strict=True))
 
 
 def target_positions(sides: list[int]) -> list[tuple[int, str]]:
@@ -117,12 +118,8 @@ def frame_size(text: str) -> Size:
 
 def host_text(report: dict[str, Any]) -> str:
     """The report for people."""
-    stages = ("host_ms", "crop_ms", "proposals_ms", "fusion_ms", "rest_ms")
-    rows = [
-        [row["frame"], str(row["target"]), row["place"], *(f"{row[stage]:.3f}" for stage in stages)]
-        for row in report["rows"]
-    ]
+    times = "".join(f"| {stage} {{{stage}_ms:.3f}}" for stage in STAGES)
     how = "with the C modules" if report["c_modules"] else "without the C modules (built without a compiler)"
-    return f"{report['backend']}, {how}; median ms of {report['frames']} frames\n\n" + format_table(
-        ["frame", "target", "place", "host", "crop", "proposals", "fusion", "rest"], rows
+    return f"{report['backend']}, {how}; median ms of {report['frames']} frames\n\n" + table(
+        "frame {frame} | target {target} | place {place}" + times, report["rows"]
     )

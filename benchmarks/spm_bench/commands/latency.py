@@ -13,11 +13,12 @@ from spm_rt.trackers.single import Tracker
 from ..loading import TORCH, Entry, parse_entries, set_threads
 from ..options import Outcome, add_backends, add_bundle, add_measurement, add_run_options
 from ..profiling.hooks import Hooks, profiler_hooks
+from ..tables import fill, named, table
 from ..timing.gemm import Peaks
 from ..timing.machine import machine_line, peak_memory_mb
 from ..timing.measurement import Measurement
 from ..timing.process import measure_process
-from ..timing.roofline import PEAKS, percent, shares_text, stage_shares
+from ..timing.roofline import PEAKS, shares_text, stage_shares
 from ..timing.turns import FRAME_STEPS, Contestant
 from ..timing.verdict import same_boxes, verdict_line
 
@@ -32,6 +33,14 @@ examples:
   spm-bench latency spm_alexnet --backend onnxruntime openvino --clip clip.mp4 --box 193,158,57,72 --threads 1
   spm-bench latency spm_alexnet --backend onnxruntime openvino:bfloat16 onnxruntime@spm_int8 --roofline
 """
+TURNS = """backend {name} | fps {fps:.1f} | p50 ms {p50_ms:.2f} | p90 ms {p90_ms:.2f} | p99 ms {p99_ms:.2f}
+    | p99/p50 {p99_over_p50:.2f} | ratio {ratio:.2f}x
+    | quartiles over turns {ratio_spread[0]:.2f} to {ratio_spread[1]:.2f}"""
+STAGES = " | ".join(["backend {name}", *(f"{s} {{stages_ms[{s}]:.2f}}" for s in FRAME_STEPS), "host {host_ms:.2f}"])
+STARTS = """backend {name} | load ms {load_ms:.0f} | template ms {init_ms:.1f} | first frame ms {first_frame_ms:.1f}
+    | IoU per frame {forced_iou:.6f} | IoU free {same_boxes_iou:.6f} | turns spread {turn_spread:.1%} | {description}"""
+PROCESSES = """backend {name} | import s {import_s:.2f} | load s {load_s:.2f} | first load s {first_load_s:.2f}
+    | first frame ms {first_frame_ms:.1f} | peak memory MB {peak_memory_mb:.0f}"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -151,74 +160,25 @@ def _roofline(
 
 def latency_text(report: dict[str, Any]) -> str:
     """The report for people."""
-    results = report["backends"]
+    results = named(report["backends"])
     size = report["frame_size"]
-    rows = [
-        [
-            name,
-            f"{r['fps']:.1f}",
-            *(f"{r[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms", "p99_over_p50")),
-            f"{r['ratio']:.2f}x",
-            " to ".join(f"{v:.2f}" for v in r["ratio_spread"]),
-        ]
-        for name, r in results.items()
-    ]
-    stages = [
-        [name, *(f"{r['stages_ms'][stage]:.2f}" for stage in FRAME_STEPS), f"{r['host_ms']:.2f}"]
-        for name, r in results.items()
-    ]
-    starts = [
-        [
-            name,
-            f"{r['load_ms']:.0f}",
-            f"{r['init_ms']:.1f}",
-            f"{r['first_frame_ms']:.1f}",
-            f"{r['forced_iou']:.6f}",
-            f"{r['same_boxes_iou']:.6f}",
-            percent(r["turn_spread"]),
-            r["description"],
-        ]
-        for name, r in results.items()
-    ]
-    counted = min(r["frames"] for r in results.values())
+    counted = min(r["frames"] for r in results)
     torch_note = ", which is the PyTorch reference" if report["reference"] == TORCH else ""
     parts = [
         machine_line(report["machine"]),
         f"{report['clip']}, {size[0]} x {size[1]}, {counted} frames counted per backend, in turns of "
         f"{report['block']}; ratio to {report['reference']}{torch_note}",
-        format_table(
-            ["backend", "fps", "p50 ms", "p90 ms", "p99 ms", "p99/p50", "ratio", "quartiles over turns"], rows
-        ),
-        "median ms per stage; host is what runs no graph\n" + format_table(["backend", *FRAME_STEPS, "host"], stages),
-        "apart from that\n"
-        + format_table(
-            ["backend", "load ms", "template ms", "first frame ms", "IoU per frame", "IoU free", "turns spread", ""],
-            starts,
-        ),
+        table(TURNS, results),
+        "median ms per stage; host is what runs no graph\n" + table(STAGES, results),
+        "apart from that\n" + table(STARTS, results),
     ]
-    processes = {name: r["process"] for name, r in results.items() if r["process"]}
-    if processes:
-        parts.append(
-            "a process of its own with one target, its second start\n"
-            + format_table(
-                ["backend", "import s", "load s", "first load s", "first frame ms", "peak memory MB"],
-                [_process_row(name, figures) for name, figures in processes.items()],
-            )
-        )
+    rows = []
+    for r in named({r["name"]: r["process"] for r in results if r["process"]}):
+        header, cells = fill(PROCESSES, [] if "error" in r else [r])
+        rows += cells or [[r["name"], r["error"], "", "", "", ""]]
+    if rows:
+        parts.append("a process of its own with one target, its second start\n" + format_table(header, rows))
     if report["roofline"]:
         parts.append(shares_text(report["roofline"]["shares"], report["roofline"]["peaks"]))
     noise = f"noise: a fixed matrix product spread by {report['noise']['calibration_spread']:.1%} over the run"
     return "\n\n".join([*parts, f"{noise}\n{verdict_line(report['verdict']['reasons'])}"])
-
-
-def _process_row(name: str, figures: dict[str, Any]) -> list[str]:
-    if "error" in figures:
-        return [name, figures["error"], "", "", "", ""]
-    return [
-        name,
-        f"{figures['import_s']:.2f}",
-        f"{figures['load_s']:.2f}",
-        f"{figures['first_load_s']:.2f}",
-        f"{figures['first_frame_ms']:.1f}",
-        f"{figures['peak_memory_mb']:.0f}",
-    ]

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.clips import find_sequences
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress
 
 from ..loading import load_named, set_threads
 from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, positive
-from ..quality.metrics import Roc, rates_at, roc
+from ..quality.metrics import rates_at, roc
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
 from ..report.plots import plot_curves, plot_histograms
+from ..tables import named, table
 
 DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, wrong places in the same frame, and
 targets looked for in another clip. A frame counts as lost where its box overlaps the true one by less than 0.2. CLIPS
@@ -49,6 +50,9 @@ MEASURES: dict[str, Callable[[Any], Any]] = {
     "score - best rival": lambda p: p.score - p.rival,
     "score - half the rival": lambda p: p.score - 0.5 * p.rival,
 }
+RATES = "| found kept {found_kept:.1%} | lost caught {lost_caught:.1%}"
+MEASURED = f"""measure {{name}} | AUC-ROC {{auc_roc:.3f}} {"".join(f"| {s} {{by_source[{s}]:.3f}}" for s in SOURCES)}
+    | best threshold {{threshold:.3f}} {RATES} | balanced {{balanced_accuracy:.3f}}"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -92,14 +96,14 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
     Raises:
         SourceError: no frame is lost, or none is found: there is nothing to tell apart.
     """
-    found = np.array([p.iou >= LOST_UNDER for p in samples], np.bool_)
+    found = _are_found(samples)
     if not found.any() or found.all():
         raise SourceError(
             f"{int(found.sum())} of {len(found)} frames are found: both kinds are needed, take more clips"
         )
     measures: dict[str, Any] = {}
-    for name, measure in MEASURES.items():
-        values = np.array([measure(p) for p in samples], np.float64)
+    for name in MEASURES:
+        values = _values(samples, name)
         curve = roc(values, found)
         measures[name] = {
             "auc_roc": curve.area,
@@ -109,8 +113,11 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
             "balanced_accuracy": curve.balanced,
             "auc_roc_by_source": _by_source(values, found, samples),
         }
-    scores = np.array([p.score for p in samples], np.float64)
-    kept, caught = rates_at(scores, found, threshold)
+    scores = _values(samples, "score")
+
+    def rates(at: float) -> dict[str, float]:
+        return dict(zip(("found_kept", "lost_caught"), rates_at(scores, found, at), strict=True))
+
     return {
         "frames": len(samples),
         "found": int(found.sum()),
@@ -118,11 +125,8 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
         "lost_by_source": {s: sum(p.source == s and p.iou < LOST_UNDER for p in samples) for s in SOURCES},
         "measures": measures,
         "recommended_found_threshold": recommend(scores, found),
-        "current": {"found_threshold": threshold, "found_kept": kept, "lost_caught": caught},
-        "at": {
-            f"{t:.2f}": dict(zip(("found_kept", "lost_caught"), rates_at(scores, found, float(t)), strict=True))
-            for t in np.arange(0.1, 0.91, 0.05)
-        },
+        "current": {"found_threshold": threshold, **rates(threshold)},
+        "at": {f"{t:.2f}": rates(float(t)) for t in np.arange(0.1, 0.91, 0.05)},
     }
 
 
@@ -145,29 +149,16 @@ def _by_source(values: NDArray[np.float64], found: NDArray[np.bool_], samples: S
 
 def lost_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
     """The report for people."""
-    rows = [
-        [
-            name,
-            f"{m['auc_roc']:.3f}",
-            *(f"{m['auc_roc_by_source'].get(s, float('nan')):.3f}" for s in SOURCES),
-            f"{m['threshold']:.3f}",
-            f"{m['found_kept']:.1%}",
-            f"{m['lost_caught']:.1%}",
-            f"{m['balanced_accuracy']:.3f}",
-        ]
-        for name, m in report["measures"].items()
-    ]
-    at = [[t, f"{r['found_kept']:.1%}", f"{r['lost_caught']:.1%}"] for t, r in report["at"].items()]
+    nothing = dict.fromkeys(SOURCES, float("nan"))
+    rows = [{**row, "by_source": nothing | row["auc_roc_by_source"]} for row in named(report["measures"])]
     now, lost = report["current"], report["lost_by_source"]
     return "\n\n".join(
         [
             f"{backend}\n{report['found']} frames found, {report['lost']} lost ("
             + ", ".join(f"{s}: {n}" for s, n in lost.items())
             + f"); lost means an overlap under {LOST_UNDER}",
-            format_table(
-                ["measure", "AUC-ROC", *SOURCES, "best threshold", "found kept", "lost caught", "balanced"], rows
-            ),
-            format_table(["score over", "found kept", "lost caught"], at),
+            table(MEASURED, rows),
+            table("score over {name} " + RATES, named(report["at"])),
             f"found_threshold is {now['found_threshold']:g}: keeps {now['found_kept']:.1%} of the found, catches "
             f"{now['lost_caught']:.1%} of the lost; recommended: {report['recommended_found_threshold']:.2f}"
             + (f"\nwrote {out}" if out else ""),
@@ -176,30 +167,29 @@ def lost_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
 
 
 def plot(out: Path, samples: Sequence[Sample], report: dict[str, Any]) -> None:
-    found = np.array([p.iou >= LOST_UNDER for p in samples], np.bool_)
-    curves: dict[str, Roc] = {
-        name: roc(np.array([measure(p) for p in samples], np.float64), found) for name, measure in MEASURES.items()
-    }
-    chosen = report["recommended_found_threshold"]
-    kept, caught = rates_at(np.array([p.score for p in samples], np.float64), found, chosen)
-    lines = {f"{name} ({c.area:.3f})": (c.rates[:, 0], c.rates[:, 1]) for name, c in curves.items()}
+    found = _are_found(samples)
+    curves = {name: roc(_values(samples, name), found) for name in MEASURES}
+    chosen, scores = report["recommended_found_threshold"], _values(samples, "score")
+    kept, caught = rates_at(scores, found, chosen)
     plot_curves(
         out / "lost_roc.png",
-        lines,
+        {f"{name} ({c.area:.3f})": (c.rates[:, 0], c.rates[:, 1]) for name, c in curves.items()},
         title="Telling found from lost",
         x="lost frames taken for found",
         y="found frames kept",
         marks={f"score at {chosen:.2f}": (1 - caught, kept)},
     )
-    scores = np.array([p.score for p in samples])
-    plot_histograms(
-        out / "lost_scores.png",
-        {"found": scores[found], "lost": scores[~found]},
-        title="Score of found and lost frames",
-        x="score",
-        bins=np.linspace(0, 1, 41).tolist(),
-        line=chosen,
-    )
+    groups, bins = {"found": scores[found], "lost": scores[~found]}, np.linspace(0, 1, 41).tolist()
+    title = "Score of found and lost frames"
+    plot_histograms(out / "lost_scores.png", groups, title=title, x="score", bins=bins, line=chosen)
+
+
+def _are_found(samples: Sequence[Sample]) -> NDArray[np.bool_]:
+    return np.array([p.iou >= LOST_UNDER for p in samples], np.bool_)
+
+
+def _values(samples: Sequence[Sample], measure: str) -> NDArray[np.float64]:
+    return np.array([MEASURES[measure](p) for p in samples], np.float64)
 
 
 def write_rows(path: Path, samples: Sequence[Sample]) -> None:

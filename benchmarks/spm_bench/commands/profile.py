@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +16,10 @@ from ..loading import TORCH, Entry, Frame, load_clip, parse_entries, set_threads
 from ..options import Outcome, add_backends, add_bundle, add_clip_options, add_counted_frames, add_run_options, positive
 from ..profiling.hooks import profiler_hooks
 from ..profiling.operators import Operator, name_operators, unmatched_work
+from ..tables import fill
 from ..timing.gemm import Peaks
 from ..timing.machine import describe_machine, machine_line
-from ..timing.roofline import PEAKS, percent, shares_text, speed, stage_shares
+from ..timing.roofline import PEAKS, shares_text, speed, stage_shares
 from ..timing.turns import Contestant, interleave, summarize
 
 DESCRIPTION = """Times of the operators that a backend really runs, by the library's own profiler, with the
@@ -32,6 +34,8 @@ examples:
   spm-bench profile spm_alexnet --backend openvino:bfloat16 --stage search --json
 """
 WARM_UP = 5
+OPERATORS = """node {name} | operator {operator} | kernel {implementation} | layer {layer} | ms {ms:.3f}
+    | share {share:.1%} | million MAC {mmac:.1f} | GMAC/s {gmac_per_s:.1f} | of peak {of_peak:.1%}"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -82,12 +86,11 @@ def _stage_times(
     entries: Mapping[str, Entry], options: argparse.Namespace, frames: Sequence[Frame], box: Any, peaks: Peaks
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of the tracker's stages, without a profiler; the backends take turns."""
-    contestants = [
-        Contestant.start(
-            label, functools.partial(entry.load, device=options.device, threads=options.threads), frames, box
-        )
+    loaders = {
+        label: functools.partial(entry.load, device=options.device, threads=options.threads)
         for label, entry in entries.items()
-    ]
+    }
+    contestants = [Contestant.start(label, load, frames, box) for label, load in loaders.items()]
     interleave(contestants, options.frames, 10, 0.1, quiet=options.quiet)
     peaks.visit()
     return {
@@ -97,11 +100,7 @@ def _stage_times(
 
 
 def _profile(
-    entry: Entry,
-    options: argparse.Namespace,
-    frames: Sequence[Frame],
-    box: Any,
-    stages_ms: Mapping[str, float],
+    entry: Entry, options: argparse.Namespace, frames: Sequence[Frame], box: Any, stages_ms: Mapping[str, float]
 ) -> dict[str, Any]:
     """Run with the profiler on; per stage its operators, the most expensive first."""
     bar = Progress(f"profiling {entry.label}", options.frames + WARM_UP, quiet=options.quiet)
@@ -121,24 +120,20 @@ def _profile(
         raise BackendError(
             f"{entry.label}: no profiler is known here for this backend (onnxruntime and openvino have one)"
         )
-    proposals = entry.bundle.settings.num_candidates
-    profile: dict[str, Any] = {
-        "precision": entry.precision,
-        "description": tracker.backend.description,
-        "stages": {},
-        "graphs": hooks.graphs,
-    }
+    proposals, stages = entry.bundle.settings.num_candidates, {}
     for stage in options.stage:
-        operators = name_operators(calls[stage], hooks.graphs.get(stage), proposals)
-        profile["stages"][stage] = {
+        graph = hooks.graphs.get(stage)
+        operators = name_operators(calls[stage], graph, proposals)
+        stages[stage] = {
             "calls": len(calls[stage]),
-            "graph": hooks.graphs[stage].name if stage in hooks.graphs else None,
+            "graph": graph and graph.name,
             "operators_ms": sum(operator.ms for operator in operators),
             "stage_ms": stages_ms[stage],
-            "unmatched_mmac": unmatched_work(operators, hooks.graphs.get(stage), proposals) / 1e6,
+            "unmatched_mmac": unmatched_work(operators, graph, proposals) / 1e6,
             "operators": operators,
         }
-    return profile
+    described = {"precision": entry.precision, "description": tracker.backend.description}
+    return {**described, "stages": stages, "graphs": hooks.graphs}
 
 
 def _rate(profile: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float], peaks: Peaks) -> None:
@@ -149,8 +144,12 @@ def _rate(profile: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float],
         profile.pop("graphs"), frame, entry.bundle.settings.num_candidates, entry.precision, peaks
     )
     for figures in profile["stages"].values():
-        total = figures["operators_ms"]
-        figures["by_type"] = _by_type(figures["operators"], total)
+        total, times = figures["operators_ms"], collections.Counter[str]()
+        for operator in figures["operators"]:
+            times[operator.kind] += operator.ms
+        figures["by_type"] = {
+            kind: {"ms": ms, "share": ms / total if total else 0.0} for kind, ms in times.most_common()
+        }
         figures["operators"] = [_as_json(operator, total, peak) for operator in figures["operators"]]
 
 
@@ -169,17 +168,6 @@ def _as_json(operator: Operator, total: float, peak: float | None) -> dict[str, 
     }
 
 
-def _by_type(operators: Sequence[Operator], total: float) -> dict[str, dict[str, float]]:
-    """Time by type of operator, the most expensive first."""
-    times: dict[str, float] = {}
-    for operator in operators:
-        times[operator.kind] = times.get(operator.kind, 0.0) + operator.ms
-    return {
-        kind: {"ms": ms, "share": ms / total if total else 0.0}
-        for kind, ms in sorted(times.items(), key=lambda item: -item[1])
-    }
-
-
 def profile_text(report: dict[str, Any], top: int) -> str:
     """The report for people."""
     parts = [machine_line(report["machine"]), f"{report['clip']}, medians of {report['frames']} calls"]
@@ -192,37 +180,12 @@ def profile_text(report: dict[str, Any], top: int) -> str:
 
 def _stage_text(label: str, stage: str, description: str, figures: dict[str, Any], top: int) -> str:
     operators = figures["operators"]
-    rows = [
-        [
-            o["name"],
-            o["operator"],
-            o["implementation"],
-            o["layer"],
-            f"{o['ms']:.3f}",
-            percent(o["share"]),
-            "-" if o["mmac"] is None else f"{o['mmac']:.1f}",
-            "-" if o["gmac_per_s"] is None else f"{o['gmac_per_s']:.1f}",
-            percent(o["of_peak"]),
-        ]
-        for o in operators[:top]
-    ]
+    header, rows = fill(OPERATORS, operators[:top])
     if len(operators) > top:
         others = operators[top:]
-        rows.append(
-            [
-                f"{len(others)} others",
-                "",
-                "",
-                "",
-                f"{sum(o['ms'] for o in others):.3f}",
-                percent(sum(o["share"] for o in others)),
-                "-",
-                "-",
-                "-",
-            ]
-        )
-    columns = [0, 1, 3, 4, 5, 6, 7, 8] if not any(row[2] for row in rows) else list(range(9))
-    header = ["node", "operator", "kernel", "layer", "ms", "share", "million MAC", "GMAC/s", "of peak"]
+        ms, share = (sum(o[name] for o in others) for name in ("ms", "share"))
+        rows.append([f"{len(others)} others", "", "", "", f"{ms:.3f}", f"{share:.1%}", "-", "-", "-"])
+    columns = [c for c in range(len(header)) if header[c] != "kernel" or any(row[c] for row in rows)]
     types = ", ".join(f"{kind} {f['share']:.1%}" for kind, f in list(figures["by_type"].items())[:8])
     lines = [
         f"{label} {stage} ({figures['graph']}; {description})",

@@ -6,11 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError
-from spm_rt.terminal import format_table
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
@@ -18,11 +15,12 @@ from ..options import Outcome, add_bundle, add_measurement, add_out, add_run_opt
 from ..profiling.hooks import profiler_hooks
 from ..quality.agreement import PARITY_FRAMES
 from ..report.files import make_folder, write_json
-from ..report.plots import plot_curves
+from ..report.plots import plot_targets
+from ..tables import table
 from ..timing.gemm import Peaks
 from ..timing.machine import machine_line
 from ..timing.measurement import Measurement
-from ..timing.roofline import percent, shares_text, speed, stage_shares
+from ..timing.roofline import shares_text, speed, stage_shares
 from ..timing.several import Apart, Together, load_several, overlaps, overlaps_summary, spread_boxes
 from ..timing.verdict import verdict_line
 
@@ -39,6 +37,10 @@ examples:
   spm-bench targets spm_many
   spm-bench targets spm_many --backend openvino --targets 1 4 8 --out results
 """
+CURVE = """targets {targets} | together ms {together[p50_ms]:.2f} | apart ms {apart[p50_ms]:.2f}
+    | ms per target {ms_per_target:.2f} | of N x one {of_n_times_one:.1%} | apart {apart_of_n_times_one:.1%}
+    | gain {gain:.2f}x | quartiles over turns {gain_spread[0]:.2f} to {gain_spread[1]:.2f}
+    | GMAC/s {roofline[gmac_per_s]:.1f} | of peak {roofline[share]:.1%} | lowest IoU {together[lowest_iou]:.6f}"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -129,47 +131,15 @@ def _row(count: int, measured: dict[str, dict[str, Any]], ms_of_one: float) -> d
 def targets_text(report: dict[str, Any]) -> str:
     """The report for people."""
     size = report["frame_size"]
-    rows = []
-    for row in report["curve"]:
-        rated = row["roofline"]
-        rows.append(
-            [
-                str(row["targets"]),
-                f"{row['together']['p50_ms']:.2f}",
-                f"{row['apart']['p50_ms']:.2f}",
-                f"{row['ms_per_target']:.2f}",
-                percent(row["of_n_times_one"]),
-                percent(row["apart_of_n_times_one"]),
-                f"{row['gain']:.2f}x",
-                " to ".join(f"{v:.2f}" for v in row["gain_spread"]),
-                "-" if rated is None else f"{rated['gmac_per_s']:.1f}",
-                percent(rated and rated["share"]),
-                f"{row['together']['lowest_iou']:.6f}",
-            ]
-        )
-    table = format_table(
-        [
-            "targets",
-            "together ms",
-            "apart ms",
-            "ms per target",
-            "of N x one",
-            "apart",
-            "gain",
-            "quartiles over turns",
-            "GMAC/s",
-            "of peak",
-            "lowest IoU",
-        ],
-        rows,
-    )
+    unrated = dict.fromkeys(("gmac_per_s", "share"))
+    rows = [{**row, "roofline": row["roofline"] or unrated} for row in report["curve"]]
     graphs = ", ".join(map(str, report["graphs_for"]))
     return "\n\n".join(
         [
             machine_line(report["machine"]),
             f"{report['clip']}, {size[0]} x {size[1]}; {report['description']}; "
             f"the bundle has graphs for {graphs} targets",
-            table,
+            table(CURVE, rows),
             shares_text({}, report["peaks"]),
             verdict_line(report["verdict"]["reasons"]),
         ]
@@ -178,19 +148,7 @@ def targets_text(report: dict[str, Any]) -> str:
 
 def _write(report: dict[str, Any], folder: Path) -> None:
     write_json(folder / "targets.json", report)
-    counts = np.array([row["targets"] for row in report["curve"]])
-    curves = {
-        "one MultiTracker": (counts, np.array([row["ms_per_target"] for row in report["curve"]])),
-        "single trackers, one after the other": (
-            counts,
-            np.array([row["apart_ms_per_target"] for row in report["curve"]]),
-        ),
-    }
-    plot_curves(
-        folder / "targets.png",
-        curves,
-        title=f"Cost of a target, {report['backend']}",
-        x="targets",
-        y="ms per target and frame",
-        points=True,
-    )
+    counts = [row["targets"] for row in report["curve"]]
+    lines = {"one MultiTracker": "ms_per_target", "single trackers, one after the other": "apart_ms_per_target"}
+    curves = {name: (counts, [row[figure] for row in report["curve"]]) for name, figure in lines.items()}
+    plot_targets(folder / "targets.png", curves, f"Cost of a target, {report['backend']}")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
-from spm_rt.terminal import format_table
 from spm_rt.trackers.compare import center_distances, follow_both
 from spm_rt.trackers.single import Tracker
 
+from ..tables import table
+
 PARITY_FRAMES = 30
 """Frames of a clip on which a measured tracker is compared with the reference."""
+
+COLUMNS = """clip {clip} | frames {frames} | mean IoU {mean_iou:.6f} | min IoU {min_iou:.6f}
+    | mean px {mean_distance:.4f} | max px {max_distance:.4f}
+    | free mean IoU {free_iou:.6f} | free min IoU {free_min_iou:.6f}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,49 +65,26 @@ def compare_trackers(
     tracks = follow_both(first.sibling(), second.sibling(), frames, box, advance, shift)
     overlaps, free = iou(tracks.first, tracks.forced), iou(tracks.first, tracks.free)
     distance = center_distances(tracks.first, tracks.forced)
-    return Agreement(
-        clip,
-        len(frames),
-        float(overlaps.mean()),
-        float(overlaps.min()),
-        float(distance.mean()),
-        float(distance.max()),
-        float(free.mean()),
-        float(free.min()),
-        float(center_distances(tracks.first, tracks.free).mean()),
-    )
+    away = center_distances(tracks.first, tracks.free).mean()
+    figures = (overlaps.mean(), overlaps.min(), distance.mean(), distance.max(), free.mean(), free.min(), away)
+    return Agreement(clip, len(frames), *map(float, figures))
 
 
 def overall(agreements: Sequence[Agreement]) -> dict[str, float]:
     """All clips together, every compared frame weighing the same."""
     weights = np.array([agreement.frames - 1 for agreement in agreements], np.float64)
-    mean = {
-        name: float(np.average([getattr(agreement, name) for agreement in agreements], weights=weights))
-        for name in ("mean_iou", "mean_distance", "free_iou", "free_distance")
-    }
+    values = {field.name: [getattr(a, field.name) for a in agreements] for field in dataclasses.fields(Agreement)}
+    means = ("mean_iou", "mean_distance", "free_iou", "free_distance")
     return {
-        **mean,
-        "min_iou": min(a.min_iou for a in agreements),
-        "max_distance": max(a.max_distance for a in agreements),
-        "free_min_iou": min(a.free_min_iou for a in agreements),
+        **{name: float(np.average(values[name], weights=weights)) for name in means},
+        "min_iou": min(values["min_iou"]),
+        "max_distance": max(values["max_distance"]),
+        "free_min_iou": min(values["free_min_iou"]),
         "frames": float(weights.sum()),
     }
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> str:
     """One line per clip, and one for all."""
-    columns = {
-        "mean_iou": ("mean IoU", 6),
-        "min_iou": ("min IoU", 6),
-        "mean_distance": ("mean px", 4),
-        "max_distance": ("max px", 4),
-        "free_iou": ("free mean IoU", 6),
-        "free_min_iou": ("free min IoU", 6),
-    }
-
-    def row(clip: str, frames: int, values: dict[str, Any]) -> list[str]:
-        return [clip, str(frames), *(f"{values[name]:.{digits}f}" for name, (_, digits) in columns.items())]
-
-    rows = [row(a.clip, a.frames, dataclasses.asdict(a)) for a in agreements]
-    rows.append(row("all", sum(a.frames for a in agreements), overall(agreements)))
-    return format_table(["clip", "frames", *(title for title, _ in columns.values())], rows)
+    everything = {**overall(agreements), "clip": "all", "frames": sum(a.frames for a in agreements)}
+    return table(COLUMNS, [*map(dataclasses.asdict, agreements), everything])

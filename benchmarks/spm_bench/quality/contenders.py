@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -17,15 +18,7 @@ from spm_rt.trackers.single import Tracker
 
 Frame = NDArray[np.uint8]
 
-OPENCV = {
-    "csrt": "CSRT",
-    "kcf": "KCF",
-    "mil": "MIL",
-    "mosse": "MOSSE",
-    "medianflow": "MedianFlow",
-    "tld": "TLD",
-    "boosting": "Boosting",
-}
+OPENCV = {name.lower(): name for name in ("CSRT", "KCF", "MIL", "MOSSE", "MedianFlow", "TLD", "Boosting")}
 """Those that need no model files; all but MIL come with OpenCV's contrib build."""
 
 
@@ -56,8 +49,15 @@ class OwnContender:
         return result.box, result.score
 
 
-def own_maker(tracker: Tracker) -> Maker:
-    return lambda: OwnContender(tracker)
+def own_maker(tracker: Tracker, **changes: Any) -> Maker:
+    """Ours, with these settings changed."""
+    changed = with_settings(tracker, **changes) if changes else tracker
+    return lambda: OwnContender(changed)
+
+
+def with_settings(tracker: Tracker, **changes: Any) -> Tracker:
+    """The same compiled graphs with other settings."""
+    return Tracker(tracker.backend, tracker.spec, dataclasses.replace(tracker.settings, **changes))
 
 
 class OpenCVContender:

@@ -18,6 +18,8 @@ from .contenders import Maker
 from .metrics import Accuracy, score_boxes
 
 FIGURES = ("auc", "precision", "norm_precision", "success_rate", "mean_iou")
+FIGURES_COLUMNS = "| AUC {auc:.3f} | precision {precision:.3f} | norm. precision {norm_precision:.3f} | fps {fps:.1f}"
+"""As tables have them (:mod:`spm_bench.tables`)."""
 
 
 @dataclasses.dataclass(frozen=True)

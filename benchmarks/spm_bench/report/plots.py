@@ -39,7 +39,7 @@ def plot_curves(
         points: mark the values on the lines, for few and uneven ones.
     """
     beside = len(curves) > BESIDE
-    figure, axes = _figure(path, (9.2, 4.8) if beside else (6.4, 4.8))
+    axes = _axes(path, (9.2, 4.8) if beside else (6.4, 4.8))
     for name, (across, up) in curves.items():
         axes.plot(np.asarray(across), np.asarray(up), label=name, linewidth=1.8, marker="o" if points else None)
     for name, (across, up) in (marks or {}).items():
@@ -50,18 +50,19 @@ def plot_curves(
     if points:
         axes.set_xticks(sorted({float(v) for across, _ in curves.values() for v in np.asarray(across)}))
     axes.grid(True, alpha=0.3)
-    if beside:
-        _legend_beside(axes)
-    else:
-        axes.legend(fontsize=8)
-    return _save(figure, path)
+    return _save(axes, path, beside)
+
+
+def plot_targets(path: Path, curves: Mapping[str, Any], title: str) -> Path:
+    """Time per target against the number of targets: name -> both."""
+    return plot_curves(path, curves, title=title, x="targets", y="ms per target and frame", points=True)
 
 
 def plot_histograms(
     path: Path, groups: Mapping[str, ArrayLike], *, title: str, x: str, bins: Sequence[float], line: float | None = None
 ) -> Path:
     """Shares of each group over the bins, one over the other; ``line`` marks a threshold."""
-    figure, axes = _figure(path)
+    axes = _axes(path)
     for name, values in groups.items():
         values = np.asarray(values)
         shares = np.full(len(values), 1 / max(len(values), 1))
@@ -69,8 +70,7 @@ def plot_histograms(
     if line is not None:
         axes.axvline(line, color="black", linestyle="--", linewidth=1, label=f"threshold {line:.2f}")
     axes.set(title=title, xlabel=x, ylabel="share of frames")
-    axes.legend(fontsize=8)
-    return _save(figure, path)
+    return _save(axes, path)
 
 
 def plot_pareto(
@@ -92,37 +92,24 @@ def plot_pareto(
         title, x, y: what is written on it.
         floor: the logarithmic y axis ends here; what is below is drawn at it.
     """
-    figure, axes = _figure(path, (9.0, 4.8))
+    axes = _axes(path, (9.0, 4.8))
+    looks: dict[bool, dict[str, Any]] = {
+        True: {"marker": "o", "markersize": 9, "alpha": 1.0},
+        False: {"marker": "s", "markersize": 6, "alpha": 0.6},
+    }
+    front = []
     for number, (name, across, up) in enumerate(points, 1):
-        height = max(up, floor)
-        (dot,) = axes.plot(
-            [across],
-            [height],
-            "o" if name in best else "s",
-            markersize=9 if name in best else 6,
-            label=f"{number}  {name}",
-            alpha=1.0 if name in best else 0.6,
-        )
-        axes.annotate(
-            str(number), (across, height), textcoords="offset points", xytext=(7, 5), fontsize=9, color=dot.get_color()
-        )
-    front = sorted((across, max(up, floor)) for name, across, up in points if name in best)
-    axes.plot(
-        [a for a, _ in front],
-        [u for _, u in front],
-        color="black",
-        linewidth=1,
-        linestyle=":",
-        zorder=0,
-        drawstyle="steps-pre",
-        label="none is better in both",
-    )
+        at = (across, max(up, floor))
+        (dot,) = axes.plot([at[0]], [at[1]], linestyle="", label=f"{number}  {name}", **looks[name in best])
+        axes.annotate(str(number), at, textcoords="offset points", xytext=(7, 5), fontsize=9, color=dot.get_color())
+        front += [at] if name in best else []
+    line = {"color": "black", "linewidth": 1, "linestyle": ":", "zorder": 0, "drawstyle": "steps-pre"}
+    axes.plot(*np.array(sorted(front)).reshape(-1, 2).T, **line, label="none is better in both")
     axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
     axes.set_ylim(floor / 2, max(10 * floor, 3 * max(up for _, _, up in points)))
     axes.set_xlim(0, 1.1 * max(across for _, across, _ in points))
     axes.grid(True, alpha=0.3)
-    _legend_beside(axes)
-    return _save(figure, path)
+    return _save(axes, path, beside=True)
 
 
 def pareto_front(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
@@ -134,7 +121,7 @@ def pareto_front(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, 
     ]
 
 
-def _figure(path: Path, inches: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:
+def _axes(path: Path, inches: tuple[float, float] = (6.4, 4.8)) -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -142,14 +129,13 @@ def _figure(path: Path, inches: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, 
         raise SourceError(f"{path}: plots need matplotlib: `pip install spm-rt[bench]`") from error
     figure = Figure(figsize=inches, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure.add_subplot()
 
 
-def _legend_beside(axes: Any) -> None:
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
-
-
-def _save(figure: Any, path: Path) -> Path:
+def _save(axes: Any, path: Path, beside: bool = False) -> Path:
+    """Write the picture, with its legend in it or beside it."""
+    where = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False} if beside else {}
+    axes.legend(fontsize=8, **where)
     with writing_to(path):
-        figure.savefig(path)
+        axes.figure.savefig(path)
     return path

@@ -7,41 +7,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from spm_rt.terminal import format_table
+import numpy as np
 
+from ..tables import Row, fill, table
 from ..timing.machine import machine_line
-from ..timing.roofline import percent
 from ..timing.verdict import LEAST_IOU, verdict_line
 from .files import write_json, write_text
 from .page import Page
-from .plots import plot_curves, plot_pareto
+from .plots import plot_pareto, plot_targets
 
+BOUND_NOTE = {"ok": "", "over": " (drift over its bound)"}
 FLOOR = 1e-6
 """Drifts below this are roundings of float32 boxes, and all the same."""
-HEADER = (
-    "#",
-    "choice",
-    "speed",
-    "quartiles",
-    "p50 ms",
-    "p99/p50",
-    "host ms",
-    "drift",
-    "bound",
-    "lowest IoU",
-    "centre px",
-    "IoU free",
-)
-SEVERAL_HEADER = ("choice", "targets", "p50 ms", "ms per target", "of one by itself", "drift", "lowest IoU")
+SINGLE = """# {number} | choice {name} | speed {speed:.2f}x
+    | quartiles {ratio_spread[0]:.2f} to {ratio_spread[1]:.2f} | p50 ms {p50_ms:.2f} | p99/p50 {p99_over_p50:.2f}
+    | host ms {host_ms:.2f} | drift {drift_text} | bound {bound} | lowest IoU {lowest_iou:.4f}
+    | centre px {center_px:.3f} | IoU free {free_iou:.4f}"""
+SEVERAL = """choice {family} | targets {targets} | p50 ms {p50_ms:.2f} | ms per target {ms_per_target:.2f}
+    | of one by itself {share:.1%} | drift {drift_text} | lowest IoU {lowest_iou:.4f}"""
 
 
 def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
     """The page, its pictures and the data; the paths written."""
-    single, several = _sorted(report, several=False), _sorted(report, several=True)
+    single, several = _rows(report)
     pictures = [
         plot_pareto(
             folder / "pareto.png",
-            [(name + _bound_note(f), f["speed"], max(f["drift"], FLOOR)) for name, f in single.items()],
+            [(f["name"] + BOUND_NOTE[f["bound"]], f["speed"], max(f["drift"], FLOOR)) for f in single],
             best=report["best"],
             title=f"Speed against drift, {report['clip']}",
             x=f"speed, times that of {report['reference']}",
@@ -57,23 +49,23 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
 
 def sweep_text(report: dict[str, Any], written: list[Path]) -> str:
     """The report for people, on a terminal."""
-    single, several = _sorted(report, several=False), _sorted(report, several=True)
-    parts = [machine_line(report["machine"]), _what(report), format_table(HEADER, _rows(single))]
+    single, several = _rows(report)
+    parts = [machine_line(report["machine"]), _what(report), table(SINGLE, single)]
     if several:
-        parts.append(format_table(SEVERAL_HEADER, _several_rows(report, several)))
+        parts.append(table(SEVERAL, several))
     parts += [f"refused: {name}: {why}" for name, why in report["refused"].items()]
     parts.append("none is better in both: " + "; ".join(report["best"]))
     return "\n\n".join([*parts, "wrote " + ", ".join(map(str, written)), verdict_line(report["verdict"]["reasons"])])
 
 
-def _page(report: dict[str, Any], single: dict[str, Any], several: dict[str, Any], pictures: list[Path]) -> str:
+def _page(report: dict[str, Any], single: list[Row], several: list[Row], pictures: list[Path]) -> str:
     page = Page(f"Speed against drift on {report['machine']['cpu']}", f"spm-bench sweep, {report['started']}")
     page.verdict(verdict_line(report["verdict"]["reasons"]), report["verdict"]["valid"])
     page.note(_what(report))
     page.picture(pictures[0], "Plot of speed against drift")
     page.note("One target; further right and lower is better.")
     page.heading("One target, fastest first")
-    page.table(HEADER, _rows(single), best=[name in report["best"] for name in single])
+    page.table(*fill(SINGLE, single), best=[row["name"] in report["best"] for row in single])
     page.note(
         "In bold what no other choice beats in both speed and drift, of those within their bound (mean overlap "
         + ", ".join(f"{name} {least:g}" for name, least in LEAST_IOU.items())
@@ -86,7 +78,7 @@ def _page(report: dict[str, Any], single: dict[str, Any], several: dict[str, Any
     )
     if several:
         page.heading("Several targets on the same frames")
-        page.table(SEVERAL_HEADER, _several_rows(report, several))
+        page.table(*fill(SEVERAL, several))
         page.picture(pictures[1], "Plot of the time per target against the number of targets")
     if report["refused"]:
         page.heading("What could not be run")
@@ -103,15 +95,8 @@ def _plot_targets(report: dict[str, Any], folder: Path) -> Path:
     curves: dict[str, list[tuple[int, float]]] = {}
     for name, figures in report["choices"].items():
         curves.setdefault(_family(name, figures), []).append((figures["targets"], figures["ms_per_target"]))
-    lines = {name: tuple(zip(*sorted(points), strict=True)) for name, points in curves.items() if len(points) > 1}
-    return plot_curves(
-        folder / "targets.png",
-        lines,  # type: ignore[arg-type]
-        title="Cost of a target",
-        x="targets",
-        y="ms per target and frame",
-        points=True,
-    )
+    lines = {name: tuple(np.array(sorted(points)).T) for name, points in curves.items() if len(points) > 1}
+    return plot_targets(folder / "targets.png", lines, "Cost of a target")
 
 
 def _family(name: str, figures: dict[str, Any]) -> str:
@@ -119,61 +104,21 @@ def _family(name: str, figures: dict[str, Any]) -> str:
     return name.removesuffix(f", {figures['targets']} targets")
 
 
-def _sorted(report: dict[str, Any], several: bool) -> dict[str, Any]:
-    """Choices of one target, or of more; the fastest first."""
-    chosen = {name: f for name, f in report["choices"].items() if (f["targets"] > 1) == several}
-    return dict(sorted(chosen.items(), key=lambda item: -item[1]["speed"]))
-
-
-def _rows(single: dict[str, Any]) -> list[list[str]]:
-    return [
-        [
-            str(number),
-            name,
-            f"{f['speed']:.2f}x",
-            " to ".join(f"{v:.2f}" for v in f["ratio_spread"]),
-            f"{f['p50_ms']:.2f}",
-            f"{f['p99_over_p50']:.2f}",
-            f"{f['host_ms']:.2f}",
-            _drift(f["drift"]),
-            "ok" if f["within_bound"] else "over",
-            f"{f['lowest_iou']:.4f}",
-            _figure(f["center_px"], 3),
-            _figure(f["free_iou"], 4),
-        ]
-        for number, (name, f) in enumerate(single.items(), 1)
-    ]
-
-
-def _several_rows(report: dict[str, Any], several: dict[str, Any]) -> list[list[str]]:
-    rows = []
-    for name, figures in several.items():
-        one = report["choices"].get(_family(name, figures))
-        share = figures["ms_per_target"] / one["p50_ms"] if one else None
-        rows.append(
-            [
-                _family(name, figures),
-                str(figures["targets"]),
-                f"{figures['p50_ms']:.2f}",
-                f"{figures['ms_per_target']:.2f}",
-                percent(share),
-                _drift(figures["drift"]),
-                f"{figures['lowest_iou']:.4f}",
-            ]
-        )
+def _rows(report: dict[str, Any]) -> tuple[list[Row], list[Row]]:
+    """Choices of one target, and of more, for the tables; the fastest first."""
+    rows: tuple[list[Row], list[Row]] = ([], [])
+    for name, figures in sorted(report["choices"].items(), key=lambda item: -item[1]["speed"]):
+        chosen, family = rows[figures["targets"] > 1], _family(name, figures)
+        one = report["choices"].get(family)
+        texts = {
+            "number": len(chosen) + 1,
+            "family": family,
+            "share": figures["ms_per_target"] / one["p50_ms"] if one else None,
+            "drift_text": f"< {FLOOR:g}" if figures["drift"] < FLOOR else f"{figures['drift']:.1e}",
+            "bound": "ok" if figures["within_bound"] else "over",
+        }
+        chosen.append({"name": name, **figures, **texts})
     return rows
-
-
-def _drift(value: float) -> str:
-    return f"< {FLOOR:g}" if value < FLOOR else f"{value:.1e}"
-
-
-def _bound_note(figures: dict[str, Any]) -> str:
-    return "" if figures["within_bound"] else " (drift over its bound)"
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _what(report: dict[str, Any]) -> str:

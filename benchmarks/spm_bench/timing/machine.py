@@ -13,33 +13,16 @@ from spm_rt.backends.registry import BACKENDS
 from spm_rt.machine import cpu_facts, instruction_sets, usable_cores
 
 INSTRUCTION_SETS = (
-    "sse4_2",
-    "avx",
-    "f16c",
-    "fma",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "bf16",
-    "i8mm",
-    "sve",
+    *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
 """Those that change what an inference library can do, as the kernel names them."""
 
 LIBRARIES = (
     "spm-rt",
     "numpy",
-    "opencv-python-headless",
-    "opencv-python",
-    "opencv-contrib-python-headless",
+    *("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
     *(entry.package for entry in BACKENDS.values()),
     "onnxruntime-gpu",
     "onnx",

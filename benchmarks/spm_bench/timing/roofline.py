@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spm_rt.terminal import format_table
-
+from ..tables import named, table
 from .gemm import Peaks
 
 PEAKS = ("float32", "bfloat16", "int8")
+SHARES = """backend {backend} | stage {name} | million MAC {mmac:.0f} | p50 ms {ms:.2f} | GMAC/s {gmac_per_s:.1f}
+    | of peak {share:.1%} | graph {graph}"""
+BEST = """peak {name} | GMAC/s {gmac_per_s:.1f} | library {library}
+    | product {shape[0]} x {shape[1]} x {shape[2]} | best of each visit {visits}"""
 
 
 def stage_shares(
@@ -56,26 +59,8 @@ def speed(macs: int, ms: float, peak: float | None) -> dict[str, Any]:
 
 def shares_text(shares: Mapping[str, Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, Mapping[str, Any]]) -> str:
     """Tables for people: ``shares`` by backend as :func:`stage_shares` gives them, ``peaks`` as ``Peaks.report``."""
-    rows = [
-        [name, stage, f"{f['mmac']:.0f}", f"{f['ms']:.2f}", f"{f['gmac_per_s']:.1f}", percent(f["share"]), f["graph"]]
-        for name, by_stage in shares.items()
-        for stage, f in by_stage.items()
-    ]
-    tops = [
-        [
-            name,
-            f"{p['gmac_per_s']:.1f}",
-            p["library"],
-            " x ".join(map(str, p["shape"])),
-            " ".join(f"{v:.0f}" for v in p["by_visit"]),
-        ]
-        for name, p in peaks.items()
-    ]
-    table = format_table(["backend", "stage", "million MAC", "p50 ms", "GMAC/s", "of peak", "graph"], rows)
+    rows = [{"backend": name, **row} for name, by_stage in shares.items() for row in named(by_stage)]
+    visits = {name: {**p, "visits": " ".join(f"{v:.0f}" for v in p["by_visit"])} for name, p in peaks.items()}
     title = "roofline: multiply-adds of the graph that was run, per second, against the best matrix product of this run"
-    peak_table = format_table(["peak", "GMAC/s", "library", "product", "best of each visit"], tops)
-    return f"{title}\n{table}\n\n{peak_table}" if rows else peak_table
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+    peak_table = table(BEST, named(visits))
+    return f"{title}\n{table(SHARES, rows)}\n\n{peak_table}" if rows else peak_table
