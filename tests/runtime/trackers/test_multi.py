@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from spm_rt import (
     MultiTracker,
     SpmError,
     TargetError,
-    ThreadError,
     Tracker,
     TrackerSettings,
     TrackResult,
@@ -30,7 +29,6 @@ from spm_rt.trackers.slots import split
 
 from ...support.fakes.backend import (
     BrightContext,
-    another_thread_inside,
     bright_frame,
     bright_multi_tracker,
     bright_tracker,
@@ -144,15 +142,6 @@ def test_one_target_is_moved_alone() -> None:
     assert (multi.box(first), multi.box(second)) == (BOX, FAR)
 
 
-def test_every_stage_is_reported_once() -> None:
-    multi = bright_multi_tracker()
-    for _ in range(5):
-        multi.add(FRAME, BOX)
-    stages: list[str] = []
-    multi.update(FRAME, clock=stages.append)
-    assert stages == ["crop", "search", "proposals", "relation", "fusion"]
-
-
 def test_a_sibling_has_no_targets_and_the_same_graphs() -> None:
     multi = bright_multi_tracker()
     multi.add(FRAME, BOX)
@@ -230,25 +219,6 @@ def test_a_backend_that_cannot_move_templates_is_refused(monkeypatch: pytest.Mon
     monkeypatch.delattr(BrightContext, "put_template")
     with pytest.raises(BackendError, match="'bright' follows one target"):
         bright_multi_tracker()
-
-
-@pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[MultiTracker]:
-    """A tracker that another thread is inside of, until the test ends."""
-    multi = bright_multi_tracker()
-    multi.add(FRAME, BOX)
-    with another_thread_inside(multi, FRAME, monkeypatch):
-        yield multi
-
-
-@pytest.mark.parametrize(
-    "use",
-    [lambda m: m.update(FRAME), lambda m: m.add(FRAME, BOX), lambda m: m.remove(0), lambda m: m.move_to(0, BOX)],
-    ids=["update", "add", "remove", "move_to"],
-)
-def test_a_second_thread_is_refused(busy: MultiTracker, use: Callable[[MultiTracker], object]) -> None:
-    with pytest.raises(ThreadError, match="one tracker per thread"):
-        use(busy)
 
 
 # With the network.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from spm_rt import ThreadError, Tracker, TrackResult
 from spm_rt.results import Box
 
-from ...support.fakes.backend import another_thread_inside, bright_frame, bright_tracker
+from ...support.fakes.backend import another_thread_inside, bright_frame, bright_multi_tracker, bright_tracker
 from ...support.follow import Frames, results_on
 
 FRAME = bright_frame(80, 60)
@@ -21,27 +22,25 @@ BOX = (68.0, 48.0, 24.0, 24.0)
 FRAMES = 10
 
 
-@pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
-    """A tracker that another thread is inside of, until the test ends."""
-    tracker = bright_tracker()
-    tracker.init(FRAME, BOX)
-    with another_thread_inside(tracker, FRAME, monkeypatch):
-        yield tracker
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
+USES: dict[str, list[Callable[[Any], object]]] = {
+    "one target": [lambda t: t.update(FRAME), lambda t: t.init(FRAME, BOX), lambda t: t.move_to(BOX)],
+    "several": [
         lambda t: t.update(FRAME),
-        lambda t: t.init(FRAME, BOX),
-        lambda t: t.move_to(BOX),
+        lambda t: t.add(FRAME, BOX),
+        lambda t: t.remove(0),
+        lambda t: t.move_to(0, BOX),
     ],
-    ids=["update", "init", "move_to"],
-)
-def test_a_second_thread_is_refused(busy: Tracker, use: Callable[[Tracker], object]) -> None:
-    with pytest.raises(ThreadError, match="one tracker per thread"):
-        use(busy)
+}
+
+
+@pytest.mark.parametrize("targets", USES)
+def test_a_second_thread_is_refused(targets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker: Any = bright_tracker() if targets == "one target" else bright_multi_tracker()
+    (tracker.init if targets == "one target" else tracker.add)(FRAME, BOX)
+    with another_thread_inside(tracker, FRAME, monkeypatch):
+        for use in USES[targets]:
+            with pytest.raises(ThreadError, match="one tracker per thread"):
+                use(tracker)
 
 
 def test_a_tracker_may_move_from_thread_to_thread() -> None:
