@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spm_export.model.network import SPMTracker
 
     from ..support.emulator.engines import Engines
+    from ..support.emulator.networks import ResidentMachine
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,13 @@ def machine_for(built: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def machine(machine_for: Callable[[Bundle], Engines], bundle: Bundle) -> Engines:
     """A GPU with engines of the module's bundle."""
     return machine_for(bundle)
+
+
+@pytest.fixture
+def resident(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> ResidentMachine:
+    from ..support.emulator.networks import ResidentMachine
+
+    return ResidentMachine(built, bundle, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,12 @@ from spm_bench.gpu import several as gpu_several
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends.pytorch.backend import PyTorchBackend, RoiKernel
 from spm_rt.backends.pytorch.resident import PyTorchNetworks
-from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
 
 from ..support.emulator.driver import Emulator, emulated_gpu
+from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
-from ..support.follow import Frames
+from ..support.follow import Frames, follow, results_on
 
 
 class Recorder(TorchDispatchMode):
@@ -109,7 +109,7 @@ class FakeTorch:
         return getattr(torch, name)
 
 
-class Machine:
+class Machine(ResidentMachine):
     def __init__(self, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
         self.bundle, self.emulator = bundle, emulated_gpu(built, monkeypatch)
         self.backend = backend = PyTorchBackend(bundle, precision=precision, channels_last=precision != "float32")
@@ -127,21 +127,15 @@ def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
     return Machine(built, bundle, monkeypatch, "float32")
 
 
-def singles(bundle: Bundle, frame: Any, boxes: list[Box]) -> list[Tracker]:
-    made = [Tracker(PyTorchBackend(bundle), bundle.spec, bundle.settings) for _ in boxes]
-    for tracker, box in zip(made, boxes, strict=True):
-        tracker.init(frame, box)
-    return made
+def on_the_cpu(bundle: Bundle) -> Tracker:
+    return Tracker(PyTorchBackend(bundle), bundle.spec, bundle.settings)
 
 
-def test_one_target_is_tracked_as_on_the_cpu(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
-    tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
-    tracker.init(clip[0], clip_box)
-    (single,) = singles(bundle, clip[0], [clip_box])
-    for frame in clip[1:5]:
-        found, wanted = tracker.update(frame), single.update(frame)
-        np.testing.assert_allclose(found.box, wanted.box, atol=0.01)
-        np.testing.assert_allclose(found.score, wanted.score, atol=1e-4)
+def test_one_target_is_tracked_as_on_the_cpu(machine: Machine, bundle: Bundle, clip: Frames) -> None:
+    tracker = machine.tracker()
+    found, wanted = (follow(one, clip[:5]) for one in (tracker, on_the_cpu(bundle)))
+    np.testing.assert_allclose(found[:, :4], wanted[:, :4], atol=0.01)
+    np.testing.assert_allclose(found[:, 4], wanted[:, 4], atol=1e-4)
     assert tracker.graphs
     assert machine.emulator.calls.count("replay") == 4  # once to compare
     assert machine.torch.cuda.modes == ["thread_local"]
@@ -150,9 +144,9 @@ def test_one_target_is_tracked_as_on_the_cpu(machine: Machine, bundle: Bundle, c
 
 def test_three_targets_in_a_batch_of_four(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
     """With one that leaves, so that the others get other slots, and a batch with no empty one."""
-    multi = ResidentMultiTracker(machine.networks, (1, 2, 4), bundle.spec, bundle.settings)
+    multi = machine.several()
     boxes = [clip_box, (0.0, 0.0, 50.0, 60.0), (clip_box[0] + 12, clip_box[1] - 6, *clip_box[2:])]
-    alone = dict(zip((multi.add(clip[0], box) for box in boxes), singles(bundle, clip[0], boxes), strict=True))
+    alone = {multi.add(clip[0], box): results_on(on_the_cpu(bundle), clip[:5], box) for box in boxes}
     for number, frame in enumerate(clip[1:5]):
         if number == 2:
             multi.remove(0)
@@ -160,17 +154,14 @@ def test_three_targets_in_a_batch_of_four(machine: Machine, bundle: Bundle, clip
         results = multi.update(frame)
         assert results.keys() == alone.keys()
         for id, result in results.items():
-            np.testing.assert_allclose(result.box, alone[id].update(frame).box, atol=0.01)
+            np.testing.assert_allclose(result.box, alone[id][number].box, atol=0.01)
     assert multi.graphs
 
 
-def test_another_frame_size_is_another_graph(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
-    tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
+def test_another_frame_size_is_another_graph(machine: Machine, bundle: Bundle, clip: Frames) -> None:
+    tracker, single = machine.tracker(), on_the_cpu(bundle)
     for pictures in (clip[:4], [np.ascontiguousarray(frame[:-20]) for frame in clip[:4]]):
-        tracker.init(pictures[0], clip_box)
-        (single,) = singles(bundle, pictures[0], [clip_box])
-        for frame in pictures[1:]:
-            np.testing.assert_allclose(tracker.update(frame).box, single.update(frame).box, atol=0.01)
+        np.testing.assert_allclose(follow(tracker, pictures)[:, :4], follow(single, pictures)[:, :4], atol=0.01)
     assert len(machine.torch.cuda.modes) == 2
 
 
@@ -179,23 +170,21 @@ def test_half_precision_runs_and_stays_near(
     precision: str, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, clip: Frames, clip_box: Box
 ) -> None:
     machine = Machine(built, bundle, monkeypatch, precision)
-    multi = ResidentMultiTracker(machine.networks, (1, 2), bundle.spec, bundle.settings)
+    multi = machine.several((1, 2))
     for _ in range(2):
         multi.add(clip[0], clip_box)
-    (single,) = singles(bundle, clip[0], [clip_box])
-    for frame in clip[1:3]:
+    for frame, wanted in zip(clip[1:3], results_on(on_the_cpu(bundle), clip[:3]), strict=True):
         first, second = multi.update(frame).values()
         np.testing.assert_allclose(first.box, second.box, atol=0.5)
-        np.testing.assert_allclose(first.box, single.update(frame).box, atol=3)
+        np.testing.assert_allclose(first.box, wanted.box, atol=3)
 
 
-def test_what_cannot_be_recorded_is_done_without(machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+def test_what_cannot_be_recorded_is_done_without(machine: Machine, clip: Frames, clip_box: Box) -> None:
     def graph(*_: Any, **__: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     machine.torch.cuda.graph = graph  # type: ignore[method-assign]
-    tracker = ResidentTracker(machine.networks(1), bundle.spec, bundle.settings)
-    tracker.init(clip[0], clip_box)
+    tracker = machine.started(clip[0], clip_box)
     with pytest.warns(RuntimeWarning, match="CUDA graphs are not used: PyTorch cannot capture it: operation"):
         tracker.update(clip[1])
     assert not tracker.graphs

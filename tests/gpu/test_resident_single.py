@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_rt import BackendError, BoxError, Bundle, FrameError, NotInitializedError, Tracker, TrackerSettings
+from spm_rt import BackendError, BoxError, FrameError, NotInitializedError, Tracker, TrackerSettings
 from spm_rt.gpu.driver import CudaError
 from spm_rt.results import Box
 
@@ -19,42 +18,20 @@ from ..support.emulator.pictures import OnDevice
 from ..support.follow import Frames, follow
 
 
-@pytest.fixture
-def machine(built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> ResidentMachine:
-    return ResidentMachine(built, bundle, monkeypatch)
-
-
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
-def test_it_tracks_as_the_tracker_on_the_host_does(mode: str, machine: ResidentMachine, clip: Frames) -> None:
+def test_it_tracks_as_the_tracker_on_the_host_does(mode: str, resident: ResidentMachine, clip: Frames) -> None:
     settings = TrackerSettings(mode=mode)
-    wanted = follow(Tracker.load(machine.bundle, "onnxruntime", settings=settings), clip[:5])
-    tracker = machine.tracker(settings)
+    wanted = follow(Tracker.load(resident.bundle, "onnxruntime", settings=settings), clip[:5])
+    tracker = resident.tracker(settings)
     found = follow(tracker, clip[:5])
     np.testing.assert_allclose(found[:, :4], wanted[:, :4], atol=0.01)
     np.testing.assert_allclose(found[:, 4:], wanted[:, 4:], atol=1e-4)
     assert tracker.graphs
-    assert machine.emulator.calls.count("cuGraphLaunch") == 4  # once to compare, then one per frame
-
-
-def test_a_frame_is_one_launch_and_one_copy_back(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
-    tracker = machine.tracker()
-    tracker.init(clip[0], clip_box)
-    tracker.update(clip[1])
-    machine.emulator.calls.clear()
-    tracker.update(OnDevice(clip[2]))
-    assert machine.emulator.calls == [
-        "cuEventCreate",
-        "cuEventRecord",
-        "cuStreamWaitEvent",
-        "cuEventDestroy",
-        "cuMemcpyDtoDAsync",
-        "cuGraphLaunch",
-        "cuStreamSynchronize",
-    ]
+    assert resident.emulator.calls.count("cuGraphLaunch") == 4  # once to compare, then one per frame
 
 
 @pytest.mark.parametrize("kind", ["host", "device", "view"])
-def test_frames_may_lie_anywhere(kind: str, machine: ResidentMachine, clip: Frames) -> None:
+def test_frames_may_lie_anywhere(kind: str, resident: ResidentMachine, clip: Frames) -> None:
     def given(picture: NDArray[np.uint8]) -> Any:
         if kind == "view":
             wide = np.zeros((picture.shape[0], picture.shape[1] + 7, 3), np.uint8)
@@ -62,26 +39,26 @@ def test_frames_may_lie_anywhere(kind: str, machine: ResidentMachine, clip: Fram
             return OnDevice(wide[:, 4:-3])
         return OnDevice(np.ascontiguousarray(picture)) if kind == "device" else picture[:, ::-1][:, ::-1]
 
-    wanted = follow(machine.tracker(), list(clip[:3]))
-    np.testing.assert_array_equal(follow(machine.tracker(), [given(f) for f in clip[:3]]), wanted)
+    wanted = follow(resident.tracker(), list(clip[:3]))
+    np.testing.assert_array_equal(follow(resident.tracker(), [given(f) for f in clip[:3]]), wanted)
 
 
-def test_frames_of_another_shape_want_a_new_start(machine: ResidentMachine, clip: Frames) -> None:
-    tracker = machine.tracker()
+def test_frames_of_another_shape_want_a_new_start(resident: ResidentMachine, clip: Frames) -> None:
+    tracker = resident.tracker()
     with pytest.raises(NotInitializedError):
         tracker.update(clip[0])
     follow(tracker, clip[:3])
     with pytest.raises(FrameError, match="shape changed from"):
         tracker.update(clip[1][:-1])
     smaller = [np.ascontiguousarray(frame[:-20]) for frame in clip[:3]]
-    wanted = follow(machine.tracker(), smaller)
+    wanted = follow(resident.tracker(), smaller)
     np.testing.assert_array_equal(follow(tracker, smaller), wanted)
 
 
 def test_a_box_put_elsewhere_is_where_the_next_frame_looks(
-    machine: ResidentMachine, clip: Frames, clip_box: Box
+    resident: ResidentMachine, clip: Frames, clip_box: Box
 ) -> None:
-    tracker, plain = machine.tracker(), Tracker.load(machine.bundle, "onnxruntime")
+    tracker, plain = resident.tracker(), Tracker.load(resident.bundle, "onnxruntime")
     with pytest.raises(NotInitializedError):
         tracker.move_to(clip_box)
     for follower in (tracker, plain):
@@ -96,42 +73,29 @@ def test_a_box_put_elsewhere_is_where_the_next_frame_looks(
 # Failures.
 
 
-@pytest.mark.parametrize("name", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"])
-def test_a_failed_capture_is_done_without(name: str, machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
-    wanted = follow(machine.tracker(graphs=False), clip[:4])
-    tracker = machine.tracker()
-    tracker.init(clip[0], clip_box)
-    machine.emulator.fail(name, CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
-    with pytest.warns(RuntimeWarning, match=f"CUDA graphs are not used: {name} failed"):
-        first = tracker.update(clip[1])
-    rest = [tracker.update(frame) for frame in clip[2:4]]
-    np.testing.assert_array_equal([r.box for r in (first, *rest)], wanted[:, :4])
-    assert not tracker.graphs
-
-
 def test_a_capture_that_computes_something_else_is_done_without(
-    machine: ResidentMachine, clip: Frames, clip_box: Box
+    resident: ResidentMachine, clip: Frames, clip_box: Box
 ) -> None:
-    wanted = follow(machine.tracker(graphs=False), clip[:4])
-    tracker = machine.tracker()
-    machine.made[-1].spoil = 0.01
+    wanted = follow(resident.tracker(graphs=False), clip[:4])
+    tracker = resident.tracker()
+    resident.made[-1].spoil = 0.01
     tracker.init(clip[0], clip_box)
     with pytest.warns(RuntimeWarning, match="captured box, score, fine_score differ from those of the usual run"):
         found = [tracker.update(frame).box for frame in clip[1:4]]
     np.testing.assert_array_equal(found, wanted[:, :4])
 
 
-def test_a_full_gpu_is_named_and_leaves_nothing(machine: ResidentMachine, clip: Frames, clip_box: Box) -> None:
-    tracker = machine.tracker()
-    machine.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+def test_a_full_gpu_is_named_and_leaves_nothing(resident: ResidentMachine, clip: Frames, clip_box: Box) -> None:
+    tracker = resident.tracker()
+    resident.emulator.fail("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY)
     with pytest.raises(CudaError, match="memory is full"):
         tracker.init(clip[0], clip_box)
     follow(tracker, clip[:3])  # and works when there is room again
 
 
-def test_a_frame_that_fails_is_an_error(machine: ResidentMachine, clip: Frames) -> None:
-    tracker = machine.tracker()
+def test_a_frame_that_fails_is_an_error(resident: ResidentMachine, clip: Frames) -> None:
+    tracker = resident.tracker()
     follow(tracker, clip[:3])
-    machine.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
+    resident.emulator.fail("cuStreamSynchronize", CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
     with pytest.raises(BackendError, match="illegal address"):
         tracker.update(clip[3])

@@ -42,6 +42,11 @@ def fast(frame: Frame, region: Region, size: int = SPEC.crop_size) -> NDArray[np
     return out
 
 
+def allowed(frame: Frame) -> float:
+    """The C form of bytes is exact."""
+    return 0.0 if frame.dtype == np.uint8 and spm_rt.frame.crop.sample_region is not None else BOUND
+
+
 def around(box: tuple[float, float, float, float]) -> Region:
     return search_region(box, ModelSpec())
 
@@ -87,18 +92,22 @@ REGIONS = {
 
 @pytest.mark.parametrize("box", REGIONS.values(), ids=REGIONS.keys())
 def test_fast_form_agrees_with_the_exact_form(box: tuple[float, float, float, float]) -> None:
-    frame = picture(480, 640)
-    np.testing.assert_allclose(fast(frame, around(box)), crop_exact(frame, around(box), 271), rtol=0, atol=BOUND)
+    agrees_in(picture(480, 640), around(box))
 
 
+def agrees_in(frame: Frame, region: Region) -> None:
+    exact = crop_exact(frame, region, 271)
+    np.testing.assert_allclose(fast(frame, region), exact, rtol=0, atol=allowed(frame))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(480, 640), (1080, 1920), (2160, 3840), (30, 40), (2, 2), (2, 700)])
-def test_fast_form_agrees_on_random_regions(size: tuple[int, int]) -> None:
-    frame, rng = picture(*size), np.random.default_rng(size[1])
-    for _ in range(12):
+def test_fast_form_agrees_on_random_regions(size: tuple[int, int], channels: int) -> None:
+    frame, rng = picture(*size, channels), np.random.default_rng(size[1] + channels)
+    for _ in range(10):
         center = rng.uniform(-0.1, 1.1, 2) * size[::-1]
         side = np.exp(rng.uniform(np.log(2), np.log(max(size)), 2))
-        region = around((*(center - side / 2), *(center + side / 2)))
-        np.testing.assert_allclose(fast(frame, region), crop_exact(frame, region, 271), rtol=0, atol=BOUND)
+        agrees_in(frame, around((*(center - side / 2), *(center + side / 2))))
 
 
 def test_reused_memory_changes_nothing() -> None:
@@ -139,7 +148,7 @@ def test_layout_and_type_do_not_matter(
 ) -> None:
     frame = picture(120, 160)
     given = layout(frame)
-    np.testing.assert_allclose(fast(given, around(box)), fast(frame, around(box)), rtol=0, atol=BOUND)
+    np.testing.assert_allclose(fast(given, around(box)), fast(frame, around(box)), rtol=0, atol=allowed(given))
     np.testing.assert_allclose(
         crop_exact(check_frame(given), around(box), 271), crop_exact(frame, around(box), 271), rtol=0, atol=BOUND
     )

@@ -1,4 +1,7 @@
-"""The C modules do what their numpy twins do, to the bit, and refuse what they cannot do safely."""
+"""The C modules do what their numpy twins do, to the bit, and refuse what they cannot do safely.
+
+Samples are compared in test_crop.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 import spm_rt.frame.steps
-from spm_rt.frame.crop import MeanColor, crop_exact, crop_into, fill_rim, finish_sums, sample_region, start_sums
+from spm_rt.frame.crop import MeanColor, fill_rim, finish_sums, sample_region, start_sums
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
@@ -31,19 +34,6 @@ def picture(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
     return RNG(height).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("size", [(480, 640), (2160, 3840), (30, 40), (2, 2), (2, 700)])
-def test_samples_are_exactly_those_of_the_exact_form(size: tuple[int, int], channels: int) -> None:
-    frame, rng = picture(*size, channels), RNG(channels)
-    for _ in range(10):
-        center = rng.uniform(-0.1, 1.1, 2) * size[::-1]
-        side = np.exp(rng.uniform(np.log(2), np.log(max(size)), 2))
-        region = search_region((*(center - side / 2), *(center + side / 2)), SPEC)
-        out = np.full((3, 271, 271), np.nan, np.float32)
-        crop_into(frame, region, out)
-        np.testing.assert_array_equal(out, crop_exact(frame, region, 271))
-
-
 View = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 VIEWS: dict[str, View] = {
     "upside down": lambda f: f[::-1],
@@ -52,15 +42,6 @@ VIEWS: dict[str, View] = {
     "transposed": lambda f: f.transpose(1, 0, 2),
     "part": lambda f: f[3:-3, 5:-5],
 }
-
-
-@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
-def test_views_are_sampled_like_copies(view: View) -> None:
-    frame, region = view(picture(120, 160)), search_region((0.0, 0.0, 200.0, 120.0), SPEC)
-    found, wanted = (np.zeros((3, 271, 271), np.float32) for _ in range(2))
-    crop_into(frame, region, found)
-    crop_into(np.ascontiguousarray(frame), region, wanted)
-    np.testing.assert_array_equal(found, wanted)
 
 
 def test_nothing_behind_the_last_pixel_is_read() -> None:
@@ -253,14 +234,21 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-def both(scores: Floats, boxes: Floats, settings: TrackerSettings, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def both(step: Callable[[], Any], compiled: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a step gives with its C form and without."""
+    found = [step()]
+    with monkeypatch.context() as patch:
+        patch.setattr(spm_rt.frame.steps, compiled, None)
+        return [*found, step()]
+
+
+def propose_both(scores: Floats, boxes: Floats, settings: TrackerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     last = np.array([300.2, 180.7, 361.9, 254.1])
     view = TargetView(last, search_region(last, SPEC), (480, 640))
-    found = [propose(scores, boxes, view, settings)]
-    with monkeypatch.context() as patch:
-        patch.setattr(spm_rt.frame.steps, "compiled_propose", None)
-        found.append(propose(scores, boxes, view, settings))
-    return found
+    found, wanted = both(lambda: propose(scores, boxes, view, settings), "compiled_propose", monkeypatch)
+    for got, expected in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert got.dtype == expected.dtype
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=repr)
@@ -269,11 +257,7 @@ def test_proposals_are_exactly_those_of_numpy(
     count: int, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(6):
-        settings = dataclasses.replace(SETTINGS, **change)
-        mine, wanted = both(*boxes_like_a_frame(count, seed), settings, monkeypatch)
-        for a, b in zip(mine, wanted, strict=True):
-            np.testing.assert_array_equal(a, b)
-            assert a.dtype == b.dtype
+        propose_both(*boxes_like_a_frame(count, seed), dataclasses.replace(SETTINGS, **change), monkeypatch)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
@@ -285,9 +269,7 @@ def test_odd_values_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPa
             odd_scores[rows] = value
             odd_boxes[rows] = value
             for given in ((odd_scores, boxes), (scores, odd_boxes), (odd_scores, odd_boxes)):
-                mine, wanted = both(*given, SETTINGS, monkeypatch)
-                for a, b in zip(mine, wanted, strict=True):
-                    np.testing.assert_array_equal(a, b)
+                propose_both(*given, SETTINGS, monkeypatch)
 
 
 def test_inputs_of_other_kinds_are_refused() -> None:
@@ -341,13 +323,10 @@ def decide_both(
     settings: TrackerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = decide(proposals, fine, view, SPEC, settings)
-    with monkeypatch.context() as patch:
-        patch.setattr(spm_rt.frame.steps, "compiled_decide", None)
-        box, wanted = decide(proposals, fine, view, SPEC, settings)
-    np.testing.assert_array_equal(found[0], box)
-    assert found[0].dtype == box.dtype
-    assert repr(found[1]) == repr(wanted)  # NaN is not equal to itself
+    found, wanted = both(lambda: decide(proposals, fine, view, SPEC, settings), "compiled_decide", monkeypatch)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    assert found[0].dtype == wanted[0].dtype
+    assert repr(found[1]) == repr(wanted[1])  # NaN is not equal to itself
 
 
 DECISIONS: list[dict[str, Any]] = [
