@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from spm_engines import build
 from spm_engines import store as cache
-from spm_engines.build import build_engine, build_engines
+from spm_engines.build import Built, build_engine, build_engines
 from spm_engines.toolchain import BuildOptions, Toolchain
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
@@ -28,6 +31,7 @@ OPTIONS = BuildOptions("tensorrt")
 TOOLS = Toolchain(None, "tensorrt", "10.16.1.11", "sm_86", "NVIDIA A10")
 IO = (EngineTensor("crop", "input", "float32", (1, 3, 271, 271)),)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+BuildSearch = Callable[..., Built]
 
 
 @pytest.fixture
@@ -59,6 +63,12 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
+@pytest.fixture
+def build_search(bundle: Bundle, folder: Path, built: Path) -> BuildSearch:
+    """The engine of the search graph, by default with the tools of this file."""
+    return lambda tools=TOOLS, **more: build_engine(bundle, "search", 1, OPTIONS, tools, folder, **more)
+
+
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
@@ -71,9 +81,7 @@ def test_a_miss_builds_and_a_hit_does_not(bundle: Bundle, folder: Path, built: P
     ]
     assert len(steps) == len(lines(built)) == 6
     again = build_engines(bundle, OPTIONS, (4,), folder)
-    assert [b.state for b in again] == ["cached"] * 3
-    assert [b.path for b in again] == [b.path for b in first[3:]]
-    assert [b.facts for b in again] == [b.facts for b in first[3:]]
+    assert [(b.state, b.path, b.facts) for b in again] == [("cached", b.path, b.facts) for b in first[3:]]
     assert len(lines(built)) == 6
 
 
@@ -88,58 +96,53 @@ def test_what_is_stored_is_what_the_runtime_reads(bundle: Bundle, folder: Path, 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("options", "tools"),
     [
-        {"options": BuildOptions("tensorrt", tf32=True)},
-        {"options": BuildOptions("tensorrt", workspace=1 << 20)},
-        {"options": BuildOptions("tensorrt", version_compatible=True)},
-        {"options": BuildOptions("tensorrt", proposals=16)},
-        {"tools": dataclasses.replace(TOOLS, version="10.16.1.12")},
-        {"tools": dataclasses.replace(TOOLS, target="sm_89")},
-        {"tools": dataclasses.replace(TOOLS, gpu="NVIDIA RTX A6000")},
-        {"tools": dataclasses.replace(TOOLS, plugin_sha256="a" * 64)},
+        ({"tf32": True}, {}),
+        ({"workspace": 1 << 20}, {}),
+        ({"version_compatible": True}, {}),
+        ({"proposals": 16}, {}),
+        ({}, {"version": "10.16.1.12"}),
+        ({}, {"target": "sm_89"}),
+        ({}, {"gpu": "NVIDIA RTX A6000"}),
+        ({}, {"plugin_sha256": "a" * 64}),
     ],
 )
 def test_whatever_else_is_asked_for_is_a_miss(
-    change: dict[str, Any], bundle: Bundle, folder: Path, built: Path
+    options: dict[str, Any], tools: dict[str, Any], bundle: Bundle, folder: Path, built: Path
 ) -> None:
-    stage = "relation"
-    before = build_engine(bundle, stage, 1, OPTIONS, TOOLS, folder)
-    after = build_engine(bundle, stage, 1, change.get("options", OPTIONS), change.get("tools", TOOLS), folder)
+    usual = (bundle, "relation", 1, OPTIONS, TOOLS, folder)
+    before = build_engine(*usual)
+    other = (dataclasses.replace(OPTIONS, **options), dataclasses.replace(TOOLS, **tools))
+    after = build_engine(*usual[:3], *other, folder)
     assert after.state == "built"
     assert after.path != before.path
-    assert build_engine(bundle, stage, 1, OPTIONS, TOOLS, folder).state == "cached"
+    assert build_engine(*usual).state == "cached"
 
 
-def test_another_export_of_the_bundle_is_a_miss(bundle: Bundle, folder: Path, built: Path) -> None:
-    build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+def test_another_export_of_the_bundle_is_a_miss(bundle: Bundle, build_search: BuildSearch) -> None:
+    build_search()
     bundle.manifest["files"]["weights.safetensors"]["sha256"] = "other weights"
-    (note,) = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder).notes
+    (note,) = build_search().notes
     assert "built from another bundle" in note
 
 
-def test_a_foreign_engine_is_named_and_another_one_built(bundle: Bundle, folder: Path, built: Path) -> None:
-    build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
-    here = Toolchain(None, "tensorrt", "11.4.0.106", "sm_90", "NVIDIA H100")
-    (note,) = build_engine(bundle, "search", 1, OPTIONS, here, folder).notes
+def test_a_foreign_engine_is_named_and_another_one_built_or_none_where_that_is_asked_for(
+    build_search: BuildSearch, built: Path
+) -> None:
+    build_search()
+    with pytest.raises(EngineError, match=r"nothing was built:\n.*built for sm_86 .* 10\.16\.1\.11; this is"):
+        build_search(dataclasses.replace(TOOLS, version="11.4.0.106"), refuse_stale=True)
+    assert len(lines(built)) == 1
+    (note,) = build_search(Toolchain(None, "tensorrt", "11.4.0.106", "sm_90", "NVIDIA H100")).notes
     assert note.endswith(
         "built for sm_86 (NVIDIA A10) with tensorrt 10.16.1.11; this is sm_90 (NVIDIA H100) with tensorrt 11.4.0.106"
     )
 
 
-def test_a_foreign_engine_is_refused_where_that_is_asked_for(bundle: Bundle, folder: Path, built: Path) -> None:
-    build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
-    here = dataclasses.replace(TOOLS, version="11.4.0.106")
-    with pytest.raises(EngineError, match=r"nothing was built:\n.*built for sm_86 .* 10\.16\.1\.11; this is"):
-        build_engine(bundle, "search", 1, OPTIONS, here, folder, refuse_stale=True)
-    assert len(lines(built)) == 1
-
-
 @pytest.mark.parametrize("which", [".plan", ".json"])
-def test_a_flipped_byte_is_refused_by_readers_and_mended_by_the_builder(
-    which: str, bundle: Bundle, folder: Path, built: Path
-) -> None:
-    one = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+def test_a_flipped_byte_is_refused_by_readers_and_mended_by_the_builder(which: str, build_search: BuildSearch) -> None:
+    one = build_search()
     file = one.path.with_suffix(which)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
@@ -147,24 +150,22 @@ def test_a_flipped_byte_is_refused_by_readers_and_mended_by_the_builder(
     with pytest.raises(EngineError):
         read_engine(one.path, one.facts)
     with pytest.raises(EngineError, match="nothing was built"):
-        build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder, refuse_stale=True)
-    mended = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
-    assert mended.state == "rebuilt"
-    assert len(mended.notes) == 1
-    assert mended.facts == one.facts
+        build_search(refuse_stale=True)
+    mended = build_search()
+    assert (mended.state, mended.facts, len(mended.notes)) == ("rebuilt", one.facts, 1)
     read_engine(one.path, one.facts)
 
 
-def _build_into(queue: Any, bundle: Bundle, folder: Path) -> None:
-    built = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+def _build_into(queue: Any, build_search: BuildSearch) -> None:
+    built = build_search()
     queue.put((built.state, len(read_engine(built.path, built.facts))))
 
 
 @needs_fork
-def test_sixteen_processes_at_once_build_once(bundle: Bundle, folder: Path, built: Path) -> None:
+def test_sixteen_processes_at_once_build_once(build_search: BuildSearch, built: Path) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    processes = [context.Process(target=_build_into, args=(queue, bundle, folder)) for _ in range(16)]
+    processes = [context.Process(target=_build_into, args=(queue, build_search)) for _ in range(16)]
     for process in processes:
         process.start()
     answers = [queue.get() for _ in processes]
@@ -179,63 +180,49 @@ def test_sixteen_processes_at_once_build_once(bundle: Bundle, folder: Path, buil
 @pytest.mark.parametrize("write", [1, 2])
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_kill_9_while_writing_leaves_no_damaged_file(
-    write: int, moment: str, bundle: Bundle, folder: Path, built: Path
+    write: int, moment: str, build_search: BuildSearch, folder: Path
 ) -> None:
     """The plan is written first, then its sidecar: die in the first write or in the second, before its rename."""
-    calls = 0
-
-    def die(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == write:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    original = getattr(os, moment)
+    calls, original = itertools.count(1), getattr(os, moment)
 
     def dies(*arguments: Any) -> Any:
-        die()
+        if next(calls) == write:
+            os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
     child = os.fork()
     if child == 0:
         setattr(cache.os, moment, dies)
-        build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+        build_search()
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status)
     assert [path.suffix for path in folder.iterdir() if path.suffix == ".json"] == []
     assert len(list(folder.glob(".*.tmp"))) == 1
-    again = build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+    again = build_search()
     assert again.state == "built"
     read_engine(again.path, again.facts)
     assert list(folder.glob(".*.tmp")) == []
 
 
-@pytest.mark.parametrize("what", ["os.replace", "os.fsync", "tempfile.mkstemp"])
-def test_a_full_disk_is_an_error_and_leaves_nothing(
-    what: str, bundle: Bundle, folder: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("spm_rt.files.os.replace", OSError(errno.ENOSPC, "No space left on device")),
+        ("spm_rt.files.os.fsync", OSError(errno.ENOSPC, "No space left on device")),
+        ("spm_rt.files.tempfile.mkstemp", OSError(errno.ENOSPC, "No space left on device")),
+        ("spm_engines.build.build_plan", EngineError("cannot build it")),
+    ],
+)
+def test_a_full_disk_or_a_compiler_that_fails_is_an_error_and_leaves_nothing(
+    what: str, error: Exception, build_search: BuildSearch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(f"spm_rt.files.{what}", full)
-        with pytest.raises(EngineError, match="No space left on device"):
-            build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
+        patch.setattr(what, Mock(side_effect=error))
+        with pytest.raises(EngineError, match=error.args[-1]):
+            build_search()
     assert {path.suffix for path in folder.iterdir()} == {".lock"}
-    assert build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder).state == "built"
-
-
-def test_a_compiler_that_fails_leaves_nothing(
-    bundle: Bundle, folder: Path, built: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise EngineError("cannot build it")
-
-    monkeypatch.setattr(build, "build_plan", fail)
-    with pytest.raises(EngineError, match="cannot build it"):
-        build_engine(bundle, "search", 1, OPTIONS, TOOLS, folder)
-    assert {path.suffix for path in folder.iterdir()} == {".lock"}
+    assert build_search().state == "built"
 
 
 def test_a_folder_of_others_is_not_used(tmp_path: Path) -> None:
@@ -256,9 +243,13 @@ def test_graphs_that_the_bundle_lacks_are_named(bundle: Bundle, folder: Path, bu
 def test_the_sidecar_is_json_that_tells_all(bundle: Bundle, folder: Path, built: Path) -> None:
     one = build_engine(bundle, "relation", 4, OPTIONS, TOOLS, folder)
     found = json.loads(one.path.with_suffix(".json").read_bytes())
-    assert found["gpu"] == "NVIDIA A10"
-    assert (found["library"], found["version"], found["target"]) == ("tensorrt", "10.16.1.11", "sm_86")
-    assert (found["precision"], found["targets"], found["proposals"]) == ("float32", 4, 9)
-    assert found["graph_sha256"] == "sha of relation_4_portable.onnx"
+    assert (
+        found
+        | {
+            **{"library": "tensorrt", "version": "10.16.1.11", "target": "sm_86", "gpu": "NVIDIA A10"},
+            **{"precision": "float32", "targets": 4, "proposals": 9, "graph_sha256": "sha of relation_4_portable.onnx"},
+            "tensors": [{"name": "crop", "mode": "input", "dtype": "float32", "shape": [1, 3, 271, 271]}],
+        }
+        == found
+    )
     assert len(found["plan_sha256"]) == 64
-    assert found["tensors"] == [{"name": "crop", "mode": "input", "dtype": "float32", "shape": [1, 3, 271, 271]}]

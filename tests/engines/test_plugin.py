@@ -42,6 +42,14 @@ def descriptions(data: fake.DataType, rest: fake.DataType = fake.DataType.FLOAT)
     return [fake.DynamicPluginTensorDesc(shape, kind) for shape, kind in zip((*SHAPES, OUT), kinds, strict=True)]
 
 
+def check_shapes(made: Any, builder: fake.ExprBuilder) -> list[fake.DimsExprs]:
+    """The shape of a plugin's output is right; gives those of its inputs."""
+    sizes = [fake.DimsExprs([fake.IDimensionExpr(n) for n in shape]) for shape in SHAPES]
+    (out,) = made.get_output_shapes(sizes, [], builder)
+    assert [size.get_constant_value() for size in out] == list(OUT)
+    return sizes
+
+
 class LaunchParams:
     """What TensorRT has filled in."""
 
@@ -59,9 +67,7 @@ def build(trt: Any, data: fake.DataType, rest: fake.DataType = fake.DataType.FLO
     kinds = [data, data, rest, rest, rest]
     assert made.get_output_data_types(kinds, [4, 4, 3, 4, 4]) == [data]
     builder, launch, numbers = fake.ExprBuilder(), LaunchParams(), Setter()
-    sizes = [fake.DimsExprs([fake.IDimensionExpr(n) for n in shape]) for shape in SHAPES]
-    (out,) = made.get_output_shapes(sizes, [], builder)
-    assert [size.get_constant_value() for size in out] == list(OUT)
+    sizes = check_shapes(made, builder)
     in_out = descriptions(data, rest)
     formats = made.get_supported_format_combinations(in_out, 5)
     assert [(f.type, f.format) for f in formats] == [(d.desc.type, fake.TensorFormat.LINEAR) for d in in_out]
@@ -98,15 +104,9 @@ def test_the_kernels_parameters_are_in_tensorrts_order() -> None:
     """Inputs, whole numbers, output: as many, and of the kinds, that the registration passes."""
     match = re.search(r"name\(([^)]*)\)", source("roi"))
     assert match
-    kinds = [" ".join(part.replace("\\", " ").split()) for part in match[1].split(",")]
-    assert kinds[:5] == [
-        "const Data* deep",
-        "const Data* shallow",
-        "const float* boxes",
-        "const float* scale",
-        "const float* shift",
-    ]
-    assert kinds[5:] == ["int per_target", "int height", "int width", "int channels_last", "Data* out"]
+    kinds = " ".join(match[1].replace("\\", " ").split())
+    inputs = "const Data* deep, const Data* shallow, const float* boxes, const float* scale, const float* shift"
+    assert kinds == f"{inputs}, int per_target, int height, int width, int channels_last, Data* out"
 
 
 def test_types_that_the_kernel_does_not_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,27 +163,15 @@ def test_versions_that_take_code_from_a_plugin(version: str, quick: bool, wanted
 # The class in Python, for older versions.
 
 
-def python_plugin() -> tuple[Any, Any]:
+def test_the_class_describes_the_same_operator_and_takes_the_formats_that_the_kernel_takes() -> None:
     trt = fake.make("10.4.0.26", quick=False)
-    found = ours.register_plugin(trt, 70)
-    assert found.kind == "python"
+    assert ours.register_plugin(trt, 70).kind == "python"
     creator = trt.get_plugin_registry().get_creator("FusedRoiCrop", "1", "spm")
-    return trt, creator.create_plugin("FusedRoiCrop", [], trt.TensorRTPhase.BUILD)
-
-
-def test_the_class_describes_the_same_operator() -> None:
-    _, made = python_plugin()
-    kinds = [fake.DataType.HALF] * 2 + [fake.DataType.FLOAT] * 3
-    assert made.get_output_data_types(kinds) == [fake.DataType.HALF]
-    sizes = [fake.DimsExprs([fake.IDimensionExpr(n) for n in shape]) for shape in SHAPES]
-    (out,) = made.get_output_shapes(sizes, [], fake.ExprBuilder())
-    assert [size.get_constant_value() for size in out] == list(OUT)
+    made = creator.create_plugin("FusedRoiCrop", [], trt.TensorRTPhase.BUILD)
+    assert made.get_output_data_types([fake.DataType.HALF] * 2 + [fake.DataType.FLOAT] * 3) == [fake.DataType.HALF]
+    check_shapes(made, fake.ExprBuilder())
     assert made.num_outputs == 1
     assert made.get_capability_interface(None) is made
-
-
-def test_the_class_takes_the_formats_that_the_kernel_takes() -> None:
-    _, made = python_plugin()
     kinds = fake.DataType
     types, layouts = (kinds.FLOAT, kinds.HALF, kinds.BF16, kinds.INT8), fake.TensorFormat
     for position, kind, layout in itertools.product(range(6), types, layouts):

@@ -48,6 +48,10 @@ CASES = [
 ]
 PORTABLE = BuildOptions("tensorrt_rtx")
 K = 9
+Capture = pytest.CaptureFixture[str]
+BundleOf = Callable[[str], Bundle]
+Command = Callable[..., Any]
+BuildFrom = Callable[..., bytes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +63,40 @@ class BuiltPlan:
     checksum: int
 
 
+Plans = Callable[..., BuiltPlan]
+
+
+@pytest.fixture
+def build_here(typed_bundle: BundleOf, tmp_path: Path, capsys: Capture) -> Command:
+    """``spm-export BUNDLE --engine tensorrt-rtx`` with a cache of this test's: what it prints, ``out`` and ``err``."""
+
+    def build(precision: str, *arguments: str, status: int = 0) -> Any:
+        bundle = str(typed_bundle(precision).path)
+        assert cli.main([bundle, "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), *arguments]) == status
+        return capsys.readouterr()
+
+    return build
+
+
+@pytest.fixture
+def build_from(typed_bundle: BundleOf, tmp_path: Path) -> BuildFrom:
+    """The plan of a stage's graph in a bundle of other files, which says that it is of the given precision."""
+
+    def build(precision: str, stage: str, graph: Path | bytes) -> bytes:
+        file, good = tmp_path / f"{stage}.onnx", typed_bundle(precision)
+        if isinstance(graph, bytes):
+            file.write_bytes(graph)
+        else:
+            file.symlink_to(graph)
+            (tmp_path / "weights.safetensors").symlink_to(graph.with_name("weights.safetensors"))
+        bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
+        return build_plan(bundle, stage, 1, PORTABLE, open_toolchain(PORTABLE, precision))[0]
+
+    return build
+
+
 @pytest.fixture(scope="module")
-def built_plan(typed_bundle: Callable[[str], Bundle]) -> Callable[..., BuiltPlan]:
+def built_plan(typed_bundle: BundleOf) -> Plans:
     """A plan by precision, stage, number of targets, cards and form of the graph, compiled once."""
 
     @functools.cache
@@ -99,11 +135,7 @@ def agreed(stage: str, t: int, half: str) -> set[EngineTensor]:
 
 @pytest.mark.parametrize(("precision", "targets", "target"), CASES)
 def test_all_graphs_build_and_their_tensors_are_the_contracts(
-    precision: str,
-    targets: int,
-    target: str,
-    typed_bundle: Callable[[str], Bundle],
-    built_plan: Callable[..., BuiltPlan],
+    precision: str, targets: int, target: str, typed_bundle: BundleOf, built_plan: Plans
 ) -> None:
     assert open_toolchain(BuildOptions("tensorrt_rtx", CARDS[target]), precision).target == target
     for stage in STAGES:
@@ -119,7 +151,7 @@ def check_engine(entry: dict[str, Any], bundle: Bundle) -> None:
     assert entry["plan_bytes"] > weight_bytes(bundle, entry["stage"], entry["targets"])
 
 
-def test_turing_is_served_in_float16_alone(typed_bundle: Callable[[str], Bundle]) -> None:
+def test_turing_is_served_in_float16_alone(typed_bundle: BundleOf) -> None:
     """For 7.5 the library has no matrix product in float32, which the last layers of relation need.
 
     The refusals come first: the plan that a process builds next is larger than it would be otherwise (TensorRT for RTX
@@ -135,26 +167,19 @@ def test_turing_is_served_in_float16_alone(typed_bundle: Callable[[str], Bundle]
 
 @pytest.mark.parametrize("stage", ["search", "relation"])
 @pytest.mark.parametrize("form", ["portable", "flat"])
-def test_int8_engines_hold_int8_weights(
-    form: str, stage: str, typed_bundle: Callable[[str], Bundle], built_plan: Callable[..., BuiltPlan]
-) -> None:
+def test_int8_engines_hold_int8_weights(form: str, stage: str, typed_bundle: BundleOf, built_plan: Plans) -> None:
     """A compiler that went back to float32 would need at least the bytes of the float32 graph's weights."""
     size = built_plan("int8", stage, form=form).size
     assert size < 0.5 * weight_bytes(typed_bundle("float32"), stage, 1)
     assert size < 0.5 * built_plan("float32", stage, form=form).size
 
 
-def test_an_int8_bundle_on_the_command_line(
-    typed_bundle: Callable[[str], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_int8_bundle_on_the_command_line(build_here: Command, typed_bundle: BundleOf, tmp_path: Path) -> None:
     bundle = typed_bundle("int8")
-    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), "--json"]
-    assert cli.main(arguments) == 0
-    engines = json.loads(capsys.readouterr().out)["engines"]
+    engines = json.loads(build_here("int8", "--json").out)["engines"]
     assert [(e["stage"], e["targets"]) for e in engines] == [(stage, n) for n in TARGETS_OF["int8"] for stage in STAGES]
-    assert {(e["precision"], e["state"]) for e in engines} == {("int8", "built")}
+    assert {(e["precision"], e["state"], e["target"]) for e in engines} == {("int8", "built", "portable")}
     assert {tensor["dtype"] for e in engines for tensor in e["tensors"]} == {"float32"}
-    assert {e["target"] for e in engines} == {"portable"}
     here = {"library": "tensorrt_rtx", "version": engines[0]["version"], "target": "sm_89"}
     for e in engines:
         check_engine(e, bundle)
@@ -162,27 +187,22 @@ def test_an_int8_bundle_on_the_command_line(
         assert found == Path(e["path"])
 
 
-def test_a_zero_point_would_be_refused(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:
+def test_a_zero_point_would_be_refused(typed_bundle: BundleOf, build_from: BuildFrom) -> None:
     """Why int8 is said in two ways: the graphs for CPUs round to uint8 with a zero point."""
-    good = typed_bundle("int8")
-    (tmp_path / "weights.safetensors").symlink_to(good.path / "weights.safetensors")
-    (tmp_path / "search.onnx").symlink_to(good.graph("search", variant="fast"))
-    bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
     with pytest.raises(EngineError, match="Non-zero zero point is not supported"):
-        build_plan(bundle, "search", 1, PORTABLE, open_toolchain(PORTABLE, "int8"))
+        build_from("int8", "search", typed_bundle("int8").graph("search", variant="fast"))
 
 
 @pytest.mark.parametrize("stage", ["search", "relation"])
-def test_a_float32_graph_is_not_taken_for_int8(
-    stage: str, typed_bundle: Callable[[str], Bundle], tmp_path: Path
-) -> None:
+def test_a_float32_graph_is_not_taken_for_int8(stage: str, typed_bundle: BundleOf, build_from: BuildFrom) -> None:
     """Earlier versions' int8 bundles held float32 graphs for TensorRT."""
-    good, plain = typed_bundle("int8"), typed_bundle("float32")
-    (tmp_path / "weights.safetensors").symlink_to(plain.path / "weights.safetensors")
-    (tmp_path / f"{stage}.onnx").symlink_to(plain.graph(stage))
-    bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
     with pytest.raises(EngineError, match=r"says int8, this graph computes in float32.*export it again"):
-        build_plan(bundle, stage, 1, PORTABLE, open_toolchain(PORTABLE, "int8"))
+        build_from("int8", stage, typed_bundle("float32").graph(stage))
+
+
+def test_a_graph_that_cannot_be_read_is_named(build_from: BuildFrom) -> None:
+    with pytest.raises(EngineError, match=r"search\.onnx: tensorrt_rtx .* cannot read it"):
+        build_from("float16", "search", b"nothing of the kind")
 
 
 def weight_bytes(bundle: Bundle, stage: str, targets: int) -> float:
@@ -192,13 +212,13 @@ def weight_bytes(bundle: Bundle, stage: str, targets: int) -> float:
     return 0.95 * sum(lengths)
 
 
-def test_plans_for_other_cards_are_other_plans(built_plan: Callable[..., BuiltPlan]) -> None:
+def test_plans_for_other_cards_are_other_plans(built_plan: Plans) -> None:
     every_cards: list[Cards] = [((8, 6),), ((12, 0),), *CARDS.values()]
     assert len({built_plan("float16", "search", cards=cards).checksum for cards in every_cards}) == 4
 
 
 @pytest.mark.parametrize("variant", ["portable", "flat"])
-def test_another_number_of_proposals(variant: str, typed_bundle: Callable[[str], Bundle]) -> None:
+def test_another_number_of_proposals(variant: str, typed_bundle: BundleOf) -> None:
     options = BuildOptions("tensorrt_rtx", proposals=16)
     bundle = typed_bundle("float16")
     _, tensors = build_plan(bundle, "relation", 4, options, open_toolchain(options, "float16"))
@@ -218,11 +238,11 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_engines_are_reproducible_from_the_bundle_alone(
-    typed_bundle: Callable[[str], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    build_here: Command, typed_bundle: BundleOf, tmp_path: Path
 ) -> None:
     bundle = typed_bundle("float16")
-    cache = tmp_path / "engines"
-    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--targets", "1", "--cache", str(tmp_path), "--json"]
+    one_target = ["--targets", "1", "--json"]
+    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), *one_target]
     done = subprocess.run([sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     entries = json.loads(done.stdout)["engines"]
@@ -235,10 +255,11 @@ def test_engines_are_reproducible_from_the_bundle_alone(
         assert set(tensors) == agreed(entry["stage"], 1, "float16")
         assert entry["target"] == "portable"
     # The second time, nothing is built.
-    assert cli.main(arguments) == 0
-    assert [entry["state"] for entry in json.loads(capsys.readouterr().out)["engines"]] == ["cached"] * 3
+    again = json.loads(build_here("float16", *one_target).out)
+    assert [entry["state"] for entry in again["engines"]] == ["cached"] * 3
     # The runtime finds it on a card that the portable plan serves, and is told why on one that it does not serve.
     here = {"library": "tensorrt_rtx", "version": tools.version, "target": "sm_89"}
+    cache = tmp_path / "e" / "engines"
     path, facts = find_engine(cache, bundle, "search", **here)
     assert read_engine(path, facts) == path.read_bytes()
     assert facts.tensors
@@ -254,13 +275,8 @@ def assert_same_but_for_order(plan: bytes, other: bytes) -> None:
     assert sum(a != b for a, b in zip(plan[::97], other[::97], strict=True)) < 0.001 * len(plan) / 97
 
 
-def test_a_table_for_people(
-    typed_bundle: Callable[[str], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = typed_bundle("float16")
-    arguments = [str(bundle.path), "--engine", "tensorrt-rtx", "--targets", "1", "--cache", str(tmp_path / "e")]
-    assert cli.main([*arguments, "--compute-capability", "8.6,12.0"]) == 0
-    printed = capsys.readouterr()
+def test_a_table_for_people(build_here: Command, tmp_path: Path) -> None:
+    printed = build_here("float16", "--targets", "1", "--compute-capability", "8.6,12.0")
     assert "sm_86+sm_120" in printed.out
     assert f"engines in {tmp_path / 'e' / 'engines'}" in printed.out
     assert "building engines" in printed.err
@@ -275,32 +291,16 @@ def test_a_table_for_people(
         (["--hardware-compatible"], "plans are portable as they"),
     ],
 )
-def test_what_is_refused(
-    arguments: list[str],
-    message: str,
-    typed_bundle: Callable[[str], Bundle],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    bundle = str(typed_bundle("float16").path)
-    assert cli.main([bundle, "--engine", "tensorrt-rtx", "--cache", str(tmp_path / "e"), *arguments]) == 1
-    assert message in capsys.readouterr().err
+def test_what_is_refused(arguments: list[str], message: str, build_here: Command) -> None:
+    assert message in build_here("float16", *arguments, status=1).err
 
 
 def test_without_a_folder_nothing_is_built(
-    typed_bundle: Callable[[str], Bundle], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    typed_bundle: BundleOf, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPM_RT_CACHE", "off")
     assert cli.main([str(typed_bundle("float16").path), "--engine", "tensorrt-rtx"]) == 1
     assert "SPM_RT_CACHE is off" in capsys.readouterr().err
-
-
-def test_a_graph_that_cannot_be_read_is_named(typed_bundle: Callable[[str], Bundle], tmp_path: Path) -> None:
-    good = typed_bundle("float16")
-    (tmp_path / "search.onnx").write_bytes(b"nothing of the kind")
-    bundle = Bundle(tmp_path, good.manifest, good.spec, good.settings)
-    with pytest.raises(EngineError, match=r"search\.onnx: tensorrt_rtx .* cannot read it"):
-        build_plan(bundle, "search", 1, PORTABLE, open_toolchain(PORTABLE, "float16"))
 
 
 def test_probing_says_that_it_builds_here() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from spm_engines import Gpu, doctor, plan, plugin, toolchain
 from spm_engines.plan import build_plan
 from spm_engines.toolchain import BuildOptions, Toolchain, open_toolchain
-from spm_rt import Bundle, EngineError
+from spm_rt import EngineError
 
 from ..support.fakes import tensorrt_builder as fake_builder
 from ..support.fakes.bundle import hollow_bundle
@@ -25,6 +25,12 @@ A10 = Gpu("NVIDIA A10", (8, 6), "580.1")
 V100 = Gpu("Tesla V100", (7, 0), "580.1")
 T4 = Gpu("Tesla T4", (7, 5), "580.1")
 P100 = Gpu("Tesla P100", (6, 0), "580.1")
+PLAIN, AMPERE_PLUS = BuildOptions("tensorrt"), BuildOptions("tensorrt", hardware_compatible=True)
+Ask = Callable[..., dict[str, Any]]
+
+
+def rtx(*capabilities: tuple[int, int]) -> BuildOptions:
+    return BuildOptions("tensorrt_rtx", capabilities)
 
 
 @pytest.fixture
@@ -37,48 +43,51 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Write a package called tensorrt that is found before any other."""
 
-    def write(code: str) -> None:
-        (tmp_path / "tensorrt.py").write_text(code)
-        monkeypatch.syspath_prepend(str(tmp_path))
+    def forget() -> None:
         toolchain.load_library.cache_clear()
         doctor.inspect_library.cache_clear()
 
+    def write(code: str) -> None:
+        (tmp_path / "tensorrt.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        forget()
+
     yield write
     sys.modules.pop("tensorrt", None)
-    toolchain.load_library.cache_clear()
-    doctor.inspect_library.cache_clear()
+    forget()
 
 
-def ask(
-    bundle: Bundle, options: BuildOptions, monkeypatch: pytest.MonkeyPatch, tools: Toolchain | None = None, **more: Any
-) -> dict[str, Any]:
-    """What the stand-in was asked for."""
-    monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: fake_builder.graph_tensors(bundle, path))
-    plan._log.cache_clear()
-    built, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, bundle.precision), **more)
-    found: dict[str, Any] = json.loads(built)
-    return found
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """What the stand-in is asked for, for the relation graph of a bundle whose graphs it parses."""
+
+    def ask(
+        options: BuildOptions = PLAIN, precision: str = "float32", tools: Toolchain | None = None, **more: Any
+    ) -> dict[str, Any]:
+        bundle = hollow_bundle(tmp_path, precision)
+        monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: fake_builder.graph_tensors(bundle, path))
+        plan._log.cache_clear()
+        built, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, precision), **more)
+        found: dict[str, Any] = json.loads(built)
+        return found
+
+    return ask
 
 
 @pytest.mark.parametrize("version", ["10.0.1", "10.16.1.11", "11.4.0.106"])
-def test_networks_are_strongly_typed_without_tf32(
-    version: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_are_strongly_typed_without_tf32(version: str, machine: Any, ask: Ask) -> None:
     machine(A10, version)
-    found = ask(hollow_bundle(tmp_path), BuildOptions("tensorrt"), monkeypatch)
-    assert found["network"] == 1 << 1
-    assert found["flags"] == []
-    assert found["hardware"] == "NONE"
-    assert found["workspace"] == 0
+    found = ask()
+    assert (found["network"], found["flags"], found["hardware"], found["workspace"]) == (1 << 1, [], "NONE", 0)
     assert found["shapes"]["proposals"] == [4, 9, 4]
 
 
-def test_everything_else_is_on_request(machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_else_is_on_request(machine: Any, ask: Ask) -> None:
     machine(A10)
     options = BuildOptions(
         "tensorrt", hardware_compatible=True, version_compatible=True, tf32=True, workspace=1 << 28, proposals=9
     )
-    found = ask(hollow_bundle(tmp_path, "float16"), options, monkeypatch)
+    found = ask(options, "float16")
     assert found["flags"] == ["TF32", "VERSION_COMPATIBLE"]
     assert found["hardware"] == "AMPERE_PLUS"
     assert found["workspace"] == 1 << 28
@@ -88,30 +97,29 @@ def test_everything_else_is_on_request(machine: Any, tmp_path: Path, monkeypatch
 
 def test_a_plan_is_for_the_card_at_hand(machine: Any) -> None:
     machine(A10)
-    tools = open_toolchain(BuildOptions("tensorrt"), "bfloat16")
+    tools = open_toolchain(PLAIN, "bfloat16")
     assert (tools.target, tools.gpu, tools.variant) == ("sm_86", "NVIDIA A10", "portable")
     machine(T4, "10.3.0.26")
-    assert open_toolchain(BuildOptions("tensorrt"), "float16").variant == "flat"
+    assert open_toolchain(PLAIN, "float16").variant == "flat"
+    machine(V100, "10.4.0.26")
+    assert open_toolchain(PLAIN, "float16").target == "sm_70"
 
 
-def test_timing_is_kept_and_a_foreign_one_is_not_used(
-    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_timing_is_kept_and_a_foreign_one_is_not_used(machine: Any, ask: Ask, tmp_path: Path) -> None:
     machine(A10)
     tmp_path.chmod(0o700)
     timing = tmp_path / "timing.cache"
-    bundle = hollow_bundle(tmp_path)
-    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == ""
+    assert ask(timing=timing)["timing"] == ""
     assert timing.read_bytes() == b"+measured"
-    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == "+measured"
+    assert ask(timing=timing)["timing"] == "+measured"
     timing.write_bytes(b"foreign")
-    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == ""
+    assert ask(timing=timing)["timing"] == ""
     timing.chmod(0o666)  # others might have written it
-    assert ask(bundle, BuildOptions("tensorrt"), monkeypatch, timing=timing)["timing"] == ""
+    assert ask(timing=timing)["timing"] == ""
 
 
 def test_the_plugin_is_registered_and_known_by_its_code(
-    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(A10)
     asked: list[int] = []
@@ -124,30 +132,27 @@ def test_the_plugin_is_registered_and_known_by_its_code(
     tools = open_toolchain(BuildOptions("tensorrt", plugin=True), "float16")
     assert asked == [86]
     assert tools.plugin_sha256 == "e" * 64
-    assert ask(hollow_bundle(tmp_path), BuildOptions("tensorrt"), monkeypatch, tools)["network"] == (1 << 1) | (1 << 3)
+    assert ask(tools=tools)["network"] == (1 << 1) | (1 << 3)
 
 
 @pytest.mark.parametrize(
     ("gpu", "version", "precision", "options", "message"),
     [
-        (None, "10.16.1", "float32", {}, "no NVIDIA driver answers here.*tensorrt-rtx, which needs none"),
-        (V100, "11.4.0.106", "float16", {}, "Tesla V100: TensorRT 11.4.0.106 has no kernels for it"),
-        (P100, "10.0.1", "float32", {}, "Tesla P100: TensorRT 10.0.1 has no kernels for it"),
-        (T4, "11.4.0", "bfloat16", {}, "compute capability 7.5 has no bfloat16: export with --precision float16"),
-        (T4, "11.4.0", "float16", {"hardware_compatible": True}, "hardware-compatible plans need compute capability 8"),
+        (None, "10.16.1", "float32", PLAIN, "no NVIDIA driver answers here.*tensorrt-rtx, which needs none"),
+        (V100, "11.4.0.106", "float16", PLAIN, "Tesla V100: TensorRT 11.4.0.106 has no kernels for it"),
+        (P100, "10.0.1", "float32", PLAIN, "Tesla P100: TensorRT 10.0.1 has no kernels for it"),
+        (T4, "11.4.0", "bfloat16", PLAIN, "compute capability 7.5 has no bfloat16: export with --precision float16"),
+        (T4, "11.4.0", "float16", AMPERE_PLUS, "hardware-compatible plans need compute capability 8"),
+        (None, "", "float16", rtx((9, 0)), r"9\.0: TensorRT for RTX compiles for 7\.5, 8\.0, 8\.6.*one portable plan"),
+        (None, "", "bfloat16", rtx((8, 6), (7, 5)), r"7\.5 has no bfloat16"),
     ],
 )
-def test_what_this_machine_cannot_do_is_said(
-    gpu: Gpu | None, version: str, precision: str, options: dict[str, Any], message: str, machine: Any
+def test_what_this_machine_or_library_cannot_do_is_said(
+    gpu: Gpu | None, version: str, precision: str, options: BuildOptions, message: str, machine: Any
 ) -> None:
     machine(gpu, version)
     with pytest.raises(EngineError, match=message):
-        open_toolchain(BuildOptions("tensorrt", **options), precision)
-
-
-def test_a_v100_is_served_by_10_4(machine: Any) -> None:
-    machine(V100, "10.4.0.26")
-    assert open_toolchain(BuildOptions("tensorrt"), "float16").target == "sm_70"
+        open_toolchain(options, precision)
 
 
 @pytest.mark.parametrize(
@@ -164,44 +169,28 @@ def test_options_that_do_not_go_together(options: dict[str, Any], message: str) 
         BuildOptions(**options)
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "precision", "message"),
-    [
-        (((9, 0),), "float16", r"9\.0: TensorRT for RTX compiles for 7\.5, 8\.0, 8\.6.*one portable plan"),
-        (((8, 6), (7, 5)), "bfloat16", r"7\.5 has no bfloat16"),
-    ],
-)
-def test_cards_that_rtx_does_not_know(
-    capabilities: tuple[tuple[int, int], ...], precision: str, message: str, machine: Any
-) -> None:
-    machine(None)
-    with pytest.raises(EngineError, match=message):
-        open_toolchain(BuildOptions("tensorrt_rtx", capabilities), precision)
-
-
 def test_targets_of_rtx_are_named_in_order(machine: Any) -> None:
     machine(None, "1.7.1.116")
-    tools = open_toolchain(BuildOptions("tensorrt_rtx", ((12, 0), (8, 6), (8, 6))), "float16")
+    tools = open_toolchain(rtx((12, 0), (8, 6), (8, 6)), "float16")
     assert (tools.target, tools.variant, tools.gpu) == ("sm_86+sm_120", "portable", "")
-    assert open_toolchain(BuildOptions("tensorrt_rtx"), "float16").target == "portable"
+    assert open_toolchain(rtx(), "float16").target == "portable"
 
 
+@pytest.mark.parametrize(
+    ("part", "how", "message"),
+    [
+        (fake_builder.OnnxParser, "fails", r"relation_4_portable\.onnx: .* cannot read it: Unsupported node"),
+        (fake_builder.Builder, "missing", "gives no builder here: CUDA initialization failure with error: 35"),
+        (fake_builder.Builder, "fails", r"cannot build it: no tactic for anything$"),
+    ],
+)
 def test_a_parser_or_builder_that_fails_says_why_on_one_line(
-    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: type, how: str, message: str, machine: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(A10)
-    bundle = hollow_bundle(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(fake_builder.OnnxParser, "fails", True)
-        with pytest.raises(EngineError, match=r"relation_4_portable\.onnx: .* cannot read it: Unsupported node"):
-            ask(bundle, BuildOptions("tensorrt"), monkeypatch)
-    with monkeypatch.context() as patch:
-        patch.setattr(fake_builder.Builder, "missing", True)
-        with pytest.raises(EngineError, match="gives no builder here: CUDA initialization failure with error: 35"):
-            ask(bundle, BuildOptions("tensorrt"), monkeypatch)
-    monkeypatch.setattr(fake_builder.Builder, "fails", True)
-    with pytest.raises(EngineError, match=r"cannot build it: no tactic for anything$"):
-        ask(bundle, BuildOptions("tensorrt"), monkeypatch)
+    monkeypatch.setattr(part, how, True)
+    with pytest.raises(EngineError, match=message):
+        ask()
 
 
 def test_a_network_that_is_not_the_contracts_is_refused(
@@ -212,9 +201,8 @@ def test_a_network_that_is_not_the_contracts_is_refused(
     given, made = fake_builder.graph_tensors(bundle, "relation_4_portable.onnx")
     given[0].dtype = fake_builder.DataType.FLOAT
     monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: (given, made))
-    tools = open_toolchain(BuildOptions("tensorrt"), "float16")
     with pytest.raises(EngineError, match=r"not the contract's: input shallow float16 .*; input shallow float32"):
-        build_plan(bundle, "relation", 4, BuildOptions("tensorrt"), tools)
+        build_plan(bundle, "relation", 4, PLAIN, open_toolchain(PLAIN, "float16"))
 
 
 LOADS = (
@@ -245,10 +233,8 @@ def test_a_library_that_loads_is_given_with_its_version(package: Any) -> None:
 
 def test_a_builder_that_crashes_is_no_crash_here(package: Any) -> None:
     package(LOADS.format("10.16.1.11").replace("(self, log): pass", "(self, log): __import__('os').abort()"))
-    found = doctor.inspect_library("tensorrt")
-    assert found.version == "10.16.1.11"
-    assert found.problem == "it ended by signal 6"
-    assert not found.builder
+    wanted = doctor.InspectedLibrary("10.16.1.11", "it ended by signal 6", aot=False, builder=False)
+    assert doctor.inspect_library("tensorrt") == wanted
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from spm_export.model.checkpoint import (
     DEFAULT_WEIGHTS,
@@ -34,21 +33,18 @@ from ...support.synthetic import coarse_state, fine_state
 
 State = dict[str, Any]
 Pair = tuple[Path, Path]
+States = tuple[State, State]
+Write = Callable[..., Pair]
 EMPTY = SPMTracker()
 
 
 @pytest.fixture(scope="module")
-def states() -> tuple[State, State]:
+def states() -> States:
     return coarse_state(), fine_state()
 
 
-@pytest.fixture(scope="module")
-def empty_model() -> SPMTracker:
-    return EMPTY
-
-
 @pytest.fixture
-def write(tmp_path: Path, synthetic_checkpoint: Pair) -> Callable[..., Pair]:
+def write(tmp_path: Path, synthetic_checkpoint: Pair) -> Write:
     """Write changed states; an unchanged stage is the session's file."""
 
     def writer(coarse: State | None = None, fine: State | None = None) -> Pair:
@@ -65,45 +61,41 @@ def write(tmp_path: Path, synthetic_checkpoint: Pair) -> Callable[..., Pair]:
 # Reading what is right.
 
 
-def test_every_tensor_arrives_under_our_name(states: tuple[State, State], synthetic_model: SPMTracker) -> None:
-    coarse, fine = states
-    found = synthetic_model.state_dict()
-    assert torch.equal(found["backbone.conv4.weight"], coarse["z_net.conv4.conv.weight"])
-    assert torch.equal(found["coarse.template_classify.weight"], coarse["rpn_head.z_cls_conv.weight"])
-    assert torch.equal(found["coarse.search_regress.bias"], coarse["rpn_head.x_bbox_conv.0.bias"])
-    assert torch.equal(found["coarse.classify_bias"], coarse["rpn_head.cls_bias"].reshape(10))
-    assert torch.equal(found["fine.norm_deep.running_var"], fine["feat_extractor.bn_list.0.running_var"])
-    assert torch.equal(found["fine.norm_shallow.weight"], fine["feat_extractor.bn_list.1.weight"])
-    assert torch.equal(found["fine.linear1.weight"], fine["siam_fusion.linear_layers.linear0.weight"])
-    assert torch.equal(found["fine.regress.bias"], fine["rcnn_bbox.bias"])
+def test_every_tensor_arrives_under_our_name(states: States, synthetic_model: SPMTracker) -> None:
+    ours, official = synthetic_model.state_dict(), states[0] | states[1]
+    for name, theirs in {
+        "backbone.conv4.weight": "z_net.conv4.conv.weight",
+        "coarse.template_classify.weight": "rpn_head.z_cls_conv.weight",
+        "coarse.search_regress.bias": "rpn_head.x_bbox_conv.0.bias",
+        "coarse.classify_bias": "rpn_head.cls_bias",
+        "fine.norm_deep.running_var": "feat_extractor.bn_list.0.running_var",
+        "fine.norm_shallow.weight": "feat_extractor.bn_list.1.weight",
+        "fine.linear1.weight": "siam_fusion.linear_layers.linear0.weight",
+        "fine.regress.bias": "rcnn_bbox.bias",
+    }.items():
+        assert torch.equal(ours[name], official[theirs].reshape(ours[name].shape)), name
     assert not synthetic_model.training
 
 
 def test_files_may_be_given_in_either_order(synthetic_checkpoint: Pair, synthetic_model: SPMTracker) -> None:
-    found = load_model(synthetic_checkpoint[::-1])
-    assert digest(found) == digest(synthetic_model)
+    assert digest(load_model(synthetic_checkpoint[::-1])) == digest(synthetic_model)
 
 
 def test_shipped_weights_are_the_default() -> None:
     assert digest(load_model()) == digest(load_model([DEFAULT_WEIGHTS]))
 
 
-def test_meaningless_keys_may_be_absent(
-    states: tuple[State, State], write: Callable[..., Pair], synthetic_model: SPMTracker
+def test_meaningless_keys_may_be_absent_and_do_not_reach_the_model(
+    states: States, write: Write, synthetic_model: SPMTracker
 ) -> None:
     coarse = without(states[0], "rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
     fine = without(states[1], *(f"feat_extractor.bn_list.{i}.num_batches_tracked" for i in range(2)))
-    assert digest(load_model(write(coarse, fine))) == digest(synthetic_model)
+    strange = states[0] | {"rpn_head.z_cls_weights": torch.full((10, 256, 4, 4), torch.nan)}
+    for pair in ((coarse, fine), (strange, None)):
+        assert digest(load_model(write(*pair))) == digest(synthetic_model)
 
 
-def test_meaningless_keys_do_not_reach_the_model(
-    states: tuple[State, State], write: Callable[..., Pair], synthetic_model: SPMTracker
-) -> None:
-    coarse = states[0] | {"rpn_head.z_cls_weights": torch.full((10, 256, 4, 4), torch.nan)}
-    assert digest(load_model(write(coarse))) == digest(synthetic_model)
-
-
-def test_half_precision_official_files_are_widened(states: tuple[State, State], write: Callable[..., Pair]) -> None:
+def test_half_precision_official_files_are_widened(states: States, write: Write) -> None:
     fine = {name: value.half() if value.is_floating_point() else value for name, value in states[1].items()}
     model = load_model(write(fine=fine))
     assert {value.dtype for value in expected_weights(model).values()} == {torch.float32}
@@ -125,17 +117,16 @@ def test_official_to_safetensors_and_back(synthetic_model: SPMTracker, tmp_path:
     assert digest(load_model(pair)) == digest(synthetic_model)
 
 
-def test_written_official_files_have_every_key_and_shape_of_the_release(
-    synthetic_model: SPMTracker, tmp_path: Path, states: tuple[State, State]
+def test_written_official_files_are_in_the_old_container_with_every_key_and_shape_of_the_release(
+    tmp_path: Path, states: States
 ) -> None:
-    for path, wanted in zip(save_checkpoint(synthetic_model, tmp_path), states, strict=True):
+    """In folders that are made as needed, without gradients or sharing."""
+    for path, wanted in zip(save_checkpoint(EMPTY, tmp_path / "a" / "b"), states, strict=True):
+        assert not zipfile.is_zipfile(path)
         found = torch.load(path, weights_only=True)
         assert isinstance(found, OrderedDict)
         assert {n: (v.shape, v.dtype) for n, v in found.items()} == {n: (v.shape, v.dtype) for n, v in wanted.items()}
-
-
-def test_written_official_files_are_in_the_old_container(synthetic_model: SPMTracker, tmp_path: Path) -> None:
-    assert not any(zipfile.is_zipfile(path) for path in save_checkpoint(synthetic_model, tmp_path))
+        assert not any(value.requires_grad for value in found.values())
 
 
 def test_half_precision_is_within_its_rounding(synthetic_model: SPMTracker, tmp_path: Path) -> None:
@@ -156,18 +147,18 @@ def test_values_too_large_for_half_precision_are_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_metadata_is_kept_beside_the_format(empty_model: SPMTracker, tmp_path: Path) -> None:
+def test_metadata_is_kept_beside_the_format(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    (path,) = save_checkpoint(empty_model, tmp_path / "w.safetensors", metadata={"note": "mine", "format": "other"})
+    (path,) = save_checkpoint(EMPTY, tmp_path / "w.safetensors", metadata={"note": "mine", "format": "other"})
     with safe_open(path, framework="pt") as file:
         assert file.metadata() == {"note": "mine", "format": FORMAT}
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.onnx", "w.pth"])
-def test_other_names_are_refused_for_writing(name: str, empty_model: SPMTracker, tmp_path: Path) -> None:
+def test_other_names_are_refused_for_writing(name: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"\.safetensors, or a folder"):
-        save_checkpoint(empty_model, tmp_path / name)
+        save_checkpoint(EMPTY, tmp_path / name)
 
 
 def test_digest_depends_on_names_shapes_and_values() -> None:
@@ -177,14 +168,11 @@ def test_digest_depends_on_names_shapes_and_values() -> None:
     assert len({checkpoint_digest(w) for w in (base, *others)}) == 5
 
 
-def test_official_names_are_a_bijection(empty_model: SPMTracker) -> None:
-    coarse, fine = to_official(expected_weights(empty_model))
-    kept = [
-        n
-        for n in (*coarse, *fine)
-        if "num_batches" not in n and n not in ("rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
-    ]
-    assert len(kept) == len(set(kept)) == len(expected_weights(empty_model))
+def test_official_names_are_a_bijection() -> None:
+    meaningless = ("num_batches", "rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
+    names = [name for state in to_official(expected_weights(EMPTY)) for name in state]
+    kept = [name for name in names if not any(part in name for part in meaningless)]
+    assert len(kept) == len(set(kept)) == len(expected_weights(EMPTY))
 
 
 # Keys.
@@ -200,7 +188,7 @@ def error_of(paths: Any) -> str:
     return str(caught.value)
 
 
-def test_everything_wrong_is_named_in_one_error(states: tuple[State, State], write: Callable[..., Pair]) -> None:
+def test_everything_wrong_is_named_in_one_error(states: States, write: Write) -> None:
     coarse = without(states[0], "z_net.conv3.conv.bias") | {
         "z_net.conv9.conv.bias": torch.zeros(3),
         "rpn_head.bbox_refine.weight": torch.zeros(20, 20),
@@ -224,7 +212,7 @@ def test_everything_wrong_is_named_in_one_error(states: tuple[State, State], wri
         assert part in message
 
 
-def test_keys_with_another_prefix_are_all_named(states: tuple[State, State], write: Callable[..., Pair]) -> None:
+def test_keys_with_another_prefix_are_all_named(states: States, write: Write) -> None:
     fine = {f"module.{name}": value for name, value in states[1].items()}
     message = error_of(write(fine=fine))
     assert message.count("unexpected module.") == 18
@@ -232,9 +220,7 @@ def test_keys_with_another_prefix_are_all_named(states: tuple[State, State], wri
 
 
 @pytest.mark.parametrize("shape", [(10,), (1, 10, 1), (5,), (1, 10, 1, 2)])
-def test_class_bias_has_its_shape(
-    shape: tuple[int, ...], states: tuple[State, State], write: Callable[..., Pair]
-) -> None:
+def test_class_bias_has_its_shape(shape: tuple[int, ...], states: States, write: Write) -> None:
     paths = write(states[0] | {"rpn_head.cls_bias": torch.zeros(shape)})
     if shape == (10,):
         assert load_model(paths).coarse.classify_bias.shape == (10,)
@@ -242,12 +228,17 @@ def test_class_bias_has_its_shape(
         assert "coarse.classify_bias has shape" in error_of(paths)
 
 
-def test_two_coarse_files_are_named(synthetic_checkpoint: Pair) -> None:
-    assert "both are coarse-stage files" in error_of([synthetic_checkpoint[0]] * 2)
-
-
-def test_two_fine_files_are_named(synthetic_checkpoint: Pair) -> None:
-    assert "neither is a coarse-stage file" in error_of([synthetic_checkpoint[1]] * 2)
+def test_files_that_are_no_pair_are_named(synthetic_checkpoint: Pair, tmp_path: Path) -> None:
+    coarse, fine = synthetic_checkpoint
+    for paths, message in (
+        ([coarse, coarse], "both are coarse-stage files"),
+        ([fine, fine], "neither is a coarse-stage file"),
+        ([coarse], "the official layout needs two"),
+        ([coarse, fine, DEFAULT_WEIGHTS], "3 files given"),
+        ([coarse, tmp_path / "nothing.pt"], "nothing.pt: no such file"),
+        ([tmp_path], "no such file"),
+    ):
+        assert message in error_of(paths)
 
 
 @pytest.mark.parametrize(
@@ -255,47 +246,27 @@ def test_two_fine_files_are_named(synthetic_checkpoint: Pair) -> None:
     [[1, 2], {"a": 1}, {1: torch.zeros(1)}, torch.zeros(3), "text", {"a": {}}],
     ids=["list", "number", "int key", "tensor", "text", "nested"],
 )
-def test_something_else_than_a_state_dictionary_is_refused(state: Any, write: Callable[..., Pair]) -> None:
+def test_something_else_than_a_state_dictionary_is_refused(state: Any, write: Write) -> None:
     assert "not a state dictionary" in error_of(write(fine=state))
-
-
-# Numbers of files, and places.
-
-
-def test_a_missing_file_is_named(synthetic_checkpoint: Pair, tmp_path: Path) -> None:
-    assert "nothing.pt: no such file" in error_of([synthetic_checkpoint[0], tmp_path / "nothing.pt"])
-    assert "no such file" in error_of([tmp_path])
-
-
-def test_one_official_file_alone_is_not_enough(synthetic_checkpoint: Pair) -> None:
-    assert "the official layout needs two" in error_of([synthetic_checkpoint[0]])
-
-
-def test_three_files_are_too_many(synthetic_checkpoint: Pair) -> None:
-    assert "3 files given" in error_of([*synthetic_checkpoint, DEFAULT_WEIGHTS])
 
 
 # Damaged and foreign files.
 
 
-@pytest.mark.parametrize("container", ["zip", "old"])
-def test_an_official_file_cut_short_is_refused(
-    container: str, states: tuple[State, State], tmp_path: Path, synthetic_checkpoint: Pair
+@pytest.mark.parametrize("container", ["zip", "old", "safetensors"])
+def test_a_file_cut_short_is_refused(
+    container: str, states: States, tmp_path: Path, synthetic_checkpoint: Pair
 ) -> None:
-    path = tmp_path / "fm_stage.pt"
-    torch.save(states[1], path, _use_new_zipfile_serialization=container == "zip")
-    size = path.stat().st_size
-    for length in sorted({0, 1, 10, 100, 1000, *(int(v) for v in np.linspace(0, size - 1, 25))}, reverse=True):
+    path, beside, message = tmp_path / "fm_stage.pt", [synthetic_checkpoint[0]], "fm_stage.pt"
+    if container == "safetensors":
+        (path,) = save_checkpoint(EMPTY, tmp_path / "w.safetensors", half=True)
+        beside, message = [], "w.safetensors: not a readable safetensors file"
+    else:
+        torch.save(states[1], path, _use_new_zipfile_serialization=container == "zip")
+    spread = np.linspace(0, path.stat().st_size - 1, 25).astype(int).tolist()
+    for length in sorted({0, 1, 7, 8, 9, 10, 100, 1000, *spread}, reverse=True):
         os.truncate(path, length)
-        assert "fm_stage.pt" in error_of([synthetic_checkpoint[0], path]), length
-
-
-def test_safetensors_cut_short_are_refused(synthetic_model: SPMTracker, tmp_path: Path) -> None:
-    (path,) = save_checkpoint(synthetic_model, tmp_path / "w.safetensors", half=True)
-    size = path.stat().st_size
-    for length in sorted({0, 1, 7, 8, 9, 100, *(int(v) for v in np.linspace(0, size - 1, 25))}, reverse=True):
-        os.truncate(path, length)
-        assert "w.safetensors: not a readable safetensors file" in error_of([path]), length
+        assert message in error_of([*beside, path]), length
 
 
 def zip_file(path: Path) -> None:
@@ -317,17 +288,13 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN.keys())
-def test_foreign_files_in_place_of_official_ones_are_refused(
+def test_foreign_files_in_place_of_official_ones_or_of_safetensors_are_refused(
     make: Callable[[Path], object], tmp_path: Path, synthetic_checkpoint: Pair
 ) -> None:
-    make(tmp_path / "strange.pt")
-    assert "strange.pt" in error_of([synthetic_checkpoint[0], tmp_path / "strange.pt"])
-
-
-@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN.keys())
-def test_foreign_files_in_place_of_safetensors_are_refused(make: Callable[[Path], object], tmp_path: Path) -> None:
-    make(tmp_path / "strange.safetensors")
-    assert "strange.safetensors" in error_of([tmp_path / "strange.safetensors"])
+    official, single = tmp_path / "strange.pt", tmp_path / "strange.safetensors"
+    for path, beside in ((official, [synthetic_checkpoint[0]]), (single, [])):
+        make(path)
+        assert path.name in error_of([*beside, path])
 
 
 class Trap:
@@ -342,7 +309,7 @@ class Trap:
 
 @pytest.mark.parametrize("container", ["zip", "old", "plain pickle"])
 def test_a_malicious_pickle_is_refused_and_not_run(
-    container: str, states: tuple[State, State], tmp_path: Path, synthetic_checkpoint: Pair
+    container: str, states: States, tmp_path: Path, synthetic_checkpoint: Pair
 ) -> None:
     mark, path = tmp_path / "was here", tmp_path / "fm_stage.pt"
     state = states[1] | {"rcnn_bbox.bias": Trap(mark)}
@@ -363,15 +330,6 @@ def test_a_whole_model_is_refused(synthetic_checkpoint: Pair, tmp_path: Path) ->
 
 
 # Writing.
-
-
-def test_folders_are_made_as_needed(tmp_path: Path, empty_model: SPMTracker) -> None:
-    assert all(path.is_file() for path in save_checkpoint(empty_model, tmp_path / "a" / "b"))
-
-
-def test_weights_are_written_without_gradients_or_sharing(tmp_path: Path, empty_model: SPMTracker) -> None:
-    for path in save_checkpoint(empty_model, tmp_path / "pair"):
-        assert not any(isinstance(v, Tensor) and v.requires_grad for v in torch.load(path, weights_only=True).values())
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "official"])
