@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,19 @@ import pytest
 from spm_export.model.config import load_config
 from spm_rt import ModelSpec, SettingsError, TrackerSettings
 
+INFERENCE = """INFERENCE:
+  Z_SIZE: 127
+  X_SIZE: 271
+  FM_SCORE_INFLUENCE: 0.5
+  FM_BBOX_INFLUENCE: 3.0
+  WINDOWS_INFLUENCE: {window}
+  LR: 0.5
+  MAX_SCORE_THRESHOLD: 0.2
+  SCORE_THRESH_FACTOR: 0.1
+  NUM_CANDIDATES: 9
+  NUM_NEAR_CANDIDATES: 1
+  NMS_THRESHOLD: 0.5
+"""
 NEWER = """
 NAME: OTB
 TRACKER_TYPE: spm_tracker
@@ -30,19 +45,7 @@ MODEL:
   FM_HIDDEN_LAYER_CHANNEL: 256
   FM_NUM_LINEAR_LAYERS: 2
   FM_BBOX_VAR_INV: [5, 5, 10, 10]
-INFERENCE:
-  Z_SIZE: 127
-  X_SIZE: 271
-  FM_SCORE_INFLUENCE: 0.5
-  FM_BBOX_INFLUENCE: 3.0
-  WINDOWS_INFLUENCE: 0.5
-  LR: 0.5
-  MAX_SCORE_THRESHOLD: 0.2
-  SCORE_THRESH_FACTOR: 0.1
-  NUM_CANDIDATES: 9
-  NUM_NEAR_CANDIDATES: 1
-  NMS_THRESHOLD: 0.5
-"""
+""" + INFERENCE.format(window=0.5)
 OLDER = """
 SPM_TRACKER:
   NAME: LaSOT
@@ -65,19 +68,7 @@ SPM_TRACKER:
     HIDDEN_LAYER_CHANNEL: 256
     NUM_LINEAR_LAYERS: 2
     BBOX_VAR_INV: (5., 5., 10., 10.)
-  INFERENCE:
-    Z_SIZE: 127
-    X_SIZE: 271
-    FM_SCORE_INFLUENCE: 0.5
-    FM_BBOX_INFLUENCE: 3.0
-    WINDOWS_INFLUENCE: 0.4
-    LR: 0.5
-    MAX_SCORE_THRESHOLD: 0.2
-    SCORE_THRESH_FACTOR: 0.1
-    NUM_CANDIDATES: 9
-    NUM_NEAR_CANDIDATES: 1
-    NMS_THRESHOLD: 0.5
-"""
+""" + textwrap.indent(INFERENCE.format(window=0.4), "  ")
 
 
 def load(folder: Path, text: str) -> tuple[ModelSpec, TrackerSettings]:
@@ -92,163 +83,107 @@ def refused(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_the_newer_layout_gives_the_defaults(tmp_path: Path) -> None:
-    assert load(tmp_path, NEWER) == (ModelSpec(), TrackerSettings())
-
-
-def test_the_older_layout_gives_the_defaults_with_its_window(tmp_path: Path) -> None:
-    assert load(tmp_path, OLDER) == (ModelSpec(), TrackerSettings(window_influence=0.4))
+RATIOS = ["'[0.33, 0.5, 1, 2, 3]'", "(0.33, 0.5, 1, 2, 3)", "[0.33, 0.5, 1, 2, 3]"]
+"""Text that is a literal counts as what it says."""
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "name", "wanted"),
+    ("text", "settings"),
     [
-        ("FM_SCORE_INFLUENCE", 0.25, "fine_score_weight", 0.25),
-        ("FM_BBOX_INFLUENCE", 2, "fine_box_weight", 2.0),
-        ("WINDOWS_INFLUENCE", 0.3, "window_influence", 0.3),
-        ("LR", 0.7, "size_rate", 0.7),
-        ("MAX_SCORE_THRESHOLD", 0.15, "update_threshold", 0.15),
-        ("SCORE_THRESH_FACTOR", 0.2, "score_floor", 0.2),
-        ("NUM_CANDIDATES", 5, "num_candidates", 5),
-        ("NUM_NEAR_CANDIDATES", 0, "num_near_candidates", 0),
-        ("NMS_THRESHOLD", 0.6, "nms_threshold", 0.6),
+        (NEWER, TrackerSettings()),
+        (OLDER, TrackerSettings(window_influence=0.4)),
+        *((f"MODEL:\n  ANCHOR_RATIOS: {ratios}\n", TrackerSettings(update_threshold=0.1)) for ratios in RATIOS),
     ],
 )
-def test_every_key_reaches_its_setting(key: str, value: object, name: str, wanted: object, tmp_path: Path) -> None:
-    _, settings = load(tmp_path, f"INFERENCE:\n  {key}: {value}\n")
-    assert getattr(settings, name) == wanted
+def test_both_layouts_give_the_defaults(text: str, settings: TrackerSettings, tmp_path: Path) -> None:
+    assert load(tmp_path, text) == (ModelSpec(), settings)
 
 
 @pytest.mark.parametrize(
-    ("key", "text", "name", "wanted"),
+    ("line", "name", "wanted"),
     [
-        ("ANCHOR_RATIOS", "[0.5, 1]", "anchor_ratios", (0.5, 1.0)),
-        ("ANCHOR_SCALES", "(4, 8)", "anchor_scales", (4.0, 8.0)),
-        ("FM_BBOX_VAR_INV", "[1, 2, 3, 4]", "fine_weights", (1.0, 2.0, 3.0, 4.0)),
-        ("CM_CLS_SCALE_FACTOR", "0.01", "coarse_scale_factor", (0.01, 0.001)),
-        ("CM_BBOX_SCALE_FACTOR", "0.02", "coarse_scale_factor", (0.001, 0.02)),
+        ("INFERENCE: {FM_SCORE_INFLUENCE: 0.25}", "fine_score_weight", 0.25),
+        ("INFERENCE: {FM_BBOX_INFLUENCE: 2}", "fine_box_weight", 2.0),
+        ("INFERENCE: {WINDOWS_INFLUENCE: 0.3}", "window_influence", 0.3),
+        ("INFERENCE: {LR: 0.7}", "size_rate", 0.7),
+        ("INFERENCE: {LR: 0.5}", "update_threshold", 0.1),  # the release's, where no file sets it
+        ("INFERENCE: {MAX_SCORE_THRESHOLD: 0.15}", "update_threshold", 0.15),
+        ("INFERENCE: {MAX_SCORE_THRESHOLD: 0.6}", "found_threshold", 0.6),  # never below the update threshold
+        ("INFERENCE: {SCORE_THRESH_FACTOR: 0.2}", "score_floor", 0.2),
+        ("INFERENCE: {NUM_CANDIDATES: 5}", "num_candidates", 5),
+        ("INFERENCE: {NUM_NEAR_CANDIDATES: 0}", "num_near_candidates", 0),
+        ("INFERENCE: {NMS_THRESHOLD: 0.6}", "nms_threshold", 0.6),
+        ("MODEL: {ANCHOR_RATIOS: [0.5, 1]}", "anchor_ratios", (0.5, 1.0)),
+        ("MODEL: {ANCHOR_SCALES: '(4, 8)'}", "anchor_scales", (4.0, 8.0)),
+        ("MODEL: {FM_BBOX_VAR_INV: [1, 2, 3, 4]}", "fine_weights", (1.0, 2.0, 3.0, 4.0)),
+        ("MODEL: {CM_CLS_SCALE_FACTOR: 0.01}", "coarse_scale_factor", (0.01, 0.001)),
+        ("MODEL: {CM_BBOX_SCALE_FACTOR: 0.02}", "coarse_scale_factor", (0.001, 0.02)),
     ],
 )
-def test_every_key_reaches_its_place_in_the_model(
-    key: str, text: str, name: str, wanted: object, tmp_path: Path
-) -> None:
-    spec, _ = load(tmp_path, f"MODEL:\n  {key}: {text}\n")
-    assert getattr(spec, name) == wanted
-
-
-def test_the_threshold_that_no_file_sets_is_the_releases(tmp_path: Path) -> None:
-    _, settings = load(tmp_path, "INFERENCE:\n  LR: 0.5\n")
-    assert settings.update_threshold == 0.1
-
-
-def test_found_is_never_below_the_update_threshold(tmp_path: Path) -> None:
-    _, settings = load(tmp_path, "INFERENCE:\n  MAX_SCORE_THRESHOLD: 0.6\n")
-    assert settings.found_threshold == 0.6
-
-
-@pytest.mark.parametrize("text", ["'[0.33, 0.5, 1, 2, 3]'", "(0.33, 0.5, 1, 2, 3)", "[0.33, 0.5, 1, 2, 3]"])
-def test_text_that_is_a_literal_counts_as_what_it_says(text: str, tmp_path: Path) -> None:
-    assert load(tmp_path, f"MODEL:\n  ANCHOR_RATIOS: {text}\n")[0] == ModelSpec()
-
-
-def test_the_other_input_path_is_refused(tmp_path: Path) -> None:
-    assert "USE_PIL_LIB is True; only False is implemented" in refused(tmp_path, "USE_PIL_LIB: True\n")
+def test_every_key_reaches_its_setting(line: str, name: str, wanted: object, tmp_path: Path) -> None:
+    spec, settings = load(tmp_path, line)
+    assert {**vars(spec), **vars(settings)}[name] == wanted
 
 
 @pytest.mark.parametrize(
-    ("section", "line"),
+    "key_and_value",
     [
-        ("MODEL", "BACKBONE: resnet50"),
-        ("MODEL", "FEAT_NAME: conv4"),
-        ("MODEL", "FM_FEAT_NAME_LIST: [conv2, conv4]"),
-        ("MODEL", "FM_ROI_FEAT_BN: False"),
-        ("MODEL", "FM_POOL_CONVS: [256, 256]"),
-        ("MODEL", "FM_ROI_POOL_SIZE: [7, 7]"),
-        ("MODEL", "FM_NUM_LINEAR_LAYERS: 3"),
-        ("MODEL", "CM_HEAD_CHANNELS: 128"),
-        ("MODEL", "Z_CONTEXT_AMOUNT: 0.3"),
-        ("INFERENCE", "X_SIZE: 255"),
-        ("INFERENCE", "Z_SIZE: 255"),
-        ("INFERENCE", "ENABLE_FM_BBOX_REFINE: False"),
+        "USE_PIL_LIB True",
+        "MODEL.BACKBONE resnet50",
+        "MODEL.FEAT_NAME conv4",
+        "MODEL.FM_FEAT_NAME_LIST [conv2, conv4]",
+        "MODEL.FM_ROI_FEAT_BN False",
+        "MODEL.FM_POOL_CONVS [256, 256]",
+        "MODEL.FM_ROI_POOL_SIZE [7, 7]",
+        "MODEL.FM_NUM_LINEAR_LAYERS 3",
+        "MODEL.CM_HEAD_CHANNELS 128",
+        "MODEL.Z_CONTEXT_AMOUNT 0.3",
+        "INFERENCE.X_SIZE 255",
+        "INFERENCE.Z_SIZE 255",
+        "INFERENCE.ENABLE_FM_BBOX_REFINE False",
     ],
 )
-def test_networks_that_are_not_implemented_are_named(section: str, line: str, tmp_path: Path) -> None:
-    message = refused(tmp_path, f"{section}:\n  {line}\n")
-    assert f"{section}.{line.split(':')[0]} is " in message
-    assert "is implemented" in message
+def test_networks_that_are_not_implemented_are_named(key_and_value: str, tmp_path: Path) -> None:
+    key, value = key_and_value.split(" ", 1)
+    message = refused(tmp_path, f"{key.replace('.', ': {')}: {value}{'}' * key.count('.')}\n")
+    assert re.search(rf"{key} is .*; only .* is implemented", message)
 
 
 def test_everything_wrong_is_named_in_one_error(tmp_path: Path) -> None:
     text = "SPEED: 3\nMODEL:\n  COLOUR: red\n  BACKBONE: vgg\nINFERENCE:\n  LR: fast\n  TURBO: 1\n"
-    message = refused(tmp_path, text)
-    for part in (
-        "config.yaml",
-        "unknown key SPEED",
-        "unknown key MODEL.COLOUR",
-        "MODEL.BACKBONE is 'vgg'",
-        "INFERENCE.LR is 'fast'",
-        "unknown key INFERENCE.TURBO",
-    ):
-        assert part in message
-
-
-def test_unknown_keys_of_the_older_layout_are_named(tmp_path: Path) -> None:
-    message = refused(tmp_path, "SPM_TRACKER:\n  CM:\n    SPEED: 1\n  FM:\n    SPEED: 2\n  SPEED: 3\n")
-    for key in ("MODEL.CM_SPEED", "MODEL.FM_SPEED", "SPEED"):
-        assert f"unknown key {key}" in message
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "INFERENCE: {LR: 7}",
-        "INFERENCE: {LR: }",
-        "INFERENCE: {LR: fast}",
-        "INFERENCE: {NUM_CANDIDATES: 0}",
-        "INFERENCE: {NUM_CANDIDATES: many}",
-        "INFERENCE: {NUM_CANDIDATES: .inf}",
-        "INFERENCE: {NUM_CANDIDATES: 4.5}",
-        "INFERENCE: {NMS_THRESHOLD: .nan}",
-        "INFERENCE: [1]",
-        "MODEL: 3",
-        "MODEL: {ANCHOR_RATIOS: []}",
-        "MODEL: {ANCHOR_RATIOS: 3}",
-        "MODEL: {ANCHOR_RATIOS: [1, .nan]}",
-        "MODEL: {FM_BBOX_VAR_INV: [1, 2]}",
-        "MODEL: {CM_CLS_SCALE_FACTOR: much}",
-        "MODEL: {CM_CLS_SCALE_FACTOR: [1]}",
-        "MODEL: {CM_BBOX_SCALE_FACTOR: .inf}",
-    ],
-)
-def test_values_that_make_no_sense_are_refused(line: str, tmp_path: Path) -> None:
-    assert "config.yaml" in refused(tmp_path, line + "\n")
+    network = "MODEL.BACKBONE is 'vgg'; only 'alexnet' is implemented"
+    wrong = f"unknown key MODEL.COLOUR; {network}; INFERENCE.LR is 'fast'; unknown key INFERENCE.TURBO"
+    assert refused(tmp_path, text).endswith(f"config.yaml: unknown key SPEED; {wrong}")
+    older = refused(tmp_path, "SPM_TRACKER:\n  CM:\n    SPEED: 1\n  FM:\n    SPEED: 2\n  SPEED: 3\n")
+    assert older.endswith("unknown key MODEL.CM_SPEED; unknown key MODEL.FM_SPEED; unknown key SPEED")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "just words",
-        "- a\n- b\n",
-        "42",
-        "a: [1, 2",
-        "a: b: c",
-        "SPM_TRACKER: 3\n",
-        "!!python/object/apply:os.getcwd []",
-        "\x00",
+        # Values that make no sense.
+        *(f"INFERENCE: {{LR: {value}}}" for value in ("7", "", "fast")),
+        *(f"INFERENCE: {{NUM_CANDIDATES: {value}}}" for value in ("0", "many", ".inf", "4.5")),
+        "INFERENCE: {NMS_THRESHOLD: .nan}",
+        "INFERENCE: [1]",
+        "MODEL: 3",
+        *(f"MODEL: {{ANCHOR_RATIOS: {value}}}" for value in ("[]", "3", "[1, .nan]")),
+        "MODEL: {FM_BBOX_VAR_INV: [1, 2]}",
+        *(f"MODEL: {{CM_CLS_SCALE_FACTOR: {value}}}" for value in ("much", "[1]")),
+        "MODEL: {CM_BBOX_SCALE_FACTOR: .inf}",
+        # Foreign files.
+        *("", "just words", "- a\n- b", "42", "a: [1, 2", "a: b: c", "\x00"),
+        *("SPM_TRACKER: 3", "!!python/object/apply:os.getcwd []"),
     ],
 )
-def test_foreign_files_are_refused(text: str, tmp_path: Path) -> None:
-    assert "config.yaml" in refused(tmp_path, text)
+def test_values_that_make_no_sense_and_foreign_files_are_refused(text: str, tmp_path: Path) -> None:
+    assert "config.yaml" in refused(tmp_path, text + "\n")
 
 
-def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(SettingsError, match=r"binary\.yaml: not a readable yaml file"):
         load_config(path)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")
