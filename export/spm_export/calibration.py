@@ -7,11 +7,13 @@ round it. A layer that moves the boxes too far stays float32.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from spm_rt.trackers.single import Tracker
 
 from .graphs.int8 import LAYERS, NEXT, OUTPUT_LEVELS, Floats, Grid, Quantization, best_grid, quantize_weight
 from .model.backend import ReferenceBackend, ReferenceContext
-from .model.network import CoarseKernels, SPMTracker
+from .model.network import SPMTracker
 
 Clip = tuple[str, Callable[[], Iterable[NDArray[np.uint8]]], Box]
 """Name, a function that gives the frames, and the target in the first of them."""
@@ -66,13 +68,9 @@ class Calibration:
         return {"clips": self.clips, "frames": self.frames, "layers": [dataclasses.asdict(d) for d in self.drifts]}
 
 
-class Kept(NamedTuple):
-    """One frame as the two stages met it; the template's side is never rounded, since it runs in float32."""
-
-    kernels: CoarseKernels
-    target: Tensor
-    search: Tensor
-    proposals: Tensor
+Kept = tuple[ReferenceContext, Floats]
+"""One frame as the two stages met it, and its proposals; the template's side is never rounded, since it runs in
+float32."""
 
 
 class _Recorder(ReferenceContext):
@@ -85,10 +83,9 @@ class _Recorder(ReferenceContext):
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         if self.keep_next:
-            assert self._kernels is not None
-            assert self._target is not None
-            crop = torch.from_numpy(self.crop.copy())
-            self.kept.append(Kept(self._kernels, self._target, crop, torch.from_numpy(proposals.copy())))
+            frame = copy.copy(self)
+            frame.crop, frame.keep_next = self.crop.copy(), False
+            self.kept.append((frame, proposals.copy()))
         return super().relate(proposals)
 
 
@@ -124,11 +121,11 @@ def calibrate(
         raise ExportError("calibration: none of the clips has a second frame")
     kept = kept[:: max(1, len(kept) // MOST_KEPT)][:MOST_KEPT]
     grids = find_grids(samples)
-    exact = [_outputs(model, one) for one in kept]
+    exact = [_outputs(*frame) for frame in kept]
     drifts = []
     for layer in (*LAYERS["search"], *LAYERS["relation"]):
         with quantized(model, Quantization(frozenset({layer}), grids)):
-            overlap, score = _drift(exact, [_outputs(model, one) for one in kept])
+            overlap, score = _drift(exact, [_outputs(*frame) for frame in kept])
         drifts.append(LayerDrift(layer, overlap, score, overlap >= LAYER_IOU and score <= LAYER_SCORE))
         step()
     chosen = frozenset(drift.layer for drift in drifts if drift.chosen)
@@ -204,82 +201,61 @@ def sampled(model: SPMTracker, samples: dict[str, list[Floats]], rng: np.random.
         part = rng.choice(flat, min(SAMPLES_PER_FRAME, len(flat)))
         samples.setdefault(name, []).append(np.append(part, [flat.min(), flat.max()]).astype(np.float32))
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name == "relate_proposal":
-                half = inputs[0][:, inputs[0].shape[1] // 2 :]
-                take(f"{name}.input", half)
-                take(f"{name}.output", nn.functional.conv2d(half, _proposal_half(module), padding=1))
-            else:
-                take(f"{name}.input", inputs[0])
-                take(f"{name}.output", output.relu())
+    def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        part = _quantized_part(name, inputs[0])
+        if name == "relate_proposal":
+            assert isinstance(module.weight, Tensor)
+            output = nn.functional.conv2d(part, _quantized_part(name, module.weight), padding=1)
+        else:
+            output = output.relu()
+        take(f"{name}.input", part)
+        take(f"{name}.output", output)
 
-        return look
-
-    handles = [module.register_forward_hook(hook(name)) for name, module in quantized_modules(model).items()]
-    try:
+    with ExitStack() as stack:
+        for name, module in quantized_modules(model).items():
+            stack.callback(module.register_forward_hook(functools.partial(look, name)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
 def quantized(model: SPMTracker, plan: Quantization) -> Iterator[None]:
     """While this lasts, the plan's layers have their weights and inputs rounded as int8 would round them."""
-    modules = {name: module for name, module in quantized_modules(model).items() if name in plan.layers}
-    exact = {name: module.weight.data for name, module in modules.items()}
 
-    def hook(name: str, grid: Grid) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        def change(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            values = inputs[0].clone()
-            part = values[:, values.shape[1] // 2 :] if name == "relate_proposal" else values
-            part.copy_(torch.from_numpy(grid.rounded(part.numpy())))
-            return (values,)
+    def change(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        values = inputs[0].clone()
+        part = _quantized_part(name, values)
+        part.copy_(torch.from_numpy(plan.grids[f"{name}.input"].rounded(part.numpy())))
+        return (values,)
 
-        return change
-
-    handles = [m.register_forward_pre_hook(hook(n, plan.grids[f"{n}.input"])) for n, m in modules.items()]
-    try:
-        for name, module in modules.items():
-            weight = exact[name].clone()
-            half = weight[:, weight.shape[1] // 2 :] if name == "relate_proposal" else weight
-            codes, scales = quantize_weight(np.ascontiguousarray(half.numpy()))
-            half.copy_(torch.from_numpy(codes * scales.reshape(-1, *[1] * (codes.ndim - 1))))
+    with ExitStack() as stack:
+        for name, module in quantized_modules(model).items():
+            if name not in plan.layers:
+                continue
+            stack.callback(module.register_forward_pre_hook(functools.partial(change, name)).remove)
+            stack.callback(setattr, module.weight, "data", module.weight.data)
+            weight = module.weight.data.clone()
+            part = _quantized_part(name, weight)
+            codes, scales = quantize_weight(np.ascontiguousarray(part.numpy()))
+            part.copy_(torch.from_numpy(codes * scales.reshape(-1, *[1] * (codes.ndim - 1))))
             module.weight.data = weight
         yield
-    finally:
-        for name, module in modules.items():
-            module.weight.data = exact[name]
-        for handle in handles:
-            handle.remove()
 
 
-def _proposal_half(module: nn.Module) -> Tensor:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight[:, weight.shape[1] // 2 :]
+def _quantized_part(name: str, values: Tensor) -> Tensor:
+    """What of a layer's inputs ``[B, C, ...]`` or weight ``[O, C, ...]`` is quantised (:func:`quantized_modules`)."""
+    return values[:, values.shape[1] // 2 :] if name == "relate_proposal" else values
 
 
-@torch.inference_mode()
-def _outputs(model: SPMTracker, given: Kept) -> dict[str, Floats]:
-    """Scores and boxes of both stages on one kept frame."""
-    features = model.features(given.search)
-    scores, boxes = model.coarse_boxes(model.coarse(given.kernels, model.search_embedding(features)))
-    fine = model.fine(given.target, model.fine.roi_features(features, given.proposals))
-    fine_scores, fine_boxes = model.fine_boxes(fine, given.proposals)
-    found = {"scores": scores, "boxes": boxes, "fine_scores": fine_scores, "fine_boxes": fine_boxes}
-    return {name: value[0].numpy() for name, value in found.items()}
+def _outputs(context: ReferenceContext, proposals: Floats) -> list[Floats]:
+    """Scores and boxes of the coarse stage, then of the fine stage, on one kept frame."""
+    return [value[0] for value in (*context.search(), *context.relate(proposals))]
 
 
-def _drift(exact: Sequence[dict[str, Floats]], found: Sequence[dict[str, Floats]]) -> tuple[float, float]:
+def _drift(exact: Sequence[Sequence[Floats]], found: Sequence[Sequence[Floats]]) -> tuple[float, float]:
     """Mean overlap and mean score difference of the boxes that matter: the fine stage's, and as many coarse ones."""
     overlaps, differences = [], []
-    for one, other in zip(exact, found, strict=True):
-        best = np.argsort(-one["scores"])[: len(one["fine_scores"])]
-        overlaps += [iou(one["boxes"][best], other["boxes"][best]), iou(one["fine_boxes"], other["fine_boxes"])]
-        differences += [
-            np.abs(one["scores"][best] - other["scores"][best]),
-            np.abs(one["fine_scores"] - other["fine_scores"]),
-        ]
+    for (scores, boxes, fine_scores, fine_boxes), other in zip(exact, found, strict=True):
+        best = np.argsort(-scores)[: len(fine_scores)]
+        overlaps += [iou(boxes[best], other[1][best]), iou(fine_boxes, other[3])]
+        differences += [np.abs(scores[best] - other[0][best]), np.abs(fine_scores - other[2])]
     return float(np.mean(np.concatenate(overlaps))), float(np.mean(np.concatenate(differences)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.results import Box
 
 from ..support.disk import full_disk
-from ..support.exports import UNVERIFIED, copy_graphs
+from ..support.exports import UNVERIFIED, alter_weight, copy_graphs, verify_quickly
 
 Frames = list[NDArray[np.uint8]]
 Export = Callable[..., Verification]
@@ -40,9 +40,7 @@ Export = Callable[..., Verification]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify on one input only, and only the graphs that matter most."""
-    monkeypatch.setattr(verification, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
-    variants = ("portable", "fast_expanded")
-    monkeypatch.setattr(verification, "check_tensors", functools.partial(check_tensors, variants=variants))
+    verify_quickly(monkeypatch, slice(1), ("portable", "fast_expanded"))
 
 
 @pytest.fixture
@@ -146,14 +144,18 @@ def test_files_are_readable_by_everybody(synthetic_bundle: Path) -> None:
 # The verification.
 
 
-def test_altered_weights_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def altered(model: SPMTracker) -> dict[str, Any]:
-        weights = exporter_weights(model)
-        return weights | {"conv4.bias": weights["conv4.bias"] + np.float32(0.01)}
-
-    exporter_weights = exporter.graph_weights
-    monkeypatch.setattr(exporter, "graph_weights", altered)
-    with pytest.raises(ExportError, match=r"nothing was written:(.|\n)*portable search\.deep: worst relative error"):
+@pytest.mark.parametrize(
+    ("name", "by", "message"),
+    [
+        ("conv4.bias", 0.01, r"nothing was written:(.|\n)*portable search\.deep: worst relative error"),
+        ("linear2.bias", np.nan, r"relation\.scores: worst absolute error inf"),
+    ],
+)
+def test_altered_weights_are_refused(
+    name: str, by: float, message: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alter_weight(monkeypatch, name, by)
+    with pytest.raises(ExportError, match=message):
         export(older)
 
 
@@ -170,18 +172,6 @@ def test_one_altered_graph_of_one_variant_is_refused(
         export(tmp_path / "bundle")
     assert "portable relation.boxes: worst absolute error" in str(caught.value)
     assert "search." not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_weights_that_are_not_finite_are_refused(
-    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = exporter.graph_weights
-    monkeypatch.setattr(
-        exporter, "graph_weights", lambda model: weights(model) | {"linear2.bias": np.full(256, np.nan, np.float32)}
-    )
-    with pytest.raises(ExportError, match=r"relation\.scores: worst absolute error inf"):
-        export(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,25 +232,20 @@ def test_inputs_are_as_many_as_foretold_and_include_the_rim(
 # The place.
 
 
-def test_a_folder_that_is_no_bundle_is_left_alone(export: Export, tmp_path: Path) -> None:
+def test_what_is_no_bundle_is_left_alone_and_a_missing_parent_is_named(export: Export, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    with pytest.raises(ExportError, match="photos exists and is no bundle; it is left alone"):
-        export(tmp_path / "photos")
-    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
-    assert len(list(tmp_path.rglob("*"))) == 2
-
-
-def test_a_file_is_left_alone(export: Export, tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("years of work")
-    with pytest.raises(ExportError, match="exists and is no bundle"):
-        export(tmp_path / "thesis")
+    for place, message in (
+        ("photos", "photos exists and is no bundle; it is left alone"),
+        ("thesis", "exists and is no bundle"),
+        ("nowhere/bundle", "nowhere: no such folder"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            export(tmp_path / place)
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
     assert (tmp_path / "thesis").read_text() == "years of work"
-
-
-def test_a_missing_parent_is_named(export: Export, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="nowhere: no such folder"):
-        export(tmp_path / "nowhere" / "bundle")
+    assert len(list(tmp_path.rglob("*"))) == 3
 
 
 # Failures on the way.
@@ -275,29 +260,17 @@ def test_a_full_disk_leaves_the_older_bundle(export: Export, older: Path) -> Non
         export(older)
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "bundle._write_graphs",
-        "bundle._write_manifest",
-        "bundle.verify",
-        "bundle._put_in_place",
-        "bundle.tempfile.mkdtemp",
-        "bundle.Path.chmod",
-    ],
-)
+WRITERS = ("bundle.save_file", "graphs.files.ir.save")
+"""What the graphs and weights are written with."""
+LATER = ("_write_graphs", "_write_manifest", "verify", "_put_in_place", "tempfile.mkdtemp", "Path.chmod")
+
+
+@pytest.mark.parametrize("what", [*WRITERS, *(f"bundle.{name}" for name in LATER)])
 def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
-    what: str, written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(f"spm_export.{what}", no_space)
-    with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
-        export(older)
-
-
-@pytest.mark.parametrize("what", ["bundle.save_file", "graphs.files.ir.save"])
-def test_a_disk_that_fills_up_under_weights_or_graphs_leaves_the_older_bundle(
-    what: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    if what not in WRITERS:
+        request.getfixturevalue("written")
     monkeypatch.setattr(f"spm_export.{what}", no_space)
     with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
         export(older)
@@ -321,10 +294,7 @@ def test_a_rename_that_fails_half_way_brings_the_older_bundle_back(
 def test_an_interrupted_export_leaves_the_older_bundle(
     written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(exporter, "verify", interrupt)
+    monkeypatch.setattr(exporter, "verify", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         export(older)
 

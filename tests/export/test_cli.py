@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
 import subprocess
 import sys
@@ -19,11 +17,11 @@ import spm_export.proof.verification as verification
 from spm_export.cli import main
 from spm_export.model.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
 from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import TensorCheck, check_tensors, sample_inputs
+from spm_export.proof.compare import TensorCheck
 from spm_rt import Bundle
 from spm_rt.results import Box
 
-from ..support.exports import copy_graphs
+from ..support.exports import copy_graphs, verify_quickly
 
 Frames = list[NDArray[np.uint8]]
 Capture = pytest.CaptureFixture[str]
@@ -32,8 +30,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def pictures(tmp_path: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that make an export quick: a few pictures to verify on, and one input."""
-    monkeypatch.setattr(verification, "sample_inputs", lambda *given: itertools.islice(sample_inputs(*given), 1))
-    monkeypatch.setattr(verification, "check_tensors", functools.partial(check_tensors, variants=("portable",)))
+    verify_quickly(monkeypatch, slice(1), ["portable"])
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i, frame in enumerate(clip[:3]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from spm_export.bundle import ExportOptions
 from spm_export.calibration import Calibration
 from spm_export.graphs.files import WEIGHTS
 from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import TrackCheck, sample_inputs
+from spm_export.proof.compare import TrackCheck, check_tensors, sample_inputs
 from spm_export.proof.verification import Verification
 from spm_rt.bundle import MANIFEST
 from spm_rt.precision import PRECISIONS
@@ -36,14 +37,31 @@ TARGETS_OF = {"float32": (1, 4, 16), "float16": (1, 4, 16), "bfloat16": (1, 4, 1
 UNVERIFIED = Verification([], TrackCheck("none", 0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0))
 
 
-def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:
-    """A bundle that passed a verification on few inputs."""
+def verify_quickly(patch: pytest.MonkeyPatch, inputs: slice = EXPORT_INPUTS, variants: Sequence[str] = ()) -> None:
+    """Have bundles verified on some of the inputs, and only the graphs of these forms (by default all)."""
 
     def few_inputs(*arguments: Any) -> Iterator[Any]:
-        return itertools.islice(sample_inputs(*arguments), EXPORT_INPUTS.start, EXPORT_INPUTS.stop)
+        return itertools.islice(sample_inputs(*arguments), inputs.start, inputs.stop)
 
+    patch.setattr(verification, "sample_inputs", few_inputs)
+    patch.setattr(verification, "check_tensors", functools.partial(check_tensors, variants=variants))
+
+
+def alter_weight(patch: pytest.MonkeyPatch, name: str, by: float) -> None:
+    """Have bundles written with a weight to which ``by`` was added."""
+    original = exporter.graph_weights
+
+    def altered(model: SPMTracker) -> Any:
+        weights = original(model)
+        return weights | {name: weights[name] + np.float32(by)}
+
+    patch.setattr(exporter, "graph_weights", altered)
+
+
+def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:
+    """A bundle that passed a verification on few inputs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "sample_inputs", few_inputs)
+        verify_quickly(patch)
         exporter.export_bundle(model, folder, options, pictures[:EXPORT_FRAMES], box, "clip")
     return folder
 

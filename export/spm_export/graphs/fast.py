@@ -29,7 +29,6 @@ from .portable import (
     begin,
     coarse_head,
     convolution,
-    decode_proposals,
     finish,
     lrn,
     pool,
@@ -104,8 +103,7 @@ def build_fast_relation(
     # The first linear layer reads (row, column, channel) here: its weight is turned when a library loads the graph.
     turned = g.reshape(g.weight("linear1.weight"), [256, 256, cells * cells])
     turned = g.reshape(g.op("Transpose", turned, perm=[0, 2, 1]), [256, 256 * cells**2])
-    scores, deltas = relation_head(g, x, t, turned)
-    return finish(g, shapes, {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)})
+    return finish(g, shapes, relation_head(g, spec, x, proposals, t, turned))
 
 
 def build_plain_relation(
@@ -117,8 +115,7 @@ def build_plain_relation(
     g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
     features = roi_features(g, spec, deep, shallow, proposals, t)
     maps = g.reshape(g.op("Transpose", features, perm=[0, 2, 1]), [-1, SHALLOW + DEEP, cells, cells])
-    scores, deltas = relation_head(g, relate(g, spec, maps, target_half, t), t)
-    return finish(g, shapes, {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)})
+    return finish(g, shapes, relation_head(g, spec, relate(g, spec, maps, target_half, t), proposals, t))
 
 
 def fast_weights(weights: Arrays) -> Arrays:

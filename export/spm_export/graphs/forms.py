@@ -74,10 +74,8 @@ def build_graph(
         plan: what int8 needs.
     """
     if form == "flat":
-        portable = build_graph(
-            stage, "portable", spec, weights, opset=opset, targets=targets, precision=precision, plan=plan
-        )
-        return inlined(portable)
+        how: dict[str, Any] = {"opset": opset, "targets": targets, "precision": precision, "plan": plan}
+        return inlined(build_graph(stage, "portable", spec, weights, **how))
     # What is computed once per target is not rounded: it decides about every frame that follows.
     make = quantizing(form, plan) if plan and graph_precision(stage, form, precision) == "int8" else GraphBuilder
     builders = INT8_BUILDERS if precision == "int8" else BUILDERS

@@ -88,11 +88,7 @@ def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions, mak
     g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
     roi = call_roi_crop(g, spec, deep, shallow, proposals, "proposal_features")
     x = relate(g, spec, roi, target_half, t, ("proposal_half", "relation_features"))
-    scores, deltas = relation_head(g, x, t)
-    return finish(g, shapes, {"scores": scores, "boxes": decode_proposals(g, spec, proposals, deltas)})
-
-
-BUILDERS = {"template": build_template, "search": build_search, "relation": build_relation}
+    return finish(g, shapes, relation_head(g, spec, x, proposals, t))
 
 
 def begin(
@@ -176,14 +172,8 @@ def coarse_head(
     if t > 1:  # one group per target
         embedding = g.reshape(embedding, [1, t * 256, size, size])
     k = spec.template_cells
-    head = g.op(
-        "Conv",
-        embedding,
-        g.reshape(kernel, [t * outputs, 256, k, k]),
-        g.reshape(bias, [t * outputs]),
-        group=t,
-        kernel_shape=[k, k],
-    )
+    kernels, biases = g.reshape(kernel, [t * outputs, 256, k, k]), g.reshape(bias, [t * outputs])
+    head = g.op("Conv", embedding, kernels, biases, group=t, kernel_shape=[k, k])
     if t > 1:
         head = g.reshape(head, [t, outputs, cells, cells])
     logits = g.slice(head, 0, 2 * anchors, [1], name="logits")
@@ -239,9 +229,9 @@ def relate(
 
 
 def relation_head(
-    g: GraphBuilder, x: ir.Value, targets: int, first: ir.Value | None = None
-) -> tuple[ir.Value, ir.Value]:
-    """The relation network's linear layers on ``[T * K, 9216]``: scores ``[T, K]`` and deltas ``[T, K, 4]``.
+    g: GraphBuilder, spec: ModelSpec, x: ir.Value, proposals: ir.Value, targets: int, first: ir.Value | None = None
+) -> dict[str, ir.Value]:
+    """The relation network's linear layers on ``[T * K, 9216]``: ``scores`` ``[T, K]`` and ``boxes`` ``[T, K, 4]``.
 
     ``first`` stands for the first layer's weight where the inputs come in another order.
     """
@@ -253,15 +243,11 @@ def relation_head(
     logits = g.reshape(g.layer("Gemm", x, "classify", transB=1), [targets, -1, 2], name="logits")
     deltas = g.reshape(g.layer("Gemm", x, "regress", transB=1), [targets, -1, 4], name="deltas")
     background, foreground = g.split(logits, [1, 1], axis=2)
-    return g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [targets, -1]), deltas
-
-
-def decode_proposals(g: GraphBuilder, spec: ModelSpec, proposals: ir.Value, deltas: ir.Value) -> ir.Value:
-    """The fine stage's boxes ``[T, K, 4]``."""
+    scores = g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [targets, -1])
     low, high = g.split(proposals, [2, 2], axis=2)
     size = g.op("Add", g.op("Sub", high, low), g.constant(1.0))
     center = g.op("Add", low, g.op("Mul", size, g.constant(0.5)))
-    return decode(g, deltas, center, size, spec.fine_weights)
+    return {"scores": scores, "boxes": decode(g, deltas, center, size, spec.fine_weights)}
 
 
 def convolution(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -27,11 +29,9 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     positions, inside = sample_grid(g, spec, boxes)
     # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
     normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
-    grid_x, grid_y = _axes(g, normalized)
+    axes = _axes(g, normalized)
     spread = g.constant(np.zeros((cells, cells), np.float32))
-    grid = g.op(
-        "Concat", *(g.op("Unsqueeze", g.op("Add", axis, spread), g.constant([4])) for axis in (grid_x, grid_y)), axis=4
-    )
+    grid = _pair(g, (g.op("Add", axis, spread) for axis in axes))
     grid = g.reshape(grid, [0, -1, cells, 2], name="grid")
     mode = "linear" if opset >= 20 else "bilinear"
     # The mask below decides what is outside; the border mode keeps the last row and column what they are.
@@ -89,13 +89,9 @@ def roi_features(
     clamped = g.op("Min", g.op("Max", positions, g.constant(0.0)), last)
     low, high = g.op("Floor", clamped), g.op("Ceil", clamped)
     fraction = g.op("Sub", clamped, low)
-    weight = g.op(
-        "Concat",
-        *(g.op("Unsqueeze", v, g.constant([4])) for v in (g.op("Sub", g.constant(1.0), fraction), fraction)),
-        axis=4,
-    )
+    weight = _pair(g, (g.op("Sub", g.constant(1.0), fraction), fraction))
     weight = g.op("Mul", weight, g.op("Unsqueeze", g.op("Cast", inside, to=ir.DataType.FLOAT), g.constant([4])))
-    index = g.op("Concat", g.op("Unsqueeze", low, g.constant([4])), g.op("Unsqueeze", high, g.constant([4])), axis=4)
+    index = _pair(g, (low, high))
     weight_x, weight_y = _outer(g, weight, cells)
     index_x, index_y = _outer(g, index, cells)
     index = g.op("Add", g.op("Mul", index_y, g.constant(float(size))), index_x)  # [T, K, 6, 6, 2, 2]
@@ -113,6 +109,11 @@ def roi_features(
     mask = g.op("And", x, g.op("Transpose", y, perm=[0, 1, 3, 2]))
     mask = g.reshape(g.op("Cast", mask, to=ir.DataType.FLOAT), [-1, cells * cells, 1])
     return g.op("Add", features, g.op("Mul", mask, g.reshape(g.weight("roi_shift"), [1, 1, -1])), name="roi_features")
+
+
+def _pair(g: GraphBuilder, values: Iterable[ir.Value]) -> ir.Value:
+    """Two values of four axes side by side on a fifth."""
+    return g.op("Concat", *(g.op("Unsqueeze", value, g.constant([4])) for value in values), axis=4)
 
 
 def _outer(g: GraphBuilder, values: ir.Value, cells: int) -> tuple[ir.Value, ir.Value]:

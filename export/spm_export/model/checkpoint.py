@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,13 +148,13 @@ def _save(model: SPMTracker, target: Path, half: bool, metadata: Mapping[str, st
 
 def to_official(weights: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], OrderedDict[str, Tensor]]:
     """Weights under our names as the release's two state dictionaries, every key of the release included."""
-    coarse = OrderedDict(
-        (_rename(n, _COARSE_NAMES), v.float()) for n, v in weights.items() if _rename(n, _COARSE_NAMES)
+    coarse, fine = (
+        OrderedDict((official, value.float()) for name, value in weights.items() if (official := _rename(name, names)))
+        for names in (_COARSE_NAMES, _FINE_NAMES)
     )
     coarse["rpn_head.cls_bias"] = coarse["rpn_head.cls_bias"].reshape(1, -1, 1, 1)
     for name, shape in _MEANINGLESS_KERNELS.items():
         coarse[name] = torch.zeros(shape)
-    fine = OrderedDict((_rename(n, _FINE_NAMES), v.float()) for n, v in weights.items() if _rename(n, _FINE_NAMES))
     for i in range(2):
         fine[f"feat_extractor.bn_list.{i}.{_COUNTER}"] = torch.zeros((), dtype=torch.int64)
     return coarse, fine
@@ -187,22 +186,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, the file holds more than plain tensors, or is damaged") from error
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        MemoryError,
-        OverflowError,
-        ImportError,
-        UnicodeDecodeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # PyTorch's readers raise whatever the damage makes them stumble over
         raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
     if not isinstance(state, Mapping) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +35,21 @@ _FIXED: dict[str, object] = {
 # Keys without a meaning here: names, places of files, drawing.
 _IGNORED = {"NAME", "MODEL.CM_WEIGHTS_FILE", "MODEL.FM_WEIGHTS_FILE", "INFERENCE.DEBUG_VIS_ON"}
 
-_SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "INFERENCE.FM_SCORE_INFLUENCE": ("fine_score_weight", float),
-    "INFERENCE.FM_BBOX_INFLUENCE": ("fine_box_weight", float),
-    "INFERENCE.WINDOWS_INFLUENCE": ("window_influence", float),
-    "INFERENCE.LR": ("size_rate", float),
-    "INFERENCE.MAX_SCORE_THRESHOLD": ("update_threshold", float),
-    "INFERENCE.SCORE_THRESH_FACTOR": ("score_floor", float),
-    "INFERENCE.NUM_CANDIDATES": ("num_candidates", lambda v: _whole(v)),
-    "INFERENCE.NUM_NEAR_CANDIDATES": ("num_near_candidates", lambda v: _whole(v)),
-    "INFERENCE.NMS_THRESHOLD": ("nms_threshold", float),
+_FIELDS = {
+    "INFERENCE.FM_SCORE_INFLUENCE": "fine_score_weight",
+    "INFERENCE.FM_BBOX_INFLUENCE": "fine_box_weight",
+    "INFERENCE.WINDOWS_INFLUENCE": "window_influence",
+    "INFERENCE.LR": "size_rate",
+    "INFERENCE.MAX_SCORE_THRESHOLD": "update_threshold",
+    "INFERENCE.SCORE_THRESH_FACTOR": "score_floor",
+    "INFERENCE.NUM_CANDIDATES": "num_candidates",
+    "INFERENCE.NUM_NEAR_CANDIDATES": "num_near_candidates",
+    "INFERENCE.NMS_THRESHOLD": "nms_threshold",
+    "MODEL.ANCHOR_RATIOS": "anchor_ratios",
+    "MODEL.ANCHOR_SCALES": "anchor_scales",
+    "MODEL.FM_BBOX_VAR_INV": "fine_weights",
 }
-_SPEC: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "MODEL.ANCHOR_RATIOS": ("anchor_ratios", lambda v: tuple(float(x) for x in v)),
-    "MODEL.ANCHOR_SCALES": ("anchor_scales", lambda v: tuple(float(x) for x in v)),
-    "MODEL.FM_BBOX_VAR_INV": ("fine_weights", lambda v: tuple(float(x) for x in v)),
-}
+"""Key -> field of :class:`ModelSpec` (of the section MODEL) or :class:`TrackerSettings`."""
 _SCALES = ("MODEL.CM_CLS_SCALE_FACTOR", "MODEL.CM_BBOX_SCALE_FACTOR")
 # In the older layout these keys of CM keep their name under MODEL; all others get the prefix CM_.
 _UNPREFIXED = {"BACKBONE", "FEAT_NAME", "ANCHOR_RATIOS", "ANCHOR_SCALES", "Z_CONTEXT_AMOUNT"}
@@ -119,13 +117,14 @@ def _interpret(flat: dict[str, Any], file: Path) -> tuple[ModelSpec, TrackerSett
             wanted = _FIXED[key]
             if (list(value) if isinstance(value, tuple) else value) != wanted:
                 wrong.append(f"{key} is {value!r}; only {wanted!r} is implemented")
-        elif key in _SCALES or key in _SETTINGS or key in _SPEC:
+        elif key in _SCALES or key in _FIELDS:
             try:
                 if key in _SCALES:
                     scales[_SCALES.index(key)] = float(value)
+                elif key.startswith("MODEL."):
+                    spec[_FIELDS[key]] = tuple(float(number) for number in value)
                 else:
-                    target, (name, convert) = (settings, _SETTINGS[key]) if key in _SETTINGS else (spec, _SPEC[key])
-                    target[name] = convert(value)
+                    settings[_FIELDS[key]] = _whole(value) if "NUM_" in key else float(value)
             except (TypeError, ValueError, OverflowError):
                 wrong.append(f"{key} is {value!r}")
         elif key not in _IGNORED:

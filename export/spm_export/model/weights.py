@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from .network import SPMTracker, make_anchors
 
@@ -20,13 +21,8 @@ def graph_weights(model: SPMTracker) -> Arrays:
 
 
 def _backbone(model: SPMTracker) -> Arrays:
-    arrays = {
-        f"conv{i}.{part}": _array(getattr(getattr(model.backbone, f"conv{i}"), part))
-        for i in range(1, 6)
-        for part in ("weight", "bias")
-    }
-    arrays["pixel_mean"] = np.array(model.spec.pixel_mean_bgr, np.float32).reshape(1, 3, 1, 1)
-    return arrays
+    mean = np.array(model.spec.pixel_mean_bgr, np.float32).reshape(1, 3, 1, 1)
+    return {**_layers(model.backbone, *(f"conv{i}" for i in range(1, 6))), "pixel_mean": mean}
 
 
 def _coarse(model: SPMTracker) -> Arrays:
@@ -48,10 +44,7 @@ def _coarse(model: SPMTracker) -> Arrays:
         "template_classify.bias": _single(_double(stage.template_classify.bias) * classify_scale),
         "template_regress.weight": _single(mixed * regress_scale),
         "template_regress.bias": _single(mixed_bias.reshape(-1) * regress_scale),
-        "search_classify.weight": _array(stage.search_classify.weight),
-        "search_classify.bias": _array(stage.search_classify.bias),
-        "search_regress.weight": _array(stage.search_regress.weight),
-        "search_regress.bias": _array(stage.search_regress.bias),
+        **_layers(stage, "search_classify", "search_regress"),
         "head_bias.classify": _array(stage.classify_bias),
         "head_bias.regress": _array(stage.refine.bias),
         "anchor_centers": anchors[:, :2] + np.float32(0.5) * size,
@@ -75,12 +68,14 @@ def _fine(model: SPMTracker) -> Arrays:
         "relate_target.weight": np.ascontiguousarray(relate[:, :half]),
         "relate_proposal.weight": np.ascontiguousarray(relate[:, half:]),
         "relate.bias": _array(stage.relate.bias),
-        **{
-            f"{name}.{part}": _array(getattr(getattr(stage, name), part))
-            for name in ("linear1", "linear2", "classify", "regress")
-            for part in ("weight", "bias")
-        },
+        **_layers(stage, "linear1", "linear2", "classify", "regress"),
     }
+
+
+def _layers(module: nn.Module, *names: str) -> Arrays:
+    """``NAME.weight`` and ``NAME.bias`` of layers as they are."""
+    pairs = ((name, part) for name in names for part in ("weight", "bias"))
+    return {f"{name}.{part}": _array(getattr(getattr(module, name), part)) for name, part in pairs}
 
 
 def _array(tensor: torch.Tensor | None) -> NDArray[np.float32]:

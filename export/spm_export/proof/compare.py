@@ -46,18 +46,12 @@ INT8_TOLERANCES = {
 }
 """The same for the int8 graphs, on crops from the clip: wide, to catch what is wrong and not what is rounded."""
 
+_STEPS = {
+    **{"head_kernel": 32, "head_bias": 8, "target_half": 8, "shallow": 8, "deep": 8},
+    **{"search.scores": 16, "search.boxes": 2048, "relation.scores": 16, "relation.boxes": 512},
+}
 TYPED_TOLERANCES = {
-    precision: {
-        "head_kernel": ("relative", 32 * step),
-        "head_bias": ("absolute", 8 * step),
-        "target_half": ("relative", 8 * step),
-        "shallow": ("relative", 8 * step),
-        "deep": ("relative", 8 * step),
-        "search.scores": ("absolute", 16 * step),
-        "search.boxes": ("absolute", 2048 * step),
-        "relation.scores": ("absolute", 16 * step),
-        "relation.boxes": ("absolute", 512 * step),
-    }
+    precision: {name: (TOLERANCES[name][0], steps * step) for name, steps in _STEPS.items()}
     for precision, step in (("float16", 2.0**-11), ("bfloat16", 2.0**-8))
 }
 """The same for typed exports, in steps of the type: half the distance of its neighbours, relative to the number.
@@ -173,13 +167,12 @@ def reference_outputs(model: SPMTracker, given: Arrays) -> dict[str, Arrays]:
 def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The collapsed head of one template, written out tap by tap in float64: kernel ``[1, 30, 256, 6, 6]``, bias."""
     kernels, biases = [], []
-    refine = stage.refine.weight.double()[:, :, 0, 0]
     both = stage.kernels(embedding)
-    for own, search, constant, mix in (
-        (both.classify, stage.search_classify, stage.classify_bias, None),
-        (both.regress, stage.search_regress, stage.refine.bias, refine),
+    mixed = torch.tensordot(stage.refine.weight.double()[:, :, 0, 0], both.regress[0].double(), 1)
+    for kernel, search, constant in (
+        (both.classify[0].double(), stage.search_classify, stage.classify_bias),
+        (mixed, stage.search_regress, stage.refine.bias),
     ):
-        kernel = own[0].double() if mix is None else torch.tensordot(mix, own[0].double(), 1)
         weight = search.weight.double()
         full = torch.zeros(len(kernel), 256, stage.cells + 2, stage.cells + 2, dtype=torch.float64)
         for u in range(stage.cells):
@@ -227,17 +220,8 @@ def check_tensors(
     for (variant, stage, name), found_errors in errors.items():
         label = variant if targets == 1 else f"{variant}, {targets} targets"
         kind, allowed = tolerance(stage, name, graph_precision(stage, variant, bundle.precision))
-        checks.append(
-            TensorCheck(
-                label,
-                stage,
-                name,
-                kind,
-                max(worst for worst, _ in found_errors),
-                float(np.mean([mean for _, mean in found_errors])),
-                allowed,
-            )
-        )
+        worst, mean = zip(*found_errors, strict=True)
+        checks.append(TensorCheck(label, stage, name, kind, max(worst), float(np.mean(mean)), allowed))
     return checks
 
 

@@ -75,16 +75,6 @@ class Runner:
         return [np.asarray(found, np.float32) for found in self.session.run(list(names), given)]
 
 
-def file_runner(path: Path, *, merge: bool = True) -> Runner:
-    """A graph file as it is."""
-    return Runner(str(path), path, merge=merge)
-
-
-def emulated_runner(path: Path) -> Runner:
-    """A typed graph file, emulated."""
-    return Runner(ir.serde.to_proto(emulate(ir.load(path))).SerializeToString(), path)
-
-
 def runners(bundle: Bundle, targets: int, variants: Collection[str] = ()) -> dict[tuple[str, str], Runner]:
     """What a bundle is verified with, by form and stage: all its graphs, or those of the given forms."""
     precision, found = bundle.precision, {}
@@ -93,11 +83,12 @@ def runners(bundle: Bundle, targets: int, variants: Collection[str] = ()) -> dic
             continue
         path = bundle.graph(stage, targets=targets, variant=form)
         if PRECISIONS[precision].for_cpus:
-            found[form, stage] = file_runner(path, merge=FORMS[form].for_cpus)
+            found[form, stage] = Runner(str(path), path, merge=FORMS[form].for_cpus)
         else:
-            found[form, stage] = emulated_runner(path)
+            emulated = ir.serde.to_proto(emulate(ir.load(path))).SerializeToString()
+            found[form, stage] = Runner(emulated, path)
         if precision == "float16" and form == "portable":
-            found[AS_THEY_ARE, stage] = file_runner(path)
+            found[AS_THEY_ARE, stage] = Runner(str(path), path)
     return found
 
 
@@ -111,9 +102,7 @@ def emulate(model: ir.Model) -> ir.Model:
     for value in graph.initializers.values():
         tensor = value.const_value
         if tensor is not None:
-            array = tensor.numpy()
-            if tensor.dtype in halves:
-                array = array.astype(np.float32)
+            array = tensor.numpy().astype(np.float32) if tensor.dtype in halves else tensor.numpy()
             value.const_value, value.dtype = ir.tensor(array, name=value.name), ir.DataType.from_numpy(array.dtype)
     for value in graph.inputs:
         if value.dtype in halves:
@@ -185,8 +174,8 @@ class RunnerContext:
         return found["scores"], found["boxes"]
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
-        given = {**self._features, "target_half": self._target["target_half"], "proposals": proposals}
-        found = self._run("relation", given)
+        target = {"target_half": self._target["target_half"]}
+        found = self._run("relation", {**self._features, **target, "proposals": proposals})
         return found["scores"], found["boxes"]
 
     def _run(self, stage: str, feeds: Arrays) -> Arrays:

@@ -36,6 +36,12 @@ def channels_last(maps: Floats) -> Floats:
     return np.ascontiguousarray(maps.reshape(*maps.shape[:2], -1).transpose(0, 2, 1))
 
 
+def convolved(x: Floats, weights: dict[str, Floats], **how: int) -> torch.Tensor:
+    """The ordinary convolution ``c`` with its ReLU."""
+    kernel, bias = (torch.from_numpy(weights[f"c.{part}"]) for part in ("weight", "bias"))
+    return F.conv2d(torch.from_numpy(x), kernel, bias, **how).relu()
+
+
 @pytest.mark.parametrize("outputs", [1, 2, 3, 4])
 def test_minimal_filtering_is_a_correlation(outputs: int) -> None:
     w = winograd(outputs)
@@ -62,31 +68,15 @@ def test_tiles_cover_a_padded_row(size: int, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("targets", "size", "channels", "outputs", "groups"),
-    [
-        (1, 34, 32, 48, 1),
-        (2, 34, 32, 48, 2),
-        (3, 9, 8, 4, 1),
-        (1, 6, 4, 4, 4),
-    ],
+    [(1, 34, 32, 48, 1), (2, 34, 32, 48, 2), (3, 9, 8, 4, 1), (1, 6, 4, 4, 4)],
 )
 def test_convolution_of_maps(targets: int, size: int, channels: int, outputs: int, groups: int) -> None:
     x = draw(targets, channels, size, size)
     weights = {"c.weight": draw(outputs, channels // groups, 3, 3, seed=1), "c.bias": draw(outputs, seed=2)}
-    (found,) = evaluate(
-        lambda g, v: convolve(
-            g, v[0], "c", targets=targets, size=size, channels=channels, outputs=outputs, groups=groups
-        ),
-        np.ascontiguousarray(x.transpose(0, 2, 3, 1)),
-        weights=weights,
-    )
-    plain = F.conv2d(
-        torch.from_numpy(x),
-        torch.from_numpy(weights["c.weight"]),
-        torch.from_numpy(weights["c.bias"]),
-        padding=1,
-        groups=groups,
-    )
-    wanted = plain.relu().permute(0, 2, 3, 1).numpy()
+    part = functools.partial(convolve, targets=targets, size=size, channels=channels, outputs=outputs, groups=groups)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    (found,) = evaluate(lambda g, v: part(g, v[0], "c"), last, weights=weights)
+    wanted = convolved(x, weights, padding=1, groups=groups).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
 
@@ -101,9 +91,7 @@ def test_convolution_and_pool(targets: int, size: int, channels: int, outputs: i
         convolve_and_pool, targets=targets, size=size, channels=channels, outputs=outputs, taps=taps, groups=groups
     )
     (found,) = evaluate(lambda g, v: part(g, v[0], "c"), x, weights=weights)
-    kernel, bias = torch.from_numpy(weights["c.weight"]), torch.from_numpy(weights["c.bias"])
-    plain = F.conv2d(torch.from_numpy(x), kernel, bias, padding=taps // 2, groups=groups)
-    wanted = F.max_pool2d(plain.relu(), 3, stride=2, padding=1).numpy()
+    wanted = F.max_pool2d(convolved(x, weights, padding=taps // 2, groups=groups), 3, stride=2, padding=1).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5 * np.abs(wanted).max())
 
 
@@ -136,14 +124,11 @@ def test_rings_of_zeros_are_trimmed(rings: int) -> None:
     torch.testing.assert_close(here, there, rtol=1e-5, atol=1e-5)
 
 
-def test_a_single_value_in_the_outer_ring_keeps_it() -> None:
+def test_a_single_value_in_the_outer_ring_keeps_it_and_a_kernel_of_zeros_keeps_one_tap() -> None:
     kernel = np.zeros((2, 3, 11, 11), np.float32)
+    assert trim_kernel(kernel).shape == (2, 3, 1, 1)
     kernel[1, 2, 10, 4] = 1e-30
     assert trim_kernel(kernel).shape == kernel.shape
-
-
-def test_a_kernel_of_zeros_keeps_one_tap() -> None:
-    assert trim_kernel(np.zeros((1, 1, 5, 5), np.float32)).shape == (1, 1, 1, 1)
 
 
 def test_fast_weights_are_the_graph_weights_and_more(synthetic_model: SPMTracker) -> None:
@@ -159,13 +144,8 @@ def test_gathered_roi_features(targets: int, synthetic_model: SPMTracker) -> Non
     deep, shallow = np.abs(draw(targets, 384, 34, 34, seed=1)) * 9, np.abs(draw(targets, 256, 34, 34, seed=2)) * 30
     boxes = np.array([list(ROI_BOXES.values())] * targets, np.float32)
     boxes += 3 * np.arange(targets, dtype=np.float32)[:, None, None]
-    (found,) = evaluate(
-        lambda g, v: roi_features(g, SPEC, *v, targets),
-        channels_last(deep),
-        channels_last(shallow),
-        boxes,
-        weights=weights,
-    )
+    maps = (channels_last(deep), channels_last(shallow))
+    (found,) = evaluate(lambda g, v: roi_features(g, SPEC, *v, targets), *maps, boxes, weights=weights)
     wanted = roi_in_reference(synthetic_model, deep, shallow, boxes)
     found = found.transpose(0, 2, 1).reshape(wanted.shape)
     np.testing.assert_array_equal(found == 0, wanted == 0)

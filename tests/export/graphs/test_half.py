@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,14 +12,12 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-import spm_export.bundle as exporter
-import spm_export.proof.verification as verification
 from spm_export.bundle import VERIFICATION, ExportOptions, export_bundle
 from spm_export.cli import main
 from spm_export.graphs.builder import GraphBuilder
 from spm_export.graphs.half import TYPES, numpy_type, retype, typed_weights
 from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import TOLERANCES, TYPED_TOLERANCES, sample_inputs
+from spm_export.proof.compare import TOLERANCES, TYPED_TOLERANCES
 from spm_export.proof.runners import AS_THEY_ARE, Runner, emulate
 from spm_rt import BackendError, Bundle, BundleError, ExportError, Tracker
 from spm_rt.bundle import MANIFEST, STAGES
@@ -33,7 +28,9 @@ from spm_rt.files import seal_manifest
 from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 
-from ...support.exports import export_quickly
+from ...support.exports import alter_weight, export_quickly, verify_quickly
+from ...support.graphs.nodes import draw
+from ...support.graphs.sessions import run, session_of
 
 Frames = list[NDArray[np.uint8]]
 HALVES = ("float16", "bfloat16")
@@ -43,6 +40,7 @@ ONNX_TYPES = {
     "bfloat16": onnx.TensorProto.BFLOAT16,
 }
 INNER = {"head_kernel", "target_half", "shallow", "deep"}
+IN_FLOAT32 = {*("LRN", "GridSample", "Sub", "Div", "Mul", "Sigmoid", "Exp", "Min", "MatMul", "ConvTranspose")}
 
 
 @pytest.fixture(scope="module", params=HALVES)
@@ -81,18 +79,7 @@ def test_products_are_of_the_precision_and_all_else_is_float32(stage: str, bundl
     for node in graph.node:
         if node.op_type in ("Conv", "Gemm"):
             assert kinds[node.output[0]] == half, node.name
-        if node.op_type in (
-            "LRN",
-            "GridSample",
-            "Sub",
-            "Div",
-            "Mul",
-            "Sigmoid",
-            "Exp",
-            "Min",
-            "MatMul",
-            "ConvTranspose",
-        ):
+        if node.op_type in IN_FLOAT32:
             assert kinds[node.output[0]] == onnx.TensorProto.FLOAT, node.name
 
 
@@ -162,16 +149,8 @@ def test_altered_weights_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    weights = exporter.graph_weights
-
-    def altered(model: SPMTracker) -> dict[str, Any]:
-        return (found := weights(model)) | {"conv4.bias": found["conv4.bias"] + np.float32(64)}
-
-    def few(*given: Any) -> Iterator[Any]:
-        return itertools.islice(sample_inputs(*given), 1)
-
-    monkeypatch.setattr(exporter, "graph_weights", altered)
-    monkeypatch.setattr(verification, "sample_inputs", few)
+    alter_weight(monkeypatch, "conv4.bias", 64)
+    verify_quickly(monkeypatch, slice(1))
     options = ExportOptions(opset=22, precision=precision)
     with pytest.raises(ExportError, match=r"portable search\.deep: worst relative error"):
         export_bundle(default_model, tmp_path / "b", options, clip[:2], clip_box, "clip")
@@ -203,8 +182,7 @@ def rounded(array: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
 @pytest.mark.parametrize("precision", HALVES)
 def test_an_emulated_graph_rounds_where_the_graph_does(precision: str) -> None:
     """Two products with a float32 island between them, against the same arithmetic in NumPy."""
-    rng = np.random.default_rng(0)
-    first, second = (rng.standard_normal((8, 8)).astype(np.float32) for _ in range(2))
+    first, second, given = draw(8, 8), draw(8, 8, seed=1), draw(1, 8, seed=2)
     weights = typed_weights({"a.weight": first, "b.weight": second}, precision)
     g = GraphBuilder("small", 22, weights)
     x = g.input("crop", [1, 8])
@@ -213,11 +191,7 @@ def test_an_emulated_graph_rounds_where_the_graph_does(precision: str) -> None:
     y = g.op("Gemm", y, g.weight("b.weight"), transB=1)
     model = retype(g.model({"shallow": (y, [1, 8])}, {}), precision)
     assert model.graph.outputs[0].dtype == TYPES[precision]
-    emulated = emulate(model)
-    given = rng.standard_normal((1, 8)).astype(np.float32)
-    (found,) = Runner(ir.serde.to_proto(emulated).SerializeToString(), Path("emulated")).run(
-        ["shallow"], {"crop": given}
-    )
+    found = run(session_of(ir.serde.to_proto(emulate(model))), {"crop": given})["shallow"]
     half = [rounded(w, precision) for w in (first, second)]
     hidden = np.maximum(rounded(rounded(given, precision) @ half[0].T, precision), 0)
     wanted = rounded(rounded(hidden * np.float32(0.3), precision) @ half[1].T, precision)

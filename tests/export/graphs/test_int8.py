@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 import spm_export.calibration as calibrate_module
 import spm_export.proof.compare as compare
-import spm_export.proof.verification as verification
 from spm_export.bundle import ExportOptions, export_bundle
 from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, quantized, sampled
 from spm_export.cli import main
@@ -46,6 +45,7 @@ from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
+from ...support.exports import verify_quickly
 from ...support.graphs.nodes import draw
 from ...support.graphs.sessions import run, session_of
 
@@ -63,7 +63,7 @@ def int8_bundle(
 ) -> Path:
     folder = tmp_path_factory.mktemp("int8") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "sample_inputs", few_inputs)
+        verify_quickly(patch)
         # Where another proposal wins, a frame's overlap is 0.9: the mean of a handful of frames may miss the bound.
         export_bundle(default_model, folder, int8_options(calibration), clip[:16], clip_box, "clip")
     return folder
@@ -73,11 +73,6 @@ def int8_options(calibration: Calibration) -> ExportOptions:
     return ExportOptions(precision="int8", calibration=calibration)
 
 
-def few_inputs(model: SPMTracker, clip: Frames, box: Box) -> Iterator[tuple[str, dict[str, Floats]]]:
-    """One input of noise and one of the clip."""
-    return itertools.islice(sample_inputs(model, clip, box), 1, 3)
-
-
 @pytest.fixture
 def refusal(
     tmp_path: Path, default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
@@ -85,7 +80,7 @@ def refusal(
     """Exports with a calibration, which must be refused without a trace; gives the error's text."""
 
     def run(calibration: Calibration) -> str:
-        monkeypatch.setattr(verification, "sample_inputs", few_inputs)
+        verify_quickly(monkeypatch)
         with pytest.raises(ExportError) as refused:
             export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
         assert not (tmp_path / "b").exists()

@@ -15,7 +15,7 @@ from spm_export.graphs import portable as graphs
 from spm_export.graphs.builder import GraphBuilder
 from spm_export.graphs.portable import GraphOptions
 from spm_export.graphs.roi import call_roi_crop
-from spm_export.model.network import SPMTracker, center_crop, crop_and_resize, decode, flatten_deltas
+from spm_export.model.network import SPMTracker, center_crop, correlate, crop_and_resize, decode, flatten_deltas
 from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import compose_head
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
@@ -65,20 +65,20 @@ def test_expanded_lrn_has_no_power() -> None:
 
 
 @pytest.mark.parametrize("cells", [SPEC.search_cells, SPEC.template_cells])
+@torch.inference_mode()
 def test_conv5_on_a_window_is_the_window_of_conv5(cells: int, weights: Arrays, synthetic_model: SPMTracker) -> None:
     deep = np.abs(draw(2, 384, 34, 34, scale=5))
     (found,) = evaluate(lambda g, v: graphs.top_cells(g, SPEC, v[0], cells), deep, weights=weights)
-    with torch.inference_mode():
-        wanted = center_crop(F.relu(synthetic_model.backbone.conv5(torch.from_numpy(deep))), cells)
+    wanted = center_crop(F.relu(synthetic_model.backbone.conv5(torch.from_numpy(deep))), cells)
     close(found, wanted, 1e-5)
 
 
 @pytest.mark.parametrize("form", graphs.LRN_FORMS)
+@torch.inference_mode()
 def test_backbone(form: str, weights: Arrays, synthetic_model: SPMTracker) -> None:
     crop = np.random.default_rng(1).uniform(0, 255, (1, 3, 271, 271)).astype(np.float32)
     shallow, deep = evaluate(lambda g, v: graphs.backbone(g, v[0], GraphOptions(lrn=form)), crop, weights=weights)
-    with torch.inference_mode():
-        wanted = synthetic_model.features(torch.from_numpy(crop))
+    wanted = synthetic_model.features(torch.from_numpy(crop))
     close(shallow, wanted.shallow, 1e-5)
     close(deep, wanted.deep, 1e-5)
 
@@ -87,6 +87,7 @@ def test_backbone(form: str, weights: Arrays, synthetic_model: SPMTracker) -> No
 
 
 @pytest.mark.parametrize("targets", [1, 2])
+@torch.inference_mode()
 def test_collapsed_head_is_the_plain_head(targets: int, weights: Arrays, synthetic_model: SPMTracker) -> None:
     template, search = np.abs(draw(targets, 256, 6, 6, seed=1)), np.abs(draw(targets, 256, 24, 24, seed=2))
 
@@ -97,28 +98,21 @@ def test_collapsed_head_is_the_plain_head(targets: int, weights: Arrays, synthet
     kernel, bias, scores, boxes = evaluate(both, template, search, weights=weights)
     # In float64: sums of 9,216 products differ by more than the bound from one processor's float32 to another's.
     model = copy.deepcopy(synthetic_model).double()
-    with torch.inference_mode():
-        output = model.coarse(
-            model.coarse.kernels(torch.from_numpy(template).double()), torch.from_numpy(search).double()
-        )
-        wanted_scores, wanted_boxes = model.coarse_boxes(output)
-        response = F.conv2d(
-            torch.from_numpy(search).double().reshape(1, -1, 24, 24),
-            torch.from_numpy(kernel).double().reshape(-1, 256, 6, 6),
-            torch.from_numpy(bias).double().reshape(-1),
-            groups=targets,
-        ).reshape(targets, 30, 19, 19)
+    maps, own, weight, constant = (torch.from_numpy(array).double() for array in (search, template, kernel, bias))
+    output = model.coarse(model.coarse.kernels(own), maps)
+    wanted_scores, wanted_boxes = model.coarse_boxes(output)
+    response = correlate(maps, weight) + constant[:, :, None, None]
     close(response[:, :10].numpy(), output.logits, 1e-5)
     close(response[:, 10:].numpy(), output.deltas, 1e-5)
     np.testing.assert_allclose(scores, wanted_scores, rtol=0, atol=1e-5)
     np.testing.assert_allclose(boxes, wanted_boxes, rtol=0, atol=1e-3)
 
 
+@torch.inference_mode()
 def test_head_kernel_is_the_one_composed_tap_by_tap(weights: Arrays, synthetic_model: SPMTracker) -> None:
     template = np.abs(draw(1, 256, 6, 6, seed=3))
     kernel, bias = evaluate(lambda g, v: graphs.head_kernel(g, SPEC, v[0], 1), template, weights=weights)
-    with torch.inference_mode():
-        wanted_kernel, wanted_bias = compose_head(synthetic_model.coarse, torch.from_numpy(template))
+    wanted_kernel, wanted_bias = compose_head(synthetic_model.coarse, torch.from_numpy(template))
     close(kernel, wanted_kernel, 1e-5)
     close(bias, wanted_bias, 1e-5)
 
@@ -207,12 +201,12 @@ def test_roi_operator_reads_each_targets_own_maps(weights: Arrays, synthetic_mod
     close(found, roi_in_reference(synthetic_model, deep, shallow, boxes), 5e-5)
 
 
+@torch.inference_mode()
 def test_batch_norm_after_the_sampling_is_the_one_before_it(weights: Arrays, synthetic_model: SPMTracker) -> None:
     deep = np.abs(draw(1, 384, 34, 34, scale=9))
     box = torch.tensor([[[40.0, 50, 120, 160]]]) / 8
-    with torch.inference_mode():
-        wanted = crop_and_resize(synthetic_model.fine.norm_deep(torch.from_numpy(deep)), box, 6)[0, 0]
-        plain = crop_and_resize(torch.from_numpy(deep), box, 6)[0, 0].numpy()
+    wanted = crop_and_resize(synthetic_model.fine.norm_deep(torch.from_numpy(deep)), box, 6)[0, 0]
+    plain = crop_and_resize(torch.from_numpy(deep), box, 6)[0, 0].numpy()
     found = plain * weights["roi_scale"][0, :384] + weights["roi_shift"][0, :384]
     close(found, wanted, 1e-5)
 
@@ -220,6 +214,7 @@ def test_batch_norm_after_the_sampling_is_the_one_before_it(weights: Arrays, syn
 # Relation.
 
 
+@torch.inference_mode()
 def test_split_relation_is_the_whole_convolution(weights: Arrays, synthetic_model: SPMTracker) -> None:
     target, proposals = draw(1, 640, 6, 6, seed=1), draw(5, 640, 6, 6, seed=2)
 
@@ -229,9 +224,8 @@ def test_split_relation_is_the_whole_convolution(weights: Arrays, synthetic_mode
         return g.op("Add", g.op("Conv", v[1], g.weight("relate_proposal.weight"), **pads), half)
 
     (found,) = evaluate(part, target, proposals, weights=weights)
-    with torch.inference_mode():
-        pairs = torch.cat([torch.from_numpy(target).expand(5, -1, -1, -1), torch.from_numpy(proposals)], dim=1)
-        close(found, synthetic_model.fine.relate(pairs), 1e-5)
+    pairs = torch.cat([torch.from_numpy(target).expand(5, -1, -1, -1), torch.from_numpy(proposals)], dim=1)
+    close(found, synthetic_model.fine.relate(pairs), 1e-5)
 
 
 def test_folded_weights_are_rounded_once(weights: Arrays, synthetic_model: SPMTracker) -> None:
