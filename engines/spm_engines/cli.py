@@ -70,16 +70,10 @@ def run(options: argparse.Namespace) -> int:
         BundleError, EngineError: the bundle cannot be read, or an engine cannot be built; the message says why.
     """
     bundle = _bundle(options.checkpoint)
-    build = BuildOptions(
-        ENGINES[options.engine],
-        options.compute_capability,
-        options.hardware_compatible,
-        options.version_compatible,
-        options.tf32,
-        max(0, options.workspace) << 20,
-        options.proposals,
-        options.plugin,
-    )
+    same = ("hardware_compatible", "version_compatible", "tf32", "proposals", "plugin")
+    given = {name: getattr(options, name) for name in same}
+    library, cards, workspace = ENGINES[options.engine], options.compute_capability, max(0, options.workspace) << 20
+    build = BuildOptions(library, cards, workspace=workspace, **given)
     if build.proposals is not None and not 1 <= build.proposals <= 64:
         raise EngineError(f"--proposals {build.proposals}: 1 to 64")
     targets = options.targets or bundle.targets
@@ -121,13 +115,8 @@ def _bundle(given: list[str]) -> Bundle:
 
 
 def _entry(built: Built) -> dict[str, object]:
-    return {
-        "path": str(built.path),
-        "state": built.state,
-        "seconds": built.seconds,
-        "notes": built.notes,
-        **dataclasses.asdict(built.facts),
-    }
+    own = {"path": str(built.path), "state": built.state, "seconds": built.seconds, "notes": built.notes}
+    return {**own, **dataclasses.asdict(built.facts)}
 
 
 def _table(built: list[Built]) -> str:

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spm_engines import cli as command
 from spm_rt.errors import ExportError, SpmError
@@ -185,10 +185,8 @@ def _export(
     return {"bundle": str(options.out), **verification, **quantization}
 
 
-def verification_table(found: dict[str, object]) -> str:
+def verification_table(found: dict[str, Any]) -> str:
     """The verification for people."""
-    tensors = found["tensors"]
-    assert isinstance(tensors, list)
     rows = [
         [
             c["variant"],
@@ -199,15 +197,14 @@ def verification_table(found: dict[str, object]) -> str:
             f"{c['tolerance']:.0e} {c['kind']}",
             "ok" if c["passed"] else "FAILED",
         ]
-        for c in tensors
+        for c in found["tensors"]
     ]
     table = format_table(["graphs", "stage", "output", "worst error", "mean error", "allowed", ""], rows)
     return "\n\n".join([table, *(_track_line(found, name) for name in ("track", "portable_track") if name in found)])
 
 
-def _track_line(found: dict[str, object], name: str) -> str:
+def _track_line(found: dict[str, Any], name: str) -> str:
     track = found[name]
-    assert isinstance(track, dict)
     which = "exported tracker" if name == "track" else "exported tracker with the portable graphs (TensorRT's)"
     return (
         f"{track['clip']}, {track['frames']} frames, {which} against reference, frame by frame: "
@@ -216,12 +213,11 @@ def _track_line(found: dict[str, object], name: str) -> str:
     )
 
 
-def calibration_table(found: dict[str, object]) -> str:
+def calibration_table(found: dict[str, Any]) -> str:
     """What rounding each layer alone does, for people."""
-    layers = found["layers"]
-    assert isinstance(layers, list)
     rows = [
-        [d["layer"], f"{d['overlap']:.4f}", f"{d['score']:.4f}", "int8" if d["chosen"] else "float32"] for d in layers
+        [d["layer"], f"{d['overlap']:.4f}", f"{d['score']:.4f}", "int8" if d["chosen"] else "float32"]
+        for d in found["layers"]
     ]
     return format_table(["layer", "IoU with float32", "score change", "computes in"], rows)
 

@@ -1,4 +1,4 @@
-"""``spm-export BUNDLE --engine``: usage, and what is no bundle."""
+"""``spm-export BUNDLE --engine`` refuses what is no bundle. Its usage: tests/export/test_cli.py."""
 
 from __future__ import annotations
 
@@ -9,26 +9,6 @@ import pytest
 from spm_export.cli import main
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["b", "--engine", "tensorrt", "--out", "c"],
-        ["b", "--engine", "tensorrt", "--precision", "fp16"],
-        ["b", "--engine", "tensorrt", "--save-checkpoint", "c"],
-        ["b", "--engine", "tensorrt-rtx", "--compute-capability", "86"],
-        ["b", "--engine", "tensorrt-rtx", "--compute-capability", "8.6,"],
-        ["b", "--engine", "tensorrt-rtx", "--compute-capability", "8.66"],
-        ["b", "--engine", "tensorrt-rtx", "--workspace", "much"],
-        ["b", "--engine", "openvino"],
-    ],
-)
-def test_wrong_usage(arguments: list[str], capsys: Capture) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: spm-export" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -49,11 +29,3 @@ def test_what_is_no_bundle_is_refused(
     assert main([*given, "--engine", "tensorrt-rtx"]) == 1
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine.safetensors"]
-
-
-def test_help_has_the_engines(capsys: Capture) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    printed = capsys.readouterr().out
-    for part in ("--engine", "--compute-capability", "--cache", "--refuse-stale", "docs/guide/engines.md"):
-        assert part in printed

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -130,10 +131,7 @@ def test_the_node_is_of_the_plugins_name_and_namespace() -> None:
 
 
 def test_without_a_compiler_the_body_is_used_and_a_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(unit: str, architecture: str) -> bytes:
-        raise BackendError("no NVRTC was found")
-
-    monkeypatch.setattr(nvrtc, "compiled", nothing)
+    monkeypatch.setattr(nvrtc, "compiled", Mock(side_effect=BackendError("no NVRTC was found")))
     with pytest.warns(RuntimeWarning, match="no NVRTC was found.*portable body is compiled instead"):
         assert ours.register_plugin(fake.make(), 75) == ours.Plugin("none", "")
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -122,15 +123,10 @@ def test_the_plugin_is_registered_and_known_by_its_code(
     machine: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(A10)
-    asked: list[int] = []
-
-    def register(library: Any, capability: int) -> plugin.Plugin:
-        asked.append(capability)
-        return plugin.Plugin("aot", "e" * 64)
-
+    register = Mock(return_value=plugin.Plugin("aot", "e" * 64))
     monkeypatch.setattr(plugin, "register_plugin", register)
     tools = open_toolchain(BuildOptions("tensorrt", plugin=True), "float16")
-    assert asked == [86]
+    register.assert_called_once_with(tools.module, 86)
     assert tools.plugin_sha256 == "e" * 64
     assert ask(tools=tools)["network"] == (1 << 1) | (1 << 3)
 

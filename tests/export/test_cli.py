@@ -50,6 +50,8 @@ def test_help_explains_itself(capsys: Capture) -> None:
     printed = capsys.readouterr().out
     for part in ("cm_stage.pt", "--opset", "--targets", "--json", "--save-checkpoint", "examples:", "Exit status"):
         assert part in printed
+    for part in ("--engine", "--compute-capability", "--cache", "--refuse-stale", "docs/guide/engines.md"):
+        assert part in printed
 
 
 def test_help_needs_no_torch() -> None:
@@ -74,6 +76,14 @@ def test_help_needs_no_torch() -> None:
         ["--out", "b", "--box", "a,b,c,d"],
         ["--out", "b", "--opset", "new"],
         ["--out", "b", "--nonsense"],
+        ["b", "--engine", "tensorrt", "--out", "c"],
+        ["b", "--engine", "tensorrt", "--precision", "fp16"],
+        ["b", "--engine", "tensorrt", "--save-checkpoint", "c"],
+        ["b", "--engine", "tensorrt-rtx", "--compute-capability", "86"],
+        ["b", "--engine", "tensorrt-rtx", "--compute-capability", "8.6,"],
+        ["b", "--engine", "tensorrt-rtx", "--compute-capability", "8.66"],
+        ["b", "--engine", "tensorrt-rtx", "--workspace", "much"],
+        ["b", "--engine", "openvino"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None:

@@ -10,6 +10,7 @@ its central window), ``kcls``, ``kbox`` (template kernels ``[O, 256, 4, 4]``), `
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from spm_export.model.network import Features, SPMTracker
-from spm_export.proof.runners import Runner
+from spm_export.proof.runners import Runner, RunnerContext
 from spm_rt.bundle import STAGES, Bundle
 
 Floats = NDArray[np.float32]
@@ -120,42 +121,22 @@ class GraphInnerValues:
         return GraphInnerValuesContext(self)
 
 
-class GraphInnerValuesContext:
+class GraphInnerValuesContext(RunnerContext):
     """See :class:`spm_rt.backends.protocol.Context`, and ``inner_values`` in the module's description."""
 
     def __init__(self, graphs: GraphInnerValues) -> None:
-        self._graphs = graphs
-        self.crop: Floats = np.zeros((1, 3, graphs.spec.crop_size, graphs.spec.crop_size), np.float32)
+        super().__init__(graphs.runners, graphs.spec)
+        self._names = graphs.names
         self.inner_values: InnerValues = {}
-        self._template: dict[str, Floats] = {}
-        self._search: dict[str, Floats] = {}
 
     def set_template(self, box: Floats) -> None:
-        outputs = self._run("template", crop=self.crop, box=np.ascontiguousarray(box, np.float32))
-        self._template = {name: outputs[name] for name in ("head_kernel", "head_bias", "target_half")}
-        if "conv2" not in self._graphs.names["template"]:
+        super().set_template(box)
+        if "conv2" not in self._names["template"]:
             self.search()  # has the feature maps of the template's crop too
 
-    def search(self) -> tuple[Floats, Floats]:
-        self._search = self._run(
-            "search", crop=self.crop, head_kernel=self._template["head_kernel"], head_bias=self._template["head_bias"]
-        )
-        return self._search["scores"], self._search["boxes"]
-
-    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
-        outputs = self._run(
-            "relation",
-            shallow=self._search["shallow"],
-            deep=self._search["deep"],
-            target_half=self._template["target_half"],
-            proposals=proposals,
-        )
-        return outputs["scores"], outputs["boxes"]
-
-    def _run(self, stage: str, **feeds: Floats) -> dict[str, Floats]:
-        runner = self._graphs.runners[stage]
-        outputs = dict(zip(runner.outputs, runner.run(runner.outputs, feeds), strict=True))
-        for name, output in self._graphs.names[stage].items():
+    def _run(self, stage: str, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        outputs = super()._run(stage, feeds)
+        for name, output in self._names[stage].items():
             # Kernels and RoI features have no axis for the one target; all else does.
             value = outputs[output] if name in ("kcls", "roi_feat") else outputs[output][0]
             if name in ("conv2", "conv4") and value.ndim == 2:  # channels last: [34 * 34, C]

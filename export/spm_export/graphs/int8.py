@@ -195,9 +195,6 @@ class SignedBuilder(QuantizedBuilder):
     next one's QuantizeLinear by itself.
     """
 
-    def __init__(self, name: str, opset: int, weights: Weights, plan: Quantization) -> None:
-        super().__init__(name, opset, weights, plan)
-
     def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:
         """``x`` rounded to the signed codes of a grid's range; what is outside becomes -128 or 127."""
         scale, zero = self.constant(grid.signed_scale), self._integers(np.array(0, np.int8))

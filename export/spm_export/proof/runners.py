@@ -153,13 +153,15 @@ class RunnerBackend:
         self.description = RUNNERS[bundle.precision]
 
     def context(self) -> RunnerContext:
-        return RunnerContext(self)
+        return RunnerContext(self.runners, self.spec)
 
 
 class RunnerContext:
-    def __init__(self, backend: RunnerBackend) -> None:
-        self._runners = backend.runners
-        size = backend.spec.crop_size
+    """One target's template and last search, computed by the runners of the three stages."""
+
+    def __init__(self, runners: Mapping[str, Runner], spec: ModelSpec) -> None:
+        self._runners = runners
+        size = spec.crop_size
         self.crop: Floats = np.zeros((1, 3, size, size), np.float32)
         self._target: Arrays = {}
         self._features: Arrays = {}
@@ -178,6 +180,6 @@ class RunnerContext:
         found = self._run("relation", {**self._features, **target, "proposals": proposals})
         return found["scores"], found["boxes"]
 
-    def _run(self, stage: str, feeds: Arrays) -> Arrays:
+    def _run(self, stage: str, feeds: Mapping[str, Floats]) -> Arrays:
         runner = self._runners[stage]
         return dict(zip(runner.outputs, runner.run(runner.outputs, feeds), strict=True))

@@ -34,17 +34,12 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def bundle(synthetic_bundle: Path) -> Bundle:
-    return Bundle.open(synthetic_bundle)
-
-
-@pytest.fixture(scope="module")
 def weights(synthetic_model: SPMTracker) -> Arrays:
     return bundle_weights(graph_weights(synthetic_model), "float32")
 
 
-def read(bundle: Bundle, stage: str, variant: str, targets: int = 1) -> onnx.ModelProto:
-    return onnx.load(bundle.graph(stage, targets=targets, variant=variant), load_external_data=False)
+def read(synthetic: Bundle, stage: str, variant: str, targets: int = 1) -> onnx.ModelProto:
+    return onnx.load(synthetic.graph(stage, targets=targets, variant=variant), load_external_data=False)
 
 
 def shapes_of(values: Any) -> dict[str, tuple[int | str, ...]]:
@@ -57,10 +52,10 @@ EVERY_GRAPH = [(stage, variant, targets) for stage, variant in GRAPHS for target
 
 @pytest.mark.parametrize(("stage", "variant", "targets"), EVERY_GRAPH)
 def test_the_checker_passes_and_names_and_shapes_are_the_contract(
-    stage: str, variant: str, targets: int, bundle: Bundle
+    stage: str, variant: str, targets: int, synthetic: Bundle
 ) -> None:
-    onnx.checker.check_model(str(bundle.graph(stage, targets=targets, variant=variant)), full_check=True)
-    graph = read(bundle, stage, variant, targets).graph
+    onnx.checker.check_model(str(synthetic.graph(stage, targets=targets, variant=variant)), full_check=True)
+    graph = read(synthetic, stage, variant, targets).graph
     agreed = (fast_contract if FORMS[variant].for_cpus else contract)(SPEC, targets)[stage]
     assert shapes_of(graph.input) == agreed["inputs"]
     assert shapes_of(graph.output) == agreed["outputs"]
@@ -75,8 +70,8 @@ def test_the_checker_passes_and_names_and_shapes_are_the_contract(
 
 
 @pytest.mark.parametrize(("stage", "variant"), [(stage, variant) for stage, variant in GRAPHS if stage != "search"])
-def test_the_roi_operator_is_a_function_or_inlined(stage: str, variant: str, bundle: Bundle) -> None:
-    model = read(bundle, stage, variant)
+def test_the_roi_operator_is_a_function_or_inlined(stage: str, variant: str, synthetic: Bundle) -> None:
+    model = read(synthetic, stage, variant)
     ours = [node for node in model.graph.node if node.domain == DOMAIN]
     if not ours:
         assert variant in ("flat", "fast")
@@ -90,8 +85,8 @@ def test_the_roi_operator_is_a_function_or_inlined(stage: str, variant: str, bun
 
 
 @pytest.mark.parametrize("stage", ["template", "relation"])
-def test_the_roi_node_has_the_attributes_that_a_plugin_needs(stage: str, bundle: Bundle) -> None:
-    model = read(bundle, stage, "portable")
+def test_the_roi_node_has_the_attributes_that_a_plugin_needs(stage: str, synthetic: Bundle) -> None:
+    model = read(synthetic, stage, "portable")
     (node,) = (node for node in model.graph.node if node.domain == DOMAIN)
     found = {attribute.name: onnx.helper.get_attribute_value(attribute).decode() for attribute in node.attribute}
     assert found == PLUGIN
@@ -99,24 +94,24 @@ def test_the_roi_node_has_the_attributes_that_a_plugin_needs(stage: str, bundle:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_flat_graphs_are_standard_operators_only(stage: str, bundle: Bundle) -> None:
-    model = read(bundle, stage, "flat")
+def test_the_flat_graphs_are_standard_operators_only(stage: str, synthetic: Bundle) -> None:
+    model = read(synthetic, stage, "flat")
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert all(onnx.defs.has(node.op_type) for node in model.graph.node)
 
 
 @pytest.mark.parametrize("stage", ["template", "search"])
-def test_lrn_is_one_operator_or_none(stage: str, bundle: Bundle) -> None:
-    counts = {v: sum(n.op_type == "LRN" for n in read(bundle, stage, v).graph.node) for v in FORMS}
+def test_lrn_is_one_operator_or_none(stage: str, synthetic: Bundle) -> None:
+    counts = {v: sum(n.op_type == "LRN" for n in read(synthetic, stage, v).graph.node) for v in FORMS}
     assert counts == {v: 0 if v.endswith("expanded") else 2 for v in FORMS}
 
 
-def test_large_weights_are_stored_once_for_all_graphs(bundle: Bundle) -> None:
+def test_large_weights_are_stored_once_for_all_graphs(synthetic: Bundle) -> None:
     places: dict[str, set[str]] = {}
     for stage, variant, targets in EVERY_GRAPH:
-        path = bundle.graph(stage, targets=targets, variant=variant)
+        path = synthetic.graph(stage, targets=targets, variant=variant)
         assert path.stat().st_size < 100_000
-        for tensor in read(bundle, stage, variant, targets).graph.initializer:
+        for tensor in read(synthetic, stage, variant, targets).graph.initializer:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 facts = {entry.key: entry.value for entry in tensor.external_data}
                 assert facts["location"] == "weights.safetensors"
@@ -169,8 +164,8 @@ def agree(found: Arrays, wanted: Arrays) -> None:
 
 @pytest.mark.parametrize("variant", ["portable", "fast_expanded"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_several_targets_at_once_equal_single_ones(stage: str, variant: str, bundle: Bundle) -> None:
-    one, two = (session_of(onnx.load(bundle.graph(stage, targets=t, variant=variant))) for t in TARGETS)
+def test_several_targets_at_once_equal_single_ones(stage: str, variant: str, synthetic: Bundle) -> None:
+    one, two = (session_of(onnx.load(synthetic.graph(stage, targets=t, variant=variant))) for t in TARGETS)
     given = inputs_for(stage, 2, fast=FORMS[variant].for_cpus)
     singles = [run(one, {name: array[t : t + 1] for name, array in given.items()}) for t in range(2)]
     together = run(two, given)
@@ -180,10 +175,12 @@ def test_several_targets_at_once_equal_single_ones(stage: str, variant: str, bun
 
 @pytest.mark.parametrize("opset", [20, 23])
 @pytest.mark.parametrize(("stage", "variant"), [pair for pair in GRAPHS if pair[1] in ("portable", "fast")])
-def test_newer_opsets_compute_the_same(stage: str, variant: str, opset: int, bundle: Bundle, weights: Arrays) -> None:
+def test_newer_opsets_compute_the_same(
+    stage: str, variant: str, opset: int, synthetic: Bundle, weights: Arrays
+) -> None:
     model = ir.serde.to_proto(build_graph(stage, variant, SPEC, weights, opset=opset))
     given = inputs_for(stage, 1, fast=FORMS[variant].for_cpus)
-    usual = session_of(onnx.load(bundle.graph(stage, variant=variant)))
+    usual = session_of(onnx.load(synthetic.graph(stage, variant=variant)))
     agree(run(session_of(model), given), run(usual, given))
 
 
@@ -195,8 +192,8 @@ def test_files_of_the_newest_opset_pass_the_checker(synthetic_model: SPMTracker,
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 30])
-def test_any_number_of_proposals_has_scores_and_boxes(count: int, bundle: Bundle) -> None:
-    session = session_of(onnx.load(bundle.graph("relation")))
+def test_any_number_of_proposals_has_scores_and_boxes(count: int, synthetic: Bundle) -> None:
+    session = session_of(onnx.load(synthetic.graph("relation")))
     given = inputs_for("relation", 1, fast=False)
     given["proposals"] = np.repeat(given["proposals"][:, :1], count, axis=1)
     found = run(session, given)

@@ -34,11 +34,7 @@ from ...support.graphs.sessions import run, session_of
 
 Frames = list[NDArray[np.uint8]]
 HALVES = ("float16", "bfloat16")
-ONNX_TYPES = {
-    "float32": onnx.TensorProto.FLOAT,
-    "float16": onnx.TensorProto.FLOAT16,
-    "bfloat16": onnx.TensorProto.BFLOAT16,
-}
+ONNX_TYPES = {name: kind.value for name, kind in TYPES.items()}
 INNER = {"head_kernel", "target_half", "shallow", "deep"}
 IN_FLOAT32 = {*("LRN", "GridSample", "Sub", "Div", "Mul", "Sigmoid", "Exp", "Min", "MatMul", "ConvTranspose")}
 

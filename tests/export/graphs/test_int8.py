@@ -100,8 +100,7 @@ def test_a_grid_holds_zero_and_rounds_to_half_a_step(shift: float, zero_at_edge:
     assert grid.rounded(np.zeros(1, np.float32))[0] == 0
     assert (grid.zero in (0, INPUT_LEVELS)) == zero_at_edge
     codes = grid.codes(values)
-    assert codes.min() >= 0
-    assert codes.max() <= INPUT_LEVELS
+    assert 0 <= codes.min() <= codes.max() <= INPUT_LEVELS
     inside = (codes > 0) & (codes < INPUT_LEVELS)
     assert inside.mean() > 0.9
     assert np.abs(grid.rounded(values) - values)[inside].max() <= grid.scale * 0.5001
@@ -138,16 +137,8 @@ def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[st
     model = g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {})
     found = run(session_of(ir.serde.to_proto(model)), {"x": x})["y"]
     codes, scales = quantize_weight(weight)
-    exact = (
-        F.conv2d(
-            torch.from_numpy(entry.rounded(x)),
-            torch.from_numpy(codes * scales.reshape(-1, 1, 1, 1)),
-            torch.from_numpy(bias),
-            padding=1,
-        )
-        .relu()
-        .numpy()
-    )
+    rounded = (entry.rounded(x), codes * scales.reshape(-1, 1, 1, 1), bias)
+    exact = F.conv2d(*map(torch.from_numpy, rounded), padding=1).relu().numpy()
     wanted = out.rounded(exact) if outputs else exact
     # With outputs on a grid, a value halfway between two codes may go to either, and the bias has a step of its own.
     np.testing.assert_allclose(found, wanted, atol=0.111 if outputs else 1e-4)
