@@ -10,7 +10,8 @@ stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" "$root"/spm_r
 if [ ! -f "$stamp" ]; then
     echo "== setting up $venv (once; a few minutes)"
     python -m pip install --quiet --upgrade pip
-    # First and by itself, so that nothing pulls a build with CUDA: the CPU build is all that export and tests need.
+    # First and by itself, in the version that is tested. The CPU build is all that export and tests need; on Linux, PyPI
+    # has the build with CUDA.
     python -m pip install --quiet "torch==${SPM_TORCH:-2.13.0}"
     python -m pip install --quiet --editable "$root[dev,openvino]"
     touch "$stamp"

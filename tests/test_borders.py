@@ -1,4 +1,4 @@
-"""Who may import whom, how large rooms may be, and what importing the runtime pulls in."""
+"""Who may import whom, how large modules and folders may be, and what importing the runtime pulls in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The forms in which a bundle holds the graphs of its stages: what each is, and who runs it.
 
-Every form computes the same. The exporter writes, the verification compares and :class:`spm_rt.bundle.Bundle` finds
-what this table names; :mod:`spm_export.graphs.forms` has the function that builds each of them.
+Every form computes the same, but in int8 bundles some stay float32. The exporter writes, the verification compares and
+:class:`spm_rt.bundle.Bundle` finds what this table names; :mod:`spm_export.graphs.forms` has the function that builds
+each of them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ AMPERE_PLUS = "ampere_plus"
 """Target of a hardware-compatible TensorRT plan: compute capability 8.0 and later."""
 
 RESULTS = ("tensors", "plan_sha256", "plan_bytes")
-"""Fields that a build gives; all others say what is wanted, and are what an engine is found by."""
+"""Fields that are known once an engine is built; the key of an engine is made of all others."""
 TUNING = ("workspace", "version_compatible", "variant", "tf32")
 """Fields that are no reason to refuse an engine."""
 
@@ -54,8 +54,8 @@ class EngineFacts:
     Attributes:
         stage: ``template``, ``search`` or ``relation``.
         targets: leading axis of every tensor.
-        proposals: K, the fixed number of proposals per target (of the relation engine; 0 in the others). It serves
-            for fewer.
+        proposals: K, the fixed number of proposals per target (of the relation engine; 0 in the others).
+            Trackers that ask for fewer use it too, resident ones not.
         precision: the bundle's: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
         variant: the form of the graph, ``portable`` or ``flat``.
         graph_sha256: of the ONNX file.

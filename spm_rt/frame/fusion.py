@@ -59,7 +59,7 @@ def fuse(
 
 
 def cosine_window(boxes: Floats, crop_size: int) -> Floats:
-    """Cosine window ``[K]`` at the centres of boxes ``[K, 4]`` in crop pixels: 1 in the middle, 0 at the rim."""
+    """Cosine window ``[K]`` at the centres of boxes ``[K, 4]`` in crop pixels: 1 in the middle, 0 at the edge."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.float32(crop_size - 1)
     center = np.minimum(np.maximum(center, np.float32(0)), np.float32(1))
     # The cosine in float64, rounded once: float32 cosines differ from library to library.

@@ -37,9 +37,9 @@ class MultiTracker(TargetSlots[SlotContext]):
             results = tracker.update(frame)
             results[first].box, results[second].box
 
-    A bundle has graphs for certain numbers of targets (``spm-export --targets 1,2,4,8``). The smallest that hold all
-    targets are used; more targets than the largest holds take several batches. Results are those of single trackers, to
-    float32 rounding. As there, one tracker belongs to one thread at a time.
+    A bundle has graphs for certain numbers of targets (``spm-export --targets 1,2,4,8``). The graphs for the smallest
+    number that holds all targets are used; more targets than the largest number take several batches. Results are those
+    of single trackers, to float32 rounding. As there, one tracker belongs to one thread at a time.
 
     Args:
         compiled: gives the backend for a number of targets; asked again for the same number, the same one.
@@ -78,7 +78,7 @@ class MultiTracker(TargetSlots[SlotContext]):
             capacity: number of targets to be ready for: the graphs for up to so many are compiled now. Others are
                 compiled when a target is added or removed that needs them, which takes a good part of a second.
             per_call: largest batch size; by default the largest that the bundle has graphs for. A CPU gains little from
-                large batches, and a small one nothing (docs/guide/speed.md).
+                large batches, and a small one nothing (docs/guide/targets.md).
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.

@@ -101,7 +101,7 @@ def empty(multi: Any) -> None:
 
 
 def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = None) -> Report:
-    """The resident tracker for several targets; each bucket's frame must have become a graph."""
+    """The resident tracker for several targets; the frame of each batch size must have become a CUDA graph."""
     from spm_rt.resident import ResidentTracker
 
     _, made = open_networks(bundle, backend, "cuda", precision)

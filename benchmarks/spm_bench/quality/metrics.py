@@ -33,7 +33,9 @@ class Accuracy:
         norm_precision: mean of the normalised precision curve.
         success_rate: share of frames with an overlap over 0.5.
         mean_iou: mean overlap.
-        success, distance, norm_distance: the three curves, over ``OVERLAPS``, ``DISTANCES`` and ``SHARES``.
+        success: the curve over ``OVERLAPS``.
+        distance: the curve over ``DISTANCES``.
+        norm_distance: the curve over ``SHARES``.
     """
 
     frames: int

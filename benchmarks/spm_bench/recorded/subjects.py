@@ -40,7 +40,7 @@ def bundle_subject(folder: str, backend: str, device: str, threads: int) -> tupl
 def score_all(
     subject: Subject, operators_of: Any, files: Mapping[str, RecordedSet | Arrays], advance: Callable[[], None]
 ) -> dict[str, Checks]:
-    """Scores by file; ``advance`` is called as often as :func:`calls_of` says."""
+    """Scores by file; ``advance`` is called as often as ``calls_of`` says."""
     scores = {}
     for name, recorded in files.items():
         if isinstance(recorded, RecordedSet):

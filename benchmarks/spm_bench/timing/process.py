@@ -35,7 +35,7 @@ def measure_process(
     threads: int | None = None,
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Start a process that imports spm_rt, loads a bundle and tracks; twice, and the second one is told of.
+    """Start a process that imports spm_rt, loads a bundle and tracks, and then a second one, which is reported.
 
     The first one fills the caches: the system's of files, and the library's of compiled models, if it keeps one.
 

@@ -22,13 +22,13 @@ from .self_test import check_self_test
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What the exporter found out about a bundle before it let it go.
+    """What the exporter measured on a bundle before it gave the folder its name.
 
     Attributes:
         tensors: every output of every graph.
-        track: with the graphs that most will use: those for CPUs, if the bundle has any.
+        track: the clip, followed with the graphs for CPUs if the bundle has any, else with the portable ones.
         runner: what computed them, in words.
-        portable_track: the same with the portable graphs, where int8 is said in two ways.
+        portable_track: the same with the portable graphs, in int8 bundles, whose graphs for TensorRT round differently.
     """
 
     tensors: list[TensorCheck]

@@ -1,4 +1,4 @@
-"""The C modules do what their numpy twins do, to the bit, and refuse what they cannot do safely.
+"""The C modules do what numpy does, to the bit, and refuse what they cannot do safely.
 
 Samples are compared in test_crop.py.
 """

@@ -47,7 +47,7 @@ class AugmentConfig:
 
 
 def change_colors(crop: Image, rng: np.random.Generator, config: AugmentConfig) -> Image:
-    """Gain and offset per channel, contrast, gamma."""
+    """Gain and offset per channel, saturation; contrast and brightness."""
     out = crop.astype(np.float32)
     if rng.random() < config.color:
         out = out * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-8, 8, 3).astype(np.float32)
@@ -104,7 +104,7 @@ def surround(crop: Image, keep: Boxes, background: Image, fade: float) -> Image:
 
 
 def cover(crop: Image, box: Boxes, patch: Image, rng: np.random.Generator) -> Image:
-    """Part of ``patch`` in front of a tenth to a third of ``box`` (``[4]``, in pixels of this crop)."""
+    """Part of ``patch`` in front of a tenth to two fifths of ``box`` (``[4]``, in pixels of this crop)."""
     width, height = box[2] - box[0], box[3] - box[1]
     if rng.random() < 0.5:
         size = width * rng.uniform(0.2, 0.4), height * rng.uniform(0.5, 1.0)

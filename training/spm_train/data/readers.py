@@ -51,7 +51,7 @@ class Reader(Protocol):
     def instances(self) -> Sequence[Instance]: ...
 
     def picture(self, index: int) -> Image:
-        """Picture ``index``, ``[H, W, 3]`` BGR; a :class:`SourceError` that names it where it cannot be read."""
+        """Picture ``index``, ``[H, W, 3]`` BGR; a ``SourceError`` names one that cannot be read."""
         ...
 
 
