@@ -53,7 +53,7 @@ def _flush(name: str) -> None:
 
 
 def seal_manifest(manifest: dict[str, Any]) -> bytes:
-    """The manifest's bytes with its digest in them: the only form in which it is accepted."""
+    """*Seal* a manifest: its bytes with their own digest in them, the only form in which it is read."""
     content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     digest = hashlib.sha256(_canonical(content)).hexdigest()
     return _canonical({**content, "manifest_sha256": digest})

@@ -1,6 +1,6 @@
 """The graphs for CPUs: feature maps channels last, and in the fast form fewer multiplications.
 
-They compute what :mod:`spm_export.graphs.portable` computes, to float32 rounding, and are held to the same tolerances:
+They compute what :mod:`spm_export.graphs.portable` computes, to float32 rounding, verified with the same tolerances:
 
 * conv1 without the rings of its kernel that are zero (the adapted ImageNet weights fill 7 x 7 of 11 x 11);
 * feature maps go from one graph to the other channels last, ``[T, 34 * 34, C]``, so that a RoI sample is four

@@ -46,7 +46,7 @@ class Pairs(NamedTuple):
 
 
 def make_pairs(category: Tensor, instance: Tensor) -> Pairs:
-    """All pairs of one object, then half as many of neighbours in a two, then half as many of different twos."""
+    """All pairs of one object, then as many with another sample's template: half of one category, half not."""
     count = len(category)
     index = torch.arange(count, device=category.device)
     even = index % 2 == 0
