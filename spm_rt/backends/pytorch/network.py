@@ -2,7 +2,7 @@
 
 It follows the graphs operator by operator (docs/reference/graphs.md, "Rewrites"): the composed coarse head, the split
 relation convolution, conv5 on the window that its crop reads, batch norm after the sampling. In half precision the same
-parts stay float32 as in typed graphs: mean, LRN, RoI positions, scales, decoding, scores.
+parts stay float32 as in float16 bundles: mean, LRN, RoI positions, scales, decoding, scores.
 
 PyTorch is imported by the backend that makes a :class:`Network` and passed in: this module can be read without it.
 """
