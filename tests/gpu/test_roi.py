@@ -130,23 +130,14 @@ def test_what_lies_outside_is_zero_and_reads_nothing(library: ctypes.CDLL) -> No
     assert (got == 0).all()
 
 
-def test_half_precision_data_is_computed_in_float32(library: ctypes.CDLL) -> None:
-    deep, shallow = (m.astype(np.float16) for m in maps(1))
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_half_precision_data_is_computed_in_float32(kind: torch.dtype, library: ctypes.CDLL) -> None:
+    def bits_of(array: NDArray[np.generic]) -> NDArray[np.uint16]:
+        return torch.from_numpy(array).to(kind).view(torch.uint16).numpy()
+
+    deep, shallow = (torch.from_numpy(m).to(kind).float().numpy() for m in maps(1))
     scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
     boxes = random_boxes(1, 40)
-    got = ours(library, deep, shallow, boxes, scale, shift, name=roi_launch(40, "float16").name)
-    in_float = ours(library, deep.astype(np.float32), shallow.astype(np.float32), boxes, scale, shift)
-    np.testing.assert_array_equal(got, in_float.astype(np.float16))
-
-
-def to_bfloat(array: Floats) -> NDArray[np.uint16]:
-    return torch.from_numpy(array).bfloat16().view(torch.uint16).numpy()
-
-
-def test_bfloat_data_is_computed_in_float32(library: ctypes.CDLL) -> None:
-    deep, shallow = (torch.from_numpy(m).bfloat16().float().numpy() for m in maps(1))
-    scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
-    boxes = random_boxes(1, 40)
-    name = roi_launch(40, "bfloat16").name
-    got = ours(library, to_bfloat(deep), to_bfloat(shallow), boxes, scale, shift, name=name)
-    np.testing.assert_array_equal(got, to_bfloat(np.asarray(ours(library, deep, shallow, boxes, scale, shift))))
+    name = roi_launch(40, str(kind).removeprefix("torch.")).name
+    got = ours(library, bits_of(deep), bits_of(shallow), boxes, scale, shift, name=name)
+    np.testing.assert_array_equal(got, bits_of(ours(library, deep, shallow, boxes, scale, shift)))

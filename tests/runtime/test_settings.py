@@ -63,12 +63,6 @@ BAD_SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), BAD_SETTINGS)
-def test_bad_tracker_settings_are_named(name: str, value: object) -> None:
-    with pytest.raises(SettingsError, match=f"^{name} is .*; it must be "):
-        TrackerSettings(**{name: value})
-
-
 BAD_SPECS = [
     ("backbone", "resnet50"),
     ("template_size", 0),
@@ -94,10 +88,13 @@ BAD_SPECS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), BAD_SPECS)
-def test_bad_specs_are_named(name: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [*((TrackerSettings, *bad) for bad in BAD_SETTINGS), *((ModelSpec, *bad) for bad in BAD_SPECS)],
+)
+def test_bad_values_are_named(kind: type[Any], name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is .*; it must be "):
-        ModelSpec(**{name: value})
+        kind(**{name: value})
 
 
 def test_every_mode_is_accepted() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +19,8 @@ pytest.importorskip("openvino")
 
 
 @pytest.fixture(scope="module")
-def backend(default_bundle: Path) -> Backend:
-    return load_backend(Bundle.open(default_bundle), "openvino")
+def backend(bundle: Bundle) -> Backend:
+    return load_backend(bundle, "openvino")
 
 
 def test_it_says_what_it_is(backend: Backend) -> None:
@@ -30,9 +29,9 @@ def test_it_says_what_it_is(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("device", ["abacus", ""])
-def test_unknown_devices_are_named(device: str, default_bundle: Path) -> None:
+def test_unknown_devices_are_named(device: str, bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=f"device {device!r}"):
-        load_backend(Bundle.open(default_bundle), "openvino", device=device)
+        load_backend(bundle, "openvino", device=device)
 
 
 def has_bf16() -> bool:
@@ -42,15 +41,15 @@ def has_bf16() -> bool:
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
-def test_bf16_follows_closely(backend: Backend, default_bundle: Path, clip: Frames, clip_box: Box) -> None:
-    half = Tracker.load(default_bundle, "openvino", precision="bf16")
+def test_bf16_follows_closely(backend: Backend, bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    half = Tracker.load(bundle, "openvino", precision="bf16")
     assert "bfloat16" in half.backend.description
     tracks = follow_both(Tracker(backend, half.spec, half.settings), half, clip[:10], clip_box)
     overlaps = iou(tracks.first, tracks.forced)
     assert 0.95 < overlaps.mean() < 1
 
 
-def test_bf16_without_hardware_is_refused(default_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_without_hardware_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     import openvino
 
     class Plain:
@@ -61,11 +60,10 @@ def test_bf16_without_hardware_is_refused(default_bundle: Path, monkeypatch: pyt
 
     monkeypatch.setattr(openvino, "Core", Plain)
     with pytest.raises(BackendError, match="no bfloat16"):
-        load_backend(Bundle.open(default_bundle), "openvino", precision="bf16")
+        load_backend(bundle, "openvino", precision="bf16")
 
 
-def test_precisions_are_checked_before_anything_is_compiled(default_bundle: Path) -> None:
-    bundle = Bundle.open(default_bundle)
+def test_precisions_are_checked_before_anything_is_compiled(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=r"unknown; there are: float32 \(fp32\), bfloat16 \(bf16\)"):
         load_backend(bundle, "openvino", precision="int4")
     with pytest.raises(BackendError, match="'onnxruntime' does not offer precision 'bfloat16'; openvino, pytorch can"):

@@ -17,11 +17,6 @@ from spm_rt.backends.pytorch.network import read_weights
 from ...support.contexts import searched
 
 
-@pytest.fixture(scope="module")
-def bundle(synthetic_bundle: Path) -> Bundle:
-    return Bundle.open(synthetic_bundle)
-
-
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_is_near(precision: str, bundle: Bundle) -> None:
     backend = PyTorchBackend(bundle, precision=precision)

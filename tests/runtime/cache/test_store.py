@@ -33,10 +33,15 @@ def write(place: Path) -> None:
     (place / "b.bin").write_bytes(CONTENT[:100])
 
 
+def entry(facts: dict[str, str] = FACTS) -> Path:
+    made = make_entry("kind", facts, write)
+    assert made is not None
+    return made
+
+
 def test_an_entry_is_found_by_its_facts(folder: Path) -> None:
     assert find_entry("kind", FACTS) is None
-    made = make_entry("kind", FACTS, write)
-    assert made is not None
+    made = entry()
     assert find_entry("kind", dict(reversed(FACTS.items()))) == made
     assert (made / "a.bin").read_bytes() == CONTENT
     assert find_entry("other", FACTS) is None
@@ -48,8 +53,7 @@ def test_an_entry_is_found_by_its_facts(folder: Path) -> None:
 def test_a_damaged_entry_is_none(name: str, folder: Path) -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
-        made = make_entry("kind", FACTS, write)
-        assert made is not None
+        made = entry()
         content = bytearray((made / name).read_bytes())
         content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
         (made / name).write_bytes(content)
@@ -59,20 +63,16 @@ def test_a_damaged_entry_is_none(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.bin", "b.bin", ENTRY])
 def test_an_entry_cut_short_or_without_a_file_is_none(name: str, folder: Path) -> None:
-    made = make_entry("kind", FACTS, write)
-    assert made is not None
+    made = entry()
     os.truncate(made / name, 50)
     assert find_entry("kind", FACTS) is None
-    made = make_entry("kind", FACTS, write)
-    assert made is not None
+    made = entry()
     (made / name).unlink()
     assert find_entry("kind", FACTS) is None
 
 
 def test_an_entry_of_other_facts_in_its_place_is_none(folder: Path) -> None:
-    made, other = make_entry("kind", FACTS, write), make_entry("kind", {"graph": "x"}, write)
-    assert made is not None
-    assert other is not None
+    made, other = entry(), entry({"graph": "x"})
     for path in other.iterdir():
         path.replace(made / path.name)
     assert find_entry("kind", FACTS) is None
@@ -167,19 +167,16 @@ def test_every_kind_moves_with_the_variable(folder: Path) -> None:
     assert cache_folder() == folder
     assert cache_folder("kernels") == folder / "kernels"
     assert engine_folder() == folder / "engines"
-    made = make_entry("kind", FACTS, write)
-    assert made is not None
+    made = entry()
     assert made.parent == folder / "kind"
 
 
 def test_the_entries_used_least_recently_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spm_rt.cache.store, "LIMIT_BYTES", 7 * len(CONTENT) // 2)
     for number in range(3):
-        made = make_entry("kind", {"n": str(number)}, write)
-        assert made is not None
-        os.utime(made, (number, number))
+        os.utime(entry({"n": str(number)}), (number, number))
     assert find_entry("kind", {"n": "0"}) is not None
-    make_entry("kind", {"n": "3"}, write)
+    entry({"n": "3"})
     assert find_entry("kind", {"n": "1"}) is None
     assert find_entry("kind", {"n": "0"}) is not None
     assert find_entry("kind", {"n": "2"}) is not None

@@ -115,19 +115,8 @@ def make(version: str = "11.4.0.106", *, quick: bool = True) -> types.ModuleType
     module.PluginArgDataType = enum.Enum("PluginArgDataType", "INT8 INT16 INT32")
     module.Logger = type("Logger", (), {"WARNING": 2, "log": lambda self, level, text: None})
     module.TensorRTPhase = enum.Enum("TensorRTPhase", "BUILD RUNTIME")
-    bases = [
-        "ITensor",
-        "ISymExpr",
-        "IPluginV3",
-        "IPluginV3OneCore",
-        "IPluginV3OneBuild",
-        "IPluginV3OneRuntime",
-        "IPluginCreatorV3One",
-        "IPluginV3QuickCore",
-        "IPluginV3QuickBuild",
-        "IPluginV3QuickRuntime",
-        "IPluginCreatorV3Quick",
-    ]
+    bases = ["ITensor", "ISymExpr", "IPluginV3", "IPluginCreatorV3One", "IPluginCreatorV3Quick"]
+    bases += [f"IPluginV3{kind}{part}" for kind in ("One", "Quick") for part in ("Core", "Build", "Runtime")]
     if quick:
         module.QuickPluginCreationRequest = QuickPluginCreationRequest
         bases.append("IPluginV3QuickAOTBuild")
