@@ -30,17 +30,10 @@ class PacedBackend(BrightBackend):
         self.seconds = seconds
 
     def context(self) -> BrightContext:
-        return PacedContext(self.seconds)
-
-
-class PacedContext(BrightContext):
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-    def search(self) -> Any:
-        time.sleep(self.seconds)
-        return super().search()
+        context = super().context()
+        search = context.search
+        context.search = lambda: (time.sleep(self.seconds), search())[1]  # type: ignore[method-assign]
+        return context
 
 
 @pytest.fixture(autouse=True)

@@ -31,17 +31,6 @@ def test_threads_are_as_asked_for(bundle: Bundle) -> None:
 # Devices.
 
 
-@pytest.mark.parametrize("device", ["abacus", "", "CPU Execution", "npu"])
-def test_unknown_devices_are_named(device: str, bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match=f"device {device!r} is unknown"):
-        load_backend(bundle, "onnxruntime", device=device)
-
-
-def test_an_index_must_be_a_number(bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match="after the colon must be a number"):
-        load_backend(bundle, "onnxruntime", device="cuda:first")
-
-
 def test_a_provider_that_this_build_lacks_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(BackendError, match=r"no CUDAExecutionProvider \(it has CPUExecutionProvider"):

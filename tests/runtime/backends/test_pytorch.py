@@ -37,12 +37,6 @@ def test_positions_that_are_no_numbers_give_zeros(bundle: Bundle) -> None:
 # What cannot be had.
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:first", "", "meta"])
-def test_unknown_devices_are_named(device: str, bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match=f"device {device!r} is unknown to pytorch"):
-        load_backend(bundle, "pytorch", device=device)
-
-
 def test_a_machine_without_a_gpu_says_so(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendError, match=r"device 'cuda': this PyTorch \(.*\) sees no GPU"):

@@ -86,6 +86,22 @@ def test_a_library_that_is_not_installed_is_named(
         load_backend(bundle, entry.name)
 
 
+UNKNOWN_DEVICES = [
+    *(("onnxruntime", device, f"device {device!r} is unknown") for device in ("abacus", "", "CPU Execution", "npu")),
+    ("onnxruntime", "cuda:first", "after the colon must be a number"),
+    *(("openvino", device, f"device {device!r}") for device in ("abacus", "")),
+    *(("pytorch", device, f"device {device!r} is unknown to pytorch") for device in ("gpu", "cuda:first", "", "meta")),
+]
+
+
+@pytest.mark.parametrize(("name", "device", "message"), UNKNOWN_DEVICES)
+def test_unknown_devices_are_named(name: str, device: str, message: str, bundle: Bundle) -> None:
+    if not BACKENDS[name].installed:
+        pytest.skip(f"{BACKENDS[name].package} is not installed")
+    with pytest.raises(BackendError, match=message):
+        load_backend(bundle, name, device=device)
+
+
 def test_auto_without_any_library_says_what_to_install(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", without(*(entry.library for entry in BACKENDS.values())))
     assert available() == []

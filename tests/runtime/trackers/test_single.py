@@ -29,9 +29,9 @@ FRAME = bright_frame(80, 60)
 Frame = NDArray[Any]
 
 
-def started(settings: TrackerSettings | None = None) -> Tracker:
+def started(settings: TrackerSettings | None = None, frame: Frame = FRAME, box: Any = BOX) -> Tracker:
     tracker = bright_tracker(settings)
-    tracker.init(FRAME, BOX)
+    tracker.init(frame, box)
     return tracker
 
 
@@ -55,9 +55,7 @@ def test_it_follows_what_it_was_shown() -> None:
 
 
 def test_init_gives_the_box_back_exactly() -> None:
-    tracker = bright_tracker()
-    tracker.init(FRAME, (68.25, 48.5, 24.125, 23.0))
-    assert tracker.box == (68.25, 48.5, 24.125, 23.0)
+    assert started(box=(68.25, 48.5, 24.125, 23.0)).box == (68.25, 48.5, 24.125, 23.0)
 
 
 def test_template_is_the_box_in_the_middle_of_the_crop() -> None:
@@ -112,8 +110,8 @@ def test_found_follows_its_own_threshold() -> None:
 
 
 def test_frames_are_not_changed_and_not_kept() -> None:
-    tracker, frame = bright_tracker(), FRAME.copy()
-    tracker.init(frame, BOX)
+    frame = FRAME.copy()
+    tracker = started(frame=frame)
     frame[:] = 0
     assert tracker.update(FRAME).found
     assert (bright_frame(80, 60) == FRAME).all()
@@ -231,9 +229,8 @@ GOOD_FRAMES: dict[str, Callable[[NDArray[np.uint8]], Frame]] = {
 
 @pytest.mark.parametrize("change", GOOD_FRAMES.values(), ids=GOOD_FRAMES.keys())
 def test_kinds_of_frames_give_the_same_boxes(change: Callable[[NDArray[np.uint8]], Frame]) -> None:
-    tracker = bright_tracker()
-    tracker.init(change(FRAME), BOX)
-    found = [result.box for result in track(tracker, [change(frame) for frame in moving_disc()])]
+    pictures = [change(frame) for frame in moving_disc()]
+    found = [result.box for result in track(started(frame=change(FRAME)), pictures)]
     wanted = [result.box for result in track(started(), moving_disc())]
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
@@ -246,17 +243,13 @@ def test_kinds_of_frames_may_change_on_the_way() -> None:
 def test_read_only_frames_are_fine() -> None:
     frame = FRAME.copy()
     frame.flags.writeable = False
-    tracker = bright_tracker()
-    tracker.init(frame, BOX)
-    assert tracker.update(frame).found
+    assert started(frame=frame).update(frame).found
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 500), (500, 2), (9, 7), (30, 40)])
 def test_tiny_frames_are_tracked_on(size: tuple[int, int]) -> None:
     frame = np.full((*size, 3), 200, np.uint8)
-    tracker = bright_tracker()
-    tracker.init(frame, (0, 0, size[1], size[0]))
-    result = tracker.update(frame)
+    result = started(frame=frame, box=(0, 0, size[1], size[0])).update(frame)
     assert np.isfinite(result.box).all()
     assert result.score == pytest.approx(200 / 255, abs=0.01)
 
@@ -264,8 +257,7 @@ def test_tiny_frames_are_tracked_on(size: tuple[int, int]) -> None:
 def test_huge_frames_are_tracked_on() -> None:
     frame = np.zeros((6000, 8000), np.uint8)
     frame[4980:5030, 6980:7030] = 255
-    tracker = bright_tracker()
-    tracker.init(frame, (6980, 4980, 50, 50))
+    tracker = started(frame=frame, box=(6980, 4980, 50, 50))
     assert center(tracker.update(frame).box) == pytest.approx((7005, 5005), abs=15)
 
 
@@ -360,23 +352,12 @@ def test_bad_boxes_are_refused_and_change_nothing(box: Any, message: str) -> Non
         assert tracker.box == BOX
 
 
-BORDER_BOXES = [
-    (-20, 40, 30, 20),
-    (0, 0, 160, 120),
-    (159, 119, 20, 20),
-    (-29, -19, 30, 20),
-    (-100, -100, 400, 400),
-    (50, 50, 1, 1),
-    (0, 0, 1, 120),
-    (159, 0, 1, 1),
-]
+BORDER_BOXES = [(-20, 40, 30, 20), (0, 0, 160, 120), (159, 119, 20, 20), (-29, -19, 30, 20), (-100, -100, 400, 400)]
 
 
-@pytest.mark.parametrize("box", BORDER_BOXES)
+@pytest.mark.parametrize("box", [*BORDER_BOXES, (50, 50, 1, 1), (0, 0, 1, 120), (159, 0, 1, 1)])
 def test_boxes_on_the_border_are_tracked(box: Box) -> None:
-    tracker = bright_tracker()
-    tracker.init(FRAME, box)
-    assert np.isfinite(tracker.update(FRAME).box).all()
+    assert np.isfinite(started(box=box).update(FRAME).box).all()
 
 
 @pytest.mark.parametrize(
@@ -385,9 +366,7 @@ def test_boxes_on_the_border_are_tracked(box: Box) -> None:
     ids=["list", "float64", "float32", "int"],
 )
 def test_any_four_numbers_are_a_box(box: Any) -> None:
-    tracker = bright_tracker()
-    tracker.init(FRAME, box)
-    assert tracker.box == BOX
+    assert started(box=box).box == BOX
 
 
 def test_a_box_is_checked_against_the_frame() -> None:
