@@ -121,7 +121,7 @@ def check_roi(gpu: KernelRunner, bundle: Bundle, data: str, rng: np.random.Gener
 
 
 def check_crop(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> float:
-    """Largest difference of crops, in grey levels, inside and over the rim."""
+    """Largest difference of crops, in grey levels, inside the frame and across its edge."""
     size, worst = bundle.spec.crop_size, 0.0
     record = kernels.settings_record(bundle.spec, bundle.settings)
     frame = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)

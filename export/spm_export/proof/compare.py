@@ -121,7 +121,7 @@ class TrackCheck:
 def sample_inputs(model: SPMTracker, clip: Sequence[NDArray[np.uint8]], box: Box) -> Iterator[tuple[str, Arrays]]:
     """Pairs of template and search crop, with a target box and proposals: from noise, and from a clip's frames.
 
-    The noise pair's proposals include ones that cross the crop's rim and ones wholly outside.
+    The noise pair's proposals include ones that cross the crop's edge and ones wholly outside.
     """
     spec, rng = model.spec, np.random.default_rng(1)
     size = spec.crop_size

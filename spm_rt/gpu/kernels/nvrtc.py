@@ -19,7 +19,7 @@ from ...cache.store import find_entry, make_entry, read_own
 from ...errors import BackendError
 from . import source
 
-# Contracting a * b + c to one rounding would move sample positions across the rim of a map (portable.h).
+# Contracting a * b + c to one rounding would move sample positions across the edge of a map (portable.h).
 OPTIONS = ("--std=c++17", "--fmad=false")
 KIND, CODE = "kernels", "code.bin"
 """In the cache (:mod:`spm_rt.cache.store`): the code of one unit for one card."""
