@@ -60,11 +60,11 @@ def build_fast_search(spec: ModelSpec, weights: Weights, options: GraphOptions, 
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
     x = lrn(g, pool(g, convolution(g, x, f"conv1{TRIMMED}", strides=[2, 2])), options)
     size = spec.crop_size // spec.stride + 1
-    x = convolve_and_pool(g, x, "conv2", targets=t, size=2 * size, channels=96, outputs=SHALLOW, taps=5, groups=2)
+    x = convolve_and_pool(g, x, "conv2", targets=t, size=2 * size, groups=2)
     x = lrn(g, x, options)
     shallow = g.op("Transpose", x, perm=[0, 2, 3, 1])
-    x = convolve(g, shallow, "conv3", targets=t, size=size, channels=SHALLOW, outputs=DEEP)
-    deep = convolve(g, x, "conv4", targets=t, size=size, channels=DEEP, outputs=DEEP, groups=2)
+    x = convolve(g, shallow, "conv3", targets=t, size=size)
+    deep = convolve(g, x, "conv4", targets=t, size=size, groups=2)
     first = (size - spec.search_cells) // 2 - 1
     window = g.slice(deep, first, first + spec.search_cells + 2, [1, 2])
     embedding = convolution(g, g.op("Transpose", window, perm=[0, 3, 1, 2]), "conv5", 0, group=2)
@@ -92,11 +92,11 @@ def build_fast_relation(
     spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
 ) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_relation`, for CPUs."""
-    cells, channels = spec.roi_cells, SHALLOW + DEEP
+    cells = spec.roi_cells
     shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
     g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
     features = roi_features(g, spec, deep, shallow, proposals, t)
-    own_half = convolve_patches(g, features, "relate_proposal.weight", cells=cells, channels=channels, outputs=256)
+    own_half = convolve_patches(g, features, "relate_proposal.weight", cells=cells)
     half = g.op("Transpose", g.reshape(target_half, [t, 1, 256, cells * cells]), perm=[0, 1, 3, 2])
     own_half = g.reshape(own_half, [t, -1, cells * cells, 256])
     x = g.reshape(g.op("Relu", g.op("Add", own_half, half)), [-1, 256 * cells**2])

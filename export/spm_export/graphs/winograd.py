@@ -82,34 +82,26 @@ def positions_first(w: Winograd, size: int, outputs: int, pad: int) -> Matrix:
     return tiled_input(w, size, outputs, pad).reshape(-1, w.tile, size).transpose(1, 0, 2)
 
 
-def kernel_products(g: GraphBuilder, w: Winograd, weight: str, channels: int, outputs: int, groups: int) -> ir.Value:
+def kernel_products(g: GraphBuilder, w: Winograd, weight: str, groups: int) -> ir.Value:
     """``G k G^T`` of a convolution's weight ``[O, C / groups, 3, 3]``: ``[n * n, groups, C / groups, O / groups]``.
 
     The first axis is position along x, then along y. It is written as operators on a constant, which libraries fold
     when they load the graph: the file keeps the small kernel.
     """
-    taps, inner, outer = w.kernel.shape[1], channels // groups, outputs // groups
+    outputs, inner, taps, _ = g.weight_shape(weight)
+    outer = outputs // groups
     flat = g.reshape(g.weight(weight), [groups, outer, inner, taps * taps])
     flat = g.reshape(g.op("Transpose", flat, perm=[3, 0, 2, 1]), [taps * taps, groups * inner * outer])
     both = np.einsum("iy,jx->jiyx", w.kernel, w.kernel).reshape(w.tile**2, taps**2)
     return g.reshape(g.op("MatMul", g.constant(both), flat), [w.tile**2, groups, inner, outer])
 
 
-def convolve(
-    g: GraphBuilder,
-    x: ir.Value,
-    name: str,
-    *,
-    targets: int,
-    size: int,
-    channels: int,
-    outputs: int,
-    groups: int = 1,
-) -> ir.Value:
+def convolve(g: GraphBuilder, x: ir.Value, name: str, *, targets: int, size: int, groups: int = 1) -> ir.Value:
     """A padded 3 x 3 convolution with bias and ReLU of maps ``[T, size, size, C]``: ``[T, size, size, O]``."""
     w = winograd(4)
     t, n, m, tiles = targets, w.tile, w.step, -(-size // w.step)
-    inner, outer = channels // groups, outputs // groups
+    outputs, inner, *_ = g.weight_shape(f"{name}.weight")
+    channels, outer = inner * groups, outputs // groups
     by_position = positions_first(w, size, size, 1)
     x = g.op("MatMul", g.constant(by_position), g.reshape(x, [t, 1, size, size * channels]))
     x = g.op("MatMul", g.constant(by_position[:, None]), g.reshape(x, [t, 1, n * tiles, size, channels]))
@@ -118,7 +110,7 @@ def convolve(
         x = g.reshape(x, [t, n * n, tiles * tiles, groups, inner])
         x = g.op("Transpose", x, perm=[0, 1, 3, 2, 4])
     x = g.reshape(x, [t, n * n, groups, tiles * tiles, inner])
-    x = g.op("MatMul", x, kernel_products(g, w, f"{name}.weight", channels, outputs, groups))
+    x = g.op("MatMul", x, kernel_products(g, w, f"{name}.weight", groups))
     back = g.constant(w.output)
     x = g.op("MatMul", back, g.reshape(x, [t * n, n, tiles * tiles * outputs]))
     x = g.op("MatMul", back, g.reshape(x, [t, n, m * tiles * tiles * outputs]))
@@ -128,25 +120,15 @@ def convolve(
     return g.op("Relu", g.op("Add", x, g.weight(f"{name}.bias")))
 
 
-def convolve_and_pool(
-    g: GraphBuilder,
-    x: ir.Value,
-    name: str,
-    *,
-    targets: int,
-    size: int,
-    channels: int,
-    outputs: int,
-    taps: int,
-    groups: int,
-) -> ir.Value:
+def convolve_and_pool(g: GraphBuilder, x: ir.Value, name: str, *, targets: int, size: int, groups: int) -> ir.Value:
     """A padded ``taps`` x ``taps`` convolution, ReLU and 3 x 3 max pool of stride 2: ``[T, O, size / 2, size / 2]``.
 
     Along a row of maps ``[T, C, size, size]`` F(4, taps); down the columns an ordinary convolution of ``taps`` x 1 in
     which each of the n tile positions is a group of its own. The four outputs of each tile stay apart as planes until
     the pool has made a quarter of them, and bias and ReLU come after it: both are monotone, so the maximum is the same.
     """
-    w = winograd(4, taps)
+    outputs, inner, taps, _ = g.weight_shape(f"{name}.weight")
+    w, channels = winograd(4, taps), inner * groups
     n, tiles = w.tile, size // w.step
     if size % w.step:
         raise ValueError(f"{name}: maps of {size} cells are no multiple of {w.step}")
@@ -154,8 +136,8 @@ def convolve_and_pool(
     forward = positions_first(w, size, size, taps // 2).transpose(0, 2, 1)
     x = g.op("MatMul", g.reshape(x, [targets, 1, channels * size, size]), g.constant(forward))
     kernel = g.op("MatMul", g.reshape(g.weight(f"{name}.weight"), [-1, taps]), g.constant(w.kernel.T))
-    kernel = g.reshape(kernel, [outputs, channels // groups, taps, n])
-    kernel = g.reshape(g.op("Transpose", kernel, perm=[3, 0, 1, 2]), [n * outputs, channels // groups, taps, 1])
+    kernel = g.reshape(kernel, [outputs, inner, taps, n])
+    kernel = g.reshape(g.op("Transpose", kernel, perm=[3, 0, 1, 2]), [n * outputs, inner, taps, 1])
     x = g.reshape(x, [targets, n * channels, size, tiles])
     x = g.op("Conv", x, kernel, pads=[taps // 2, 0, taps // 2, 0], group=n * groups, kernel_shape=[taps, 1])
     x = g.op("MatMul", g.constant(w.output), g.reshape(x, [targets, n, outputs * size * tiles]))
@@ -171,12 +153,13 @@ def convolve_and_pool(
     return g.op("Relu", g.op("Add", x, g.reshape(g.weight(f"{name}.bias"), [1, outputs, 1, 1])))
 
 
-def convolve_patches(g: GraphBuilder, x: ir.Value, weight: str, *, cells: int, channels: int, outputs: int) -> ir.Value:
+def convolve_patches(g: GraphBuilder, x: ir.Value, weight: str, *, cells: int) -> ir.Value:
     """A padded 3 x 3 convolution of many small patches ``[P, cells * cells, C]``: ``[P, cells * cells, O]``, no bias.
 
     A patch is so small that both axes' transforms are one product.
     """
     w = winograd(3)
+    outputs, channels, *_ = g.weight_shape(weight)
     tiles = -(-cells // w.step)
     per_axis = tiled_input(w, cells, cells, 1).reshape(tiles, w.tile, cells)
     # Rows in the order of tile position (x, y), then tile, so that positions become the batch of the product.
@@ -186,7 +169,7 @@ def convolve_patches(g: GraphBuilder, x: ir.Value, weight: str, *, cells: int, c
     n2, t2 = w.tile**2, tiles**2
     x = g.reshape(g.op("MatMul", g.constant(forward), x), [-1, n2, t2, channels])
     x = g.reshape(g.op("Transpose", x, perm=[1, 0, 2, 3]), [n2, -1, channels])
-    kernel = g.reshape(kernel_products(g, w, weight, channels, outputs, 1), [n2, channels, outputs])
+    kernel = g.reshape(kernel_products(g, w, weight, 1), [n2, channels, outputs])
     x = g.op("MatMul", x, kernel)
     x = g.op("Transpose", g.reshape(x, [n2, -1, t2, outputs]), perm=[1, 0, 2, 3])
     return g.op("MatMul", g.constant(backward), g.reshape(x, [-1, n2 * t2, outputs]))

@@ -73,7 +73,7 @@ def test_tiles_cover_a_padded_row(size: int, step: int) -> None:
 def test_convolution_of_maps(targets: int, size: int, channels: int, outputs: int, groups: int) -> None:
     x = draw(targets, channels, size, size)
     weights = {"c.weight": draw(outputs, channels // groups, 3, 3, seed=1), "c.bias": draw(outputs, seed=2)}
-    part = functools.partial(convolve, targets=targets, size=size, channels=channels, outputs=outputs, groups=groups)
+    part = functools.partial(convolve, targets=targets, size=size, groups=groups)
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     (found,) = evaluate(lambda g, v: part(g, v[0], "c"), last, weights=weights)
     wanted = convolved(x, weights, padding=1, groups=groups).permute(0, 2, 3, 1).numpy()
@@ -87,27 +87,23 @@ def test_convolution_of_maps(targets: int, size: int, channels: int, outputs: in
 def test_convolution_and_pool(targets: int, size: int, channels: int, outputs: int, taps: int, groups: int) -> None:
     x = draw(targets, channels, size, size)
     weights = {"c.weight": draw(outputs, channels // groups, taps, taps, seed=1), "c.bias": draw(outputs, seed=2) - 3}
-    part = functools.partial(
-        convolve_and_pool, targets=targets, size=size, channels=channels, outputs=outputs, taps=taps, groups=groups
-    )
+    part = functools.partial(convolve_and_pool, targets=targets, size=size, groups=groups)
     (found,) = evaluate(lambda g, v: part(g, v[0], "c"), x, weights=weights)
     wanted = F.max_pool2d(convolved(x, weights, padding=taps // 2, groups=groups), 3, stride=2, padding=1).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5 * np.abs(wanted).max())
 
 
 def test_maps_that_do_not_divide_into_tiles_are_refused() -> None:
-    part = functools.partial(convolve_and_pool, targets=1, size=10, channels=2, outputs=2, taps=3, groups=1)
+    part = functools.partial(convolve_and_pool, targets=1, size=10, groups=1)
     with pytest.raises(ValueError, match="c: maps of 10 cells"):
-        evaluate(lambda g, v: part(g, v[0], "c"), draw(1, 2, 10, 10))
+        evaluate(lambda g, v: part(g, v[0], "c"), draw(1, 2, 10, 10), weights={"c.weight": draw(2, 2, 3, 3)})
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_convolution_of_patches(count: int) -> None:
     x = draw(count, 24, 6, 6)
     weights = {"w": draw(16, 24, 3, 3, seed=1)}
-    (found,) = evaluate(
-        lambda g, v: convolve_patches(g, v[0], "w", cells=6, channels=24, outputs=16), channels_last(x), weights=weights
-    )
+    (found,) = evaluate(lambda g, v: convolve_patches(g, v[0], "w", cells=6), channels_last(x), weights=weights)
     wanted = channels_last(F.conv2d(torch.from_numpy(x), torch.from_numpy(weights["w"]), padding=1).numpy())
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
