@@ -51,6 +51,7 @@ from ...support.graphs.sessions import run, session_of
 
 Frames = list[NDArray[np.uint8]]
 Floats = NDArray[np.float32]
+Refusal = Callable[[Calibration], str]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def int8_options(calibration: Calibration) -> ExportOptions:
 @pytest.fixture
 def refusal(
     tmp_path: Path, default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Calibration], str]:
+) -> Refusal:
     """Exports with a calibration, which must be refused without a trace; gives the error's text."""
 
     def run(calibration: Calibration) -> str:
@@ -246,7 +247,7 @@ def test_both_ways_of_saying_int8_are_verified(int8_bundle: Path) -> None:
 
 
 def test_what_drifts_too_far_is_refused_with_its_figures(
-    refusal: Callable[[Calibration], str], calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+    refusal: Refusal, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(compare.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
     message = refusal(calibration)
@@ -254,16 +255,14 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
     assert "boxes on clip, portable graphs: mean IoU 0.9" in message
 
 
-def test_a_broken_int8_graph_is_refused(
-    refusal: Callable[[Calibration], str], calibration: Calibration, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_int8_graph_is_refused(refusal: Refusal, calibration: Calibration) -> None:
     grids = {**calibration.plan.grids, "conv4.input": Grid(1e-3, 0)}
     broken = dataclasses.replace(calibration, plan=Quantization(calibration.plan.layers, grids))
     assert "fast search.deep" in refusal(broken)
 
 
 def test_a_broken_graph_for_tensorrt_is_refused(
-    refusal: Callable[[Calibration], str], calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+    refusal: Refusal, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Grid, "signed_scale", 1e-3)
     message = refusal(calibration)
