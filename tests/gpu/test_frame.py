@@ -155,20 +155,8 @@ class Selected:
         self.indices, self.counts = np.full((targets, k), -7, np.int32), np.zeros(targets, np.int32)
         self.crop_boxes, self.frame_boxes = (np.full((targets, k, 4), np.nan, np.float32) for _ in range(2))
         self.scores = np.full((targets, k), np.nan, np.float32)
-        call(
-            library,
-            "spm_select",
-            scores,
-            boxes,
-            state,
-            record,
-            self.indices,
-            self.counts,
-            self.crop_boxes,
-            self.frame_boxes,
-            self.scores,
-            targets,
-        )
+        written = (self.indices, self.counts, self.crop_boxes, self.frame_boxes, self.scores)
+        call(library, "spm_select", scores, boxes, state, record, *written, targets)
 
     @property
     def rows(self) -> NDArray[np.int32]:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from spm_rt import MultiTracker, Tracker
 from spm_rt.backends import ON_CPU, available
@@ -37,31 +39,29 @@ def resident_mb() -> float:
 def test_memory_does_not_grow(backend: str, targets: int, synthetic_bundle: Path, clip: Frames, clip_box: Box) -> None:
     if backend not in available():
         pytest.skip(f"{backend} is not installed")
-    multi = MultiTracker.load(synthetic_bundle, backend) if targets > 1 else None
-    single = Tracker.load(synthetic_bundle, backend) if targets == 1 else None
+    tracker: Any = (MultiTracker if targets > 1 else Tracker).load(synthetic_bundle, backend)
+
+    def start(frame: NDArray[np.uint8]) -> None:
+        if targets == 1:
+            tracker.init(frame, clip_box)
+            return
+        for id in tracker.ids:
+            tracker.remove(id)
+        for _ in range(targets):
+            tracker.add(frame, clip_box)
+
     height, width = clip[0].shape[:2]
     rng = np.random.default_rng(0)
     before = float("nan")
     for number in range(FRAMES):
         frame = clip[number % len(clip)]
         # Now and then a new template, and a place on the frame's rim: other numbers of proposals, the mean colour.
-        start = number % 500 == 0
         place = (*(float(v) for v in rng.uniform(-20, (width - 20, height - 20))), *clip_box[2:])
-        if single is not None:
-            if start:
-                single.init(frame, clip_box)
-            elif number % 7 == 0:
-                single.move_to(place)
-            single.update(frame, candidates=number % 3 == 0)
-        elif multi is not None:
-            if start:
-                for id in multi.ids:
-                    multi.remove(id)
-                for _ in range(targets):
-                    multi.add(frame, clip_box)
-            elif number % 7 == 0:
-                multi.move_to(multi.ids[-1], place)
-            multi.update(frame, candidates=number % 3 == 0)
+        if number % 500 == 0:
+            start(frame)
+        elif number % 7 == 0:
+            tracker.move_to(*([] if targets == 1 else tracker.ids[-1:]), place)
+        tracker.update(frame, candidates=number % 3 == 0)
         if number == min(WARM, FRAMES // 4):
             before = resident_mb()
     assert resident_mb() - before < ALLOWED_MB
