@@ -38,7 +38,7 @@ LAYERS = {
     ),
     "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "plan", "build", "cli"),
     "spm_export": ("model", "graphs", "proof", "calibration", "bundle", "cli"),
-    "spm_train": ("objective", "data", "config", "checkpoints validation", "trainer", "run", "cli"),
+    "spm_train": ("config", "objective", "data", "checkpoints validation", "trainer", "run", "cli"),
     "spm_bench": ("options loading tables", "profiling quality recorded", "timing", "report", "gpu", "commands", "cli"),
 }
 """Folders and modules of each package, lowest first: none imports one of a later line, nor another of its own."""

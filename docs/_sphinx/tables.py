@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import io
 import os
 import pkgutil
 import re
@@ -18,24 +20,15 @@ from sphinx.util.docutils import SphinxDirective
 import spm_rt
 from spm_rt.bundle import FORMS
 
-PARSERS = {
-    "spm-track": "spm_rt.cli",
-    "spm-export": "spm_export.cli",
-    "spm-bench": "spm_bench.cli",
-    "spm-train": "spm_train.cli",
-}
-"""Command -> the module whose ``make_parser`` gives its parser."""
-
 
 def help_text(command: str) -> str:
     """What ``COMMAND --help`` prints on a terminal of 110 columns; ``spm-bench latency`` is a command too."""
     name, *rest = command.split()
-    module = importlib.import_module(PARSERS[name])
-    with mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}):
-        parser = module.make_parser([*rest, "--help"]) if name == "spm-bench" else module.make_parser()
-        for word in rest:
-            parser = next(action for action in parser._actions if isinstance(action.choices, dict)).choices[word]
-        return str(parser.format_help())
+    module = importlib.import_module("spm_rt.cli" if name == "spm-track" else f"{name.replace('-', '_')}.cli")
+    text, terminal = io.StringIO(), mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"})
+    with terminal, contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        module.main([*rest, "--help"])
+    return text.getvalue()
 
 
 def meanings(kind: type) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -20,12 +21,9 @@ from spm_rt.media.video import frame_rate
 from ..support.exports import Frames
 from ..support.pages import GUIDE, ROOT, Block, blocks_of
 
-COMMANDS = {
-    "spm-track": "spm_rt.cli",
-    "spm-export": "spm_export.cli",
-    "spm-bench": "spm_bench.cli",
-    "spm-train": "spm_train.cli",
-}
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+COMMANDS = dict(re.findall(r'^(spm-\w+) = "([\w.]+):main"$', PROJECT, re.M))
+"""Command -> its module."""
 BLOCKS = [block for page in GUIDE for block in blocks_of(page)]
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
 SHELL = [(block, words) for block in BLOCKS if block.kind == "sh" for words in block.commands()]
@@ -91,28 +89,27 @@ def test_commands_are_understood(block: Block, words: list[str]) -> None:
 
 def unknown_extras(wanted: list[str]) -> list[str]:
     """Extras asked of this project that pyproject.toml does not have; other packages only have to be well written."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     unknown = []
     for one in wanted:
         requirement = Requirement(one.replace(".[", "spm-rt[") if one.startswith(".") else one)
         if requirement.name == "spm-rt":
-            unknown += [extra for extra in requirement.extras if f"\n{extra} = [" not in text]
+            unknown += [extra for extra in requirement.extras if f"\n{extra} = [" not in PROJECT]
     return unknown
+
+
+REASONS = {
+    "spm-export": "an export takes a minute; tests/export/test_cli.py runs some",
+    "spm-bench": "a measurement takes minutes; tests/benchmarks runs each command",
+    "spm-train": "a training takes hours; tests/training runs short ones",
+}
 
 
 def reason_not_to_run(words: list[str]) -> str:
     if "cuda" in words or "--engine" in words:
         return "needs a GPU, or TensorRT's library"
-    match words:
-        case ["spm-track", *_] | ["spm-export", "doctor"]:
-            return ""
-        case ["spm-export", *_]:
-            return "an export takes a minute; tests/export/test_cli.py runs some"
-        case ["spm-bench", *_]:
-            return "a measurement takes minutes; tests/benchmarks runs each command"
-        case ["spm-train", *_]:
-            return "a training takes hours; tests/training runs short ones"
-    return "installs or builds; CI does it"
+    if words[0] == "spm-track" or words[:2] == ["spm-export", "doctor"]:
+        return ""
+    return REASONS.get(words[0], "installs or builds; CI does it")
 
 
 @pytest.mark.parametrize(("block", "words"), SHELL, ids=SHELL_NAMES)

@@ -14,11 +14,9 @@ def model() -> SPMTracker:
     torch.manual_seed(5)
     model = SPMTracker().eval()
     with torch.no_grad():
-        for norm in (model.fine.norm_deep, model.fine.norm_shallow):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.uniform_(-0.1, 0.1)
-            norm.running_var.uniform_(0.5, 2)
+        for name, value in model.fine.named_buffers():
+            if name.endswith(("mean", "var")):
+                value.uniform_(*((-0.1, 0.1) if name.endswith("mean") else (0.5, 2)))
     return model
 
 
@@ -74,11 +72,8 @@ def test_frozen_layers_get_no_gradient_and_the_others_do(crops: torch.Tensor) ->
     model = SPMTracker()
     maps = network.features(model, center_crop(crops, 143), 6)
     (maps.embedding.sum() + maps.deep.sum()).backward()
-    grads = {name: value.grad is not None for name, value in model.backbone.named_parameters()}
-    assert not grads["conv1.weight"]
-    assert not grads["conv2.weight"]
-    assert grads["conv3.weight"]
-    assert grads["conv5.weight"]
+    trained = {name for name, value in model.backbone.named_parameters() if value.grad is not None}
+    assert trained == {f"conv{layer}.{kind}" for layer in (3, 4, 5) for kind in ("weight", "bias")}
 
 
 def test_correlation_as_a_product_equals_the_models() -> None:

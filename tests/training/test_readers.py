@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from spm_rt.errors import SourceError
-from spm_train.data.folders import Coco, Got10k, ImagenetVid
-from spm_train.data.packed import PackedStills, PackedVideo
-from spm_train.data.readers import Reader, is_held_out
+from spm_train.data import READERS
+from spm_train.data.folders import Coco, ImagenetVid
+from spm_train.data.packed import PackedStills
+from spm_train.data.readers import is_held_out
 from tests.support.media.shapes import SIZE
 
+KINDS = {kind.removeprefix("packed-"): reader for kind, reader in READERS.items()}
+"""Fixture with a tiny set -> the reader of its layout."""
 
-def check(reader: Reader) -> None:
-    """Every picture of every object can be read, and there is a shape of the expected size in the box."""
+
+@pytest.mark.parametrize(
+    ("kind", "objects"),
+    [
+        pytest.param("stills", [(f"shape {i % 4}", (i,)) for i in range(8)], id="stills"),
+        pytest.param(
+            "video",
+            [("shape 0", (0, 2, 3, 4)), ("shape 1", (5, 6, 7, 8, 9)), ("shape 2", (10, 11, 12, 13, 14))],
+            id="video without frames that have no box",
+        ),
+        pytest.param("got10k", [("shape 0", (0, 1, 3)), ("shape 1", (4, 5, 6, 7))], id="got10k without absent frames"),
+        pytest.param("coco", [("square", (0,)), ("disc", (1,)), ("square", (2,))], id="coco without crowds and specks"),
+        pytest.param("vid", [("n00000", (0, 1)), ("n00001", (2, 3))], id="vid, every third frame"),
+    ],
+)
+def test_objects_are_listed_and_lie_in_their_boxes(
+    kind: str, objects: list[tuple[str, tuple[int, ...]]], request: pytest.FixtureRequest
+) -> None:
+    reader = KINDS[kind](request.getfixturevalue(kind))
+    assert [(instance.category, instance.pictures) for instance in reader.instances] == objects
     for instance in reader.instances:
         for picture, box in zip(instance.pictures, instance.boxes, strict=True):
             image = reader.picture(picture)
@@ -27,39 +50,10 @@ def check(reader: Reader) -> None:
             assert (inside.max(1) - inside.min(1)).mean() > 80, "not the shape's strong colour"
 
 
-def test_packed_stills(stills: Path) -> None:
-    reader = PackedStills(stills)
-    assert len(reader.instances) == 8
-    assert {i.category for i in reader.instances} == {f"shape {k}" for k in range(4)}
-    check(reader)
-
-
-def test_packed_video_leaves_out_frames_without_a_box(video: Path) -> None:
-    reader = PackedVideo(video)
-    assert [len(i.pictures) for i in reader.instances] == [4, 5, 5]
-    assert reader.instances[0].pictures == (0, 2, 3, 4)
-    assert reader.instances[1].group == "clip1"
-    check(reader)
-
-
-def test_got10k_leaves_out_absent_frames(got10k: Path) -> None:
-    reader = Got10k(got10k)
-    assert [(i.category, i.pictures) for i in reader.instances] == [("shape 0", (0, 1, 3)), ("shape 1", (4, 5, 6, 7))]
-    check(reader)
-
-
-def test_coco_leaves_out_crowds_and_specks(coco: Path) -> None:
-    reader = Coco(coco)
-    assert [i.category for i in reader.instances] == ["square", "disc", "square"]
-    check(reader)
+def test_groups_folder_of_pictures_and_step(video: Path, coco: Path, vid: Path) -> None:
+    assert KINDS["video"](video).instances[1].group == "clip1"
     assert len(Coco(coco, coco.parent.parent / "train2017").instances) == 3
-
-
-def test_vid_keeps_every_third_frame(vid: Path) -> None:
-    reader = ImagenetVid(vid)
-    assert [len(i.pictures) for i in reader.instances] == [2, 2]
     assert len(ImagenetVid(vid, step=1).instances[0].pictures) == 6
-    check(reader)
 
 
 def test_holding_out_depends_on_the_name_alone() -> None:
@@ -69,24 +63,57 @@ def test_holding_out_depends_on_the_name_alone() -> None:
     assert not any(is_held_out(name, 0) for name in names)
 
 
-def test_missing_sets(tmp_path: Path) -> None:
-    for reader in (PackedStills, PackedVideo, Got10k, ImagenetVid):
-        with pytest.raises(SourceError, match=str(tmp_path)):
-            reader(tmp_path)
-    with pytest.raises(SourceError, match="cannot be read"):
-        Coco(tmp_path / "none.json")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_set_that_is_not_there_is_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "none.json" if kind == "coco" else tmp_path
+    with pytest.raises(SourceError, match=rf"{path}.*{'cannot be read' if kind == 'coco' else ''}"):
+        KINDS[kind](path)
 
 
-def test_missing_pictures(coco: Path, got10k: Path, vid: Path) -> None:
-    (coco.parent.parent / "train2017" / f"{1:012d}.jpg").unlink()
-    with pytest.raises(SourceError, match=r"1 of 3 pictures are missing, the first\s+is 000000000001.jpg"):
-        Coco(coco)
-    next(got10k.glob("**/00000002.jpg")).unlink()
-    with pytest.raises(SourceError, match="4 boxes but only 3 pictures"):
-        Got10k(got10k)
-    next(vid.glob("**/000003.JPEG")).unlink()
-    with pytest.raises(SourceError, match="000003: the picture is missing"):
-        ImagenetVid(vid)
+def still_with(**changes: object) -> Callable[[Path], object]:
+    """Changes the object in the first picture of a packed set of stills."""
+
+    def change(folder: Path) -> None:
+        index = folder / "index.jsonl"
+        first, *rest = index.read_text().splitlines()
+        entry = json.loads(first)
+        entry["objects"][0] |= changes
+        index.write_text("\n".join([json.dumps(entry), *rest]))
+
+    return change
+
+
+def coco_with(**changes: object) -> Callable[[Path], object]:
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def without(pattern: str) -> Callable[[Path], object]:
+    """Takes the first file of this name out of a set, whose path may be that of a file two folders down."""
+    return lambda path: next((path if path.is_dir() else path.parent.parent).glob(pattern)).unlink()
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "message"),
+    [
+        ("coco", without("**/000000000001.jpg"), r"1 of 3 pictures are missing, the first\s+is 000000000001.jpg"),
+        ("got10k", without("**/00000002.jpg"), "4 boxes but only 3 pictures"),
+        ("vid", without("**/000003.JPEG"), "000003: the picture is missing"),
+        ("stills", still_with(box=[80, 10, 40, 20]), "lies outside its 96 x 72 picture"),
+        ("stills", still_with(box=[20, 10, 0, 20]), "empty or unreadable box"),
+        ("stills", still_with(box=[20, 10, 10, 20], category=" "), "without a category"),
+        ("stills", still_with(box="nonsense"), r"index.jsonl, line 1"),
+        ("video", lambda folder: (folder / "tracks.json").write_text('{"clips": []}'), "no objects"),
+        ("coco", coco_with(categories=[]), "no categories"),
+        ("coco", coco_with(annotations=[]), "no objects"),
+    ],
+)
+def test_a_broken_set_is_refused(
+    kind: str, damage: Callable[[Path], Any], message: str, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(kind)
+    damage(path)
+    with pytest.raises(SourceError, match=message):
+        KINDS[kind](path)
 
 
 def test_unreadable_pictures(stills: Path, coco: Path) -> None:
@@ -96,43 +123,8 @@ def test_unreadable_pictures(stills: Path, coco: Path) -> None:
     with pytest.raises(SourceError, match="picture 0 at byte 0: not a readable picture"):
         PackedStills(stills).picture(0)
     (stills / "images.bin").write_bytes(data[:3000])
-    reader = PackedStills(stills)
     with pytest.raises(SourceError, match="lies outside the file"):
-        reader.picture(7)
+        PackedStills(stills).picture(7)
     (coco.parent.parent / "train2017" / f"{0:012d}.jpg").write_bytes(b"not a picture")
     with pytest.raises(SourceError, match="not a readable picture"):
         Coco(coco).picture(0)
-
-
-def test_boxes_outside_and_empty_boxes(stills: Path, video: Path) -> None:
-    def rewrite(change: dict[str, object]) -> None:
-        lines = (stills / "index.jsonl").read_text().splitlines()
-        first = json.loads(lines[0])
-        first["objects"][0] = {**first["objects"][0], **change}
-        (stills / "index.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]))
-
-    rewrite({"box": [80, 10, 40, 20]})
-    with pytest.raises(SourceError, match="lies outside its 96 x 72 picture"):
-        PackedStills(stills)
-    rewrite({"box": [20, 10, 0, 20]})
-    with pytest.raises(SourceError, match="empty or unreadable box"):
-        PackedStills(stills)
-    rewrite({"box": [20, 10, 10, 20], "category": " "})
-    with pytest.raises(SourceError, match="without a category"):
-        PackedStills(stills)
-    rewrite({"box": "nonsense"})
-    with pytest.raises(SourceError, match=r"index.jsonl, line 1"):
-        PackedStills(stills)
-    (video / "tracks.json").write_text('{"clips": []}')
-    with pytest.raises(SourceError, match="no objects"):
-        PackedVideo(video)
-
-
-def test_coco_without_categories(coco: Path) -> None:
-    content = json.loads(coco.read_text())
-    coco.write_text(json.dumps({**content, "categories": []}))
-    with pytest.raises(SourceError, match="no categories"):
-        Coco(coco)
-    coco.write_text(json.dumps({**content, "annotations": []}))
-    with pytest.raises(SourceError, match="no objects"):
-        Coco(coco)

@@ -19,9 +19,9 @@ from spm_rt.errors import CheckpointError, SourceError
 from spm_rt.settings import ModelSpec
 from spm_train import cli
 from spm_train.checkpoints import load_state, save_state
-from spm_train.config import TrainConfig
+from spm_train.config import LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from spm_train.data.packed import PackedStills
-from spm_train.data.sampling import PairSampler, SamplingConfig
+from spm_train.data.sampling import PairSampler
 from spm_train.trainer import Trainer
 from tests.support.media.shapes import PLAIN
 
@@ -73,19 +73,19 @@ def test_killed_and_resumed_gives_the_same_losses(stills: Path, video: Path, tmp
 
 def make_trainer(stills: Path, folder: Path, **changes: object) -> Trainer:
     sampling = SamplingConfig(search_side=175, held_out_every=0, augment=PLAIN)
-    chosen = {"batch": 4, "warmup": 5, "bf16": False, "seed": 2, "save_every": 1000, **changes}
-    config = TrainConfig(sampling=sampling, **chosen)  # type: ignore[arg-type]
+    rates = {"warmup": 5, "rate": 3e-4, "decay": 0.4, "weight_decay": 1e-3}
+    chosen = {"batch": 4, "bf16": False, "seed": 2, "save_every": 1000, **rates, **changes}
+    objective = ObjectiveConfig(loss=LossConfig(overlap=0.0))
+    config = TrainConfig(sampling=sampling, objective=objective, **chosen)  # type: ignore[arg-type]
     sampler = PairSampler([PackedStills(stills)], sampling, ModelSpec(), config.seed)
     return Trainer(load_model([]), config, sampler, None, folder, torch.device("cpu"), 0)
 
 
 def test_a_tiny_set_is_learned_by_heart(stills: Path, tmp_path: Path) -> None:
-    # Two pictures of each of two categories.
-    lines = (stills / "index.jsonl").read_text().splitlines()
-    (stills / "index.jsonl").write_text("\n".join(lines[i] for i in (0, 1, 4, 5)))
-    trainer = make_trainer(stills, tmp_path / "run", steps=40, rate=5e-4, decay=0.6)
+    # After 45 steps the fine stage is at 0.9, a hair more or less from processor to processor; after 70 it is beyond.
+    trainer = make_trainer(stills, tmp_path / "run", steps=70)
     events: list[dict[str, float]] = []
-    trainer.run(lambda event: events.append(event))
+    trainer.run(events.append)
     start, end = events[:5], events[-5:]
 
     def mean(part: list[dict[str, float]], name: str) -> float:

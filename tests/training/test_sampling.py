@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,28 @@ import torch
 
 from spm_rt.errors import SourceError
 from spm_rt.settings import ModelSpec
+from spm_train.config import SamplingConfig
 from spm_train.data.crop import Window, cut, window_around
 from spm_train.data.loading import batches
 from spm_train.data.packed import PackedStills, PackedVideo
-from spm_train.data.sampling import PairSampler, SamplingConfig
+from spm_train.data.sampling import PairSampler
 from tests.support.media.shapes import PLAIN
 
 SPEC = ModelSpec()
 
 
-def sampler(stills: Path, video: Path, **changes: object) -> PairSampler:
-    config = SamplingConfig(**{"held_out_every": 0, **changes})  # type: ignore[arg-type]
-    return PairSampler([PackedStills(stills), PackedVideo(video)], config, SPEC, seed=7)
+@pytest.fixture
+def sampler(stills: Path, video: Path) -> Callable[..., PairSampler]:
+    def make(held_out: bool = False, **changes: object) -> PairSampler:
+        config = SamplingConfig(**{"held_out_every": 0, **changes})  # type: ignore[arg-type]
+        return PairSampler([PackedStills(stills), PackedVideo(video)], config, SPEC, seed=7, held_out=held_out)
+
+    return make
+
+
+@pytest.fixture
+def draw(sampler: Callable[..., PairSampler]) -> PairSampler:
+    return sampler()
 
 
 def test_window_is_the_releases() -> None:
@@ -47,62 +58,54 @@ def test_cut_samples_at_the_releases_points() -> None:
     assert np.abs(mirrored[:, ::-1].astype(int) - crop).max() <= 1
 
 
-def test_boxes_frame_the_object(stills: Path, video: Path) -> None:
-    draw = sampler(stills, video)
+def test_boxes_frame_the_object(draw: PairSampler, sampler: Callable[..., PairSampler]) -> None:
     for number in range(16):
-        sample = draw.sample(number)
+        sample = draw[number]
         assert sample.template.shape == (143, 143, 3)
         assert sample.search.shape == (207, 207, 3)
         center = (sample.template_box[:2] + sample.template_box[2:]) / 2
         assert center == pytest.approx([135.5, 135.5], abs=1e-2), "also where mirrored"
         assert (sample.box[2:] > sample.box[:2]).all()
-    plain = sampler(stills, video, augment=PLAIN)
+    plain = sampler(augment=PLAIN)
     for number in range(8):
-        sample = plain.sample(number)
+        sample = plain[number]
         assert np.abs((sample.box[:2] + sample.box[2:]) / 2 - 135.5).max() < 1
         x1, y1, x2, y2 = (sample.box - 32).astype(int)
         inside = sample.search[y1 + 20 : y2 - 20, x1 + 10 : x2 - 10].reshape(-1, 3).astype(int)
         assert (inside.max(1) - inside.min(1)).mean() > 80
 
 
-def test_a_sample_depends_on_seed_and_number_alone(stills: Path, video: Path) -> None:
-    first, second = sampler(stills, video), sampler(stills, video)
-    second.sample(3)
+def test_a_sample_depends_on_seed_and_number_alone(draw: PairSampler, sampler: Callable[..., PairSampler]) -> None:
+    second = sampler()
+    second[3]
     for number in (5, 0, 11):
-        for a, b in zip(first.sample(number), second.sample(number), strict=True):
+        for a, b in zip(draw[number], second[number], strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_samples_come_in_twos_of_one_category(stills: Path, video: Path) -> None:
-    draw = sampler(stills, video)
-    twos = [(draw.sample(2 * i), draw.sample(2 * i + 1)) for i in range(20)]
+def test_samples_come_in_twos_of_one_category(draw: PairSampler) -> None:
+    twos = [(draw[2 * i], draw[2 * i + 1]) for i in range(20)]
     assert all(a.category == b.category for a, b in twos), "every category has two objects here"
     assert all(a.instance != b.instance for a, b in twos)
 
 
-def test_shares_of_data_sets(stills: Path, video: Path) -> None:
-    draw = sampler(stills, video, weights={"stills": 0.0, "made up": 1.0})
-    names = {draw.entries[draw.sample(2 * i).instance].instance.data_set for i in range(20)}
-    assert names == {"made up"}
+def test_shares_of_data_sets(sampler: Callable[..., PairSampler]) -> None:
+    draw = sampler(weights={"stills": 0.0, "made up": 1.0})
+    assert {draw.entries[draw[2 * i].instance].instance.data_set for i in range(20)} == {"made up"}
     with pytest.raises(SourceError, match="weights given for data sets that are not there: cars"):
-        sampler(stills, video, weights={"cars": 1.0})
+        sampler(weights={"cars": 1.0})
 
 
-def test_held_out_groups_are_not_trained_on(stills: Path, video: Path) -> None:
-    readers = [PackedStills(stills), PackedVideo(video)]
-    config = SamplingConfig(held_out_every=3)
-    train = PairSampler(readers, config, SPEC, 1)
-    held = PairSampler(readers, config, SPEC, 1, held_out=True)
+def test_held_out_groups_are_not_trained_on(sampler: Callable[..., PairSampler]) -> None:
+    train, held = sampler(held_out_every=3), sampler(held_out_every=3, held_out=True)
     assert {e.instance.group for e in train.entries}.isdisjoint(e.instance.group for e in held.entries)
     with pytest.raises(SourceError, match="training part"):
-        PairSampler(readers, SamplingConfig(held_out_every=1), SPEC, 1)
+        sampler(held_out_every=1)
 
 
-def test_workers_change_nothing(stills: Path, video: Path) -> None:
-    draw = sampler(stills, video)
+def test_workers_change_nothing(draw: PairSampler) -> None:
     cpu = torch.device("cpu")
-    alone = list(batches(draw, 2, 0, 4, 0, cpu))
-    helped = list(batches(draw, 2, 0, 4, 2, cpu))
+    alone, helped = (list(batches(draw, 2, 0, 4, workers, cpu)) for workers in (0, 2))
     late = list(batches(draw, 2, 2, 4, 0, cpu))
     for a, b in zip(alone, helped, strict=True):
         for x, y in zip(a, b, strict=True):

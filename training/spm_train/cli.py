@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spm_rt.errors import SourceError, SpmError
 from spm_rt.precision import precision_argument
+
+from .config import AugmentConfig, LossConfig, SamplingConfig, TrainConfig
+from .data import READERS
 
 EPILOG = """data sets (--data, as often as you like):
   got10k:FOLDER            GOT-10k: clips with groundtruth.txt; FOLDER is the set, its train or val, or any part
@@ -52,32 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-_SCHEDULE = (
-    # option, type, default, metavar, help
-    ("--steps", int, 4000, None, ""),
-    ("--batch", int, 16, None, "samples per step, even"),
-    ("--rate", float, "4e-4", None, "learning rate of the heads"),
-    ("--backbone-rate", float, 0.4, "SHARE", "that of conv3..conv5, as a share of --rate"),
-    ("--warmup", int, 150, "STEPS", ""),
-    ("--decay", float, 0.45, "SHARE", "last part of the run, over which the rate falls"),
-    ("--weight-decay", float, 0.01, None, ""),
-    ("--ema", float, 0.998, None, "averaging of the weights, per step"),
-    ("--seed", int, 1, None, ""),
-)
-_SAMPLES = (
-    ("--template-side", int, 143, "PX", "143 has what the template needs; 271 is the whole crop"),
-    ("--search-side", int, 207, "PX", "271 is the whole crop"),
-    ("--shift", float, 40, "PX", "largest shift of the target"),
-    ("--max-gap", int, 60, "FRAMES", "between a pair's frames"),
-    ("--overlap-loss", float, 1.0, "W", "weight of 1 - GIoU beside the paper's losses; 0: the paper's alone"),
-)
-_SAVING = (
-    ("--save-every", int, 100, "STEPS", ""),
-    ("--validate-every", int, 250, "STEPS", ""),
-    ("--validation-samples", int, 192, None, ""),
-)
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spm-train",
@@ -93,18 +71,24 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights", default="", metavar="NAME=SHARE[,...]", help=f"how often to draw from a data set; {share}"
     )
-    held_out = ("--held-out-every", int, 12, "N", "one clip or picture in N is kept for validation; 0 for none")
-    _add_options(parser, held_out)
+    _add_options(parser, SamplingConfig, "held_out_every")
     start = parser.add_argument_group("where to start")
     weights = "a .safetensors, cm_stage.pt and fm_stage.pt, or none for random weights (default: the shipped weights)"
     start.add_argument("--init", nargs="+", default=[], metavar="WEIGHTS", help=weights)
     start.add_argument("--backbone", metavar="NPZ", help="conv1 to conv5 from this file (conv1.weight, ...)")
     schedule = parser.add_argument_group("schedule")
-    _add_options(schedule, *_SCHEDULE)
+    numbers = ("steps", "batch", "rate", "backbone_rate", "warmup", "decay", "weight_decay", "ema", "seed")
+    _add_options(schedule, TrainConfig, *numbers)
     schedule.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
     samples = parser.add_argument_group("samples and losses")
-    _add_options(samples, *_SAMPLES)
-    samples.add_argument("--no-generalised", action="store_true", help="coarse stage: only the target is a positive")
+    _add_options(samples, SamplingConfig, "template_side", "search_side", "max_gap")
+    _add_options(samples, AugmentConfig, "shift")
+    weight = "weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default %(default)s)"
+    samples.add_argument(
+        "--overlap-loss", dest="overlap", type=float, default=LossConfig.overlap, metavar="W", help=weight
+    )
+    target_alone = "coarse stage: only the target is a positive"
+    samples.add_argument("--no-generalised", dest="generalised", action="store_false", help=target_alone)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     machine.add_argument(
@@ -119,53 +103,45 @@ def make_parser() -> argparse.ArgumentParser:
     machine.add_argument("--threads", type=int, default=0, help="of the CPU (default: all cores)")
     ending = "save the state and end there; --resume goes on"
     machine.add_argument("--stop-after", type=float, default=0, metavar="MINUTES", help=ending)
-    _add_options(machine, *_SAVING)
+    _add_options(machine, TrainConfig, "validate_every", "validation_samples", "save_every")
     machine.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     machine.add_argument("--quiet", action="store_true", help="no progress")
     return parser
 
 
-def _add_options(
-    group: argparse._ActionsContainer, *rows: tuple[str, type[int] | type[float], float | str, str | None, str]
-) -> None:
-    """Options that take a number; their help ends with the default."""
-    for name, kind, default, metavar, text in rows:
-        group.add_argument(
-            name, type=kind, default=default, metavar=metavar, help=f"{text} (default %(default)s)".lstrip()
-        )
+def _add_options(group: argparse._ActionsContainer, config: type[Any], *names: str) -> None:
+    """Options that take a number, with the names, defaults and meanings of fields of a data class."""
+    for field in dataclasses.fields(config):
+        if field.name in names:
+            flag, kind = "--" + field.name.replace("_", "-"), {"int": int, "float": float}[str(field.type)]
+            group.add_argument(flag, type=kind, default=field.default, **field.metadata)
 
 
 def run(options: argparse.Namespace) -> int:
     # PyTorch takes seconds to import: not before --help and usage errors are dealt with.
     from .run import train
 
-    summary = train(options, parse_data(options.data), parse_weights(options.weights))
+    options.data, options.weights = parse_data(options.data), parse_weights(options.weights)
+    summary = train(options)
     if options.json:
         print(json.dumps(summary, indent=1))
     elif not options.quiet:
-        print(
-            f"{summary['steps']} steps, {summary['minutes']:.1f} minutes; {_validated(summary)}wrote {summary['last']}"
+        held_out = (
+            "held-out: top coarse box's IoU {top_overlap:.3f}, IoU after both stages {fine_overlap:.3f}, "
+            "fine stage's AUC {fine_auc:.3f}; "
         )
+        text = "{steps} steps, {minutes:.1f} minutes; " + (held_out if "fine_auc" in summary else "") + "wrote {last}"
+        print(text.format_map(summary))
     return 0
-
-
-def _validated(summary: Mapping[str, Any]) -> str:
-    if "fine_auc" not in summary:
-        return ""
-    return (
-        f"held-out: top coarse box's IoU {summary['top_overlap']:.3f}, "
-        f"IoU after both stages {summary['fine_overlap']:.3f}, fine stage's AUC {summary['fine_auc']:.3f}; "
-    )
 
 
 def parse_data(values: Sequence[str]) -> list[tuple[str, list[Path]]]:
     """``KIND:PATH[,PATH]`` as kinds and paths."""
-    kinds = ("got10k", "coco", "vid", "packed-stills", "packed-video")
     parsed = []
     for value in values:
         kind, _, rest = value.partition(":")
-        if kind not in kinds or not rest:
-            raise SourceError(f"--data {value}: give KIND:PATH, with a KIND of {', '.join(kinds)}")
+        if kind not in READERS or not rest:
+            raise SourceError(f"--data {value}: give KIND:PATH, with a KIND of {', '.join(READERS)}")
         paths = [Path(p) for p in (rest.split(",") if kind == "coco" else [rest])]
         if not paths[0].exists():
             raise SourceError(f"--data {value}: {paths[0]} does not exist")

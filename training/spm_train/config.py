@@ -1,49 +1,120 @@
-"""Everything a run depends on, in one frozen object that is stored in its checkpoints."""
+"""Everything a run depends on, in one frozen object that is stored in its checkpoints.
+
+The fields' defaults are those of the command line, and their meanings its help.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from spm_rt.errors import SettingsError
 
-from .data.sampling import SamplingConfig
-from .objective.total_loss import ObjectiveConfig
+
+def setting(default: Any, meaning: str, metavar: str | None = None) -> Any:
+    """A field with a default and what it means; ``metavar`` stands for its value in the help of the command line."""
+    about = {"help": f"{meaning} (default %(default)s)", "metavar": metavar}
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the four losses, and of the optional overlap losses beside the two box losses."""
+
+    coarse_class: float = 1.0
+    coarse_box: float = 2.0
+    fine_class: float = 1.0
+    fine_box: float = 1.0
+    overlap: float = setting(1.0, "weight of 1 - GIoU of the decoded boxes, in both stages; not in the paper")
+    positives: int = setting(16, "coarse positives that count, per pair")
+    sampled: int = setting(
+        64, "coarse anchors that count, per pair; what is not positive is negative, half the hardest"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What counts as a positive, and how many boxes the fine stage compares."""
+
+    generalised: bool = setting(True, "every object of the template's category is a coarse positive; off: the target")
+    anchor_high: float = 0.6
+    anchor_low: float = 0.3
+    fine_high: float = 0.5
+    near: int = setting(8, "fine boxes per pair jittered around the target")
+    proposed: int = setting(6, "fine boxes per pair from the coarse stage")
+    distractors: int = setting(
+        2, "fine boxes per pair on other objects, or on what the coarse stage takes for the target"
+    )
+    crossed: int = setting(4, "fine boxes per pair of two different objects")
+    momentum: float = 0.01
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """How often and how strongly crops are changed. Probabilities are per crop, unless stated otherwise."""
+
+    shift: float = setting(40, "largest shift of the target from the search crop's centre, in crop pixels", "PX")
+    wide_shift: float = setting(
+        0.4, "search crops whose shift is uniform up to ``shift``; the others stay near the centre"
+    )
+    scale: float = setting(0.18, "standard deviation of the log of the object's size in the search crop")
+    aspect: float = setting(0.09, "standard deviation of the log stretch of the picture")
+    mirror: float = setting(0.5, "both crops mirrored (per pair)")
+    turn_round: float = setting(0.15, "one of the two crops mirrored alone, as when an animal turns round (per pair)")
+    template_angle: float = setting(0.2, "templates that are turned, by up to 15 degrees")
+    color: float = 0.7
+    grey: float = setting(0.15, "both crops grey (per pair)")
+    light: float = 0.6
+    blur: float = 0.2
+    noise: float = 0.15
+    low_detail: float = setting(0.25, "both crops as if the object were small in its picture (per pair)")
+    occlusion: float = setting(0.2, "search crops with a patch in front of the object")
+    background: float = setting(
+        0.75, "crops of stills whose surroundings are replaced by another picture's (each alone)"
+    )
+    video_background: float = setting(0.15, "the same, for search crops of video")
+    paste: float = setting(0.25, "search crops with another object pasted beside the target")
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """What is drawn how often, and how large the crops are."""
+
+    template_side: int = setting(143, "143 has what the template needs; 271 is the whole crop", "PX")
+    search_side: int = setting(207, "271 is the whole crop", "PX")
+    max_gap: int = setting(
+        60, "largest distance of a pair's two frames in a clip, in the clip's listed frames", "FRAMES"
+    )
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """data set name -> share; a set without an entry gets the square root of its number of groups"""
+    held_out_every: int = setting(12, "one clip or picture in N is kept for validation; 0 for none", "N")
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One run.
+    """One run."""
 
-    Attributes:
-        steps: length of the run; the rate falls over the last ``decay`` of it.
-        batch: samples per step, an even number; each is compared with two templates.
-        rate: learning rate of the two heads.
-        backbone_rate: that of conv3 to conv5, as a share of ``rate``; conv1 and conv2 are frozen.
-        warmup: steps over which the rate rises.
-        decay: share of the steps, at the end, over which the rate falls to ``final_rate`` of itself (half a cosine).
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        ema: per-step decay of the averaged weights, which are the ones validated and written out.
-        validate_every: steps between two validations; each writes a picture and ``best.safetensors`` if it is best.
-        save_every: steps between two states that a killed run resumes from.
-    """
-
-    steps: int = 4000
-    batch: int = 16
-    rate: float = 3e-4
-    backbone_rate: float = 0.4
-    warmup: int = 100
-    decay: float = 0.4
-    final_rate: float = 0.02
-    weight_decay: float = 1e-3
-    clip: float = 10.0
-    ema: float = 0.998
-    train_shallow: bool = False
+    steps: int = setting(4000, "length of the run")
+    batch: int = setting(16, "samples per step, an even number; each is compared with two templates")
+    rate: float = setting(4e-4, "learning rate of the two heads")
+    backbone_rate: float = setting(0.4, "that of conv3..conv5, as a share of the heads'", "SHARE")
+    warmup: int = setting(150, "steps over which the rate rises", "STEPS")
+    decay: float = setting(0.45, "last part of the run, over which the rate falls (half a cosine)", "SHARE")
+    final_rate: float = setting(0.02, "what the rate falls to, as a share of itself")
+    weight_decay: float = setting(0.01, "of AdamW")
+    clip: float = setting(10.0, "largest norm of the gradient")
+    ema: float = setting(0.998, "decay per step of the averaged weights, which are validated and written out")
+    train_shallow: bool = setting(False, "train conv1 and conv2 too, which are frozen otherwise")
     bf16: bool = True
-    seed: int = 1
-    validate_every: int = 250
-    validation_samples: int = 192
-    save_every: int = 100
+    seed: int = setting(1, "of samples and losses")
+    validate_every: int = setting(
+        250, "steps between two validations; each writes a picture, and best.safetensors if it is best", "STEPS"
+    )
+    validation_samples: int = setting(192, "held-out samples of a validation")
+    save_every: int = setting(100, "steps between two states that a killed run resumes from", "STEPS")
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,10 @@ from spm_rt.errors import BackendError, CheckpointError, SettingsError
 from spm_rt.machine import instruction_sets, usable_cores
 from spm_rt.terminal import Progress
 
-from .config import TrainConfig
-from .data.augment import AugmentConfig
-from .data.folders import Coco, Got10k, ImagenetVid
-from .data.packed import PackedStills, PackedVideo
-from .data.readers import Reader
-from .data.sampling import PairSampler, SamplingConfig
-from .objective.losses import LossConfig
-from .objective.total_loss import ObjectiveConfig
+from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
+from .data import READERS
+from .data.sampling import PairSampler
 from .trainer import Trainer
-
-
-def make_reader(kind: str, paths: Sequence[Path]) -> Reader:
-    """The reader of a ``--data`` entry."""
-    readers: dict[str, Callable[..., Reader]] = {
-        "coco": Coco,
-        "got10k": Got10k,
-        "vid": ImagenetVid,
-        "packed-stills": PackedStills,
-        "packed-video": PackedVideo,
-    }
-    return readers[kind](*paths[:2])
 
 
 def initial_model(files: Sequence[str], backbone: str | None) -> SPMTracker:
@@ -80,38 +63,32 @@ def has_bf16(device: torch.device) -> bool:
     return not instruction_sets().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
-def make_config(options: argparse.Namespace, weights: Mapping[str, float], device: torch.device) -> TrainConfig:
-    """The options that a run's results depend on; most have their setting's name."""
+def make_config(options: argparse.Namespace, device: torch.device) -> TrainConfig:
+    """The options that a run's results depend on; each has the name of its setting."""
 
-    def named(config: type[TrainConfig] | type[SamplingConfig]) -> dict[str, Any]:
+    def filled(config: type[Any], **others: object) -> Any:
         names = {field.name for field in dataclasses.fields(config)}
-        return {name: value for name, value in vars(options).items() if name in names}
+        return config(**{name: value for name, value in vars(options).items() if name in names}, **others)
 
-    augment = AugmentConfig(shift=options.shift)
-    return TrainConfig(
-        **named(TrainConfig),
-        bf16=has_bf16(device) if options.precision == "auto" else options.precision == "bfloat16",
-        objective=ObjectiveConfig(
-            generalised=not options.no_generalised, loss=LossConfig(overlap=options.overlap_loss)
-        ),
-        sampling=SamplingConfig(**{**named(SamplingConfig), "weights": dict(weights), "augment": augment}),
-    )
+    bf16 = has_bf16(device) if options.precision == "auto" else options.precision == "bfloat16"
+    objective = filled(ObjectiveConfig, loss=filled(LossConfig))
+    sampling = filled(SamplingConfig, augment=filled(AugmentConfig))
+    config: TrainConfig = filled(TrainConfig, bf16=bf16, objective=objective, sampling=sampling)
+    return config
 
 
-def train(
-    options: argparse.Namespace, data: Sequence[tuple[str, list[Path]]], weights: Mapping[str, float]
-) -> dict[str, Any]:
-    """Train as the options say; returns the summary."""
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Train as the options say, with ``data`` as kinds and paths and ``weights`` as a dictionary; the summary."""
     started = time.monotonic()
     cores = usable_cores()
     torch.set_num_threads(options.threads or cores)
     cv2.setNumThreads(1)
     device = pick_device(options.device)
-    config = make_config(options, weights, device)
+    config = make_config(options, device)
     folder = Path(options.out)
     if (folder / "state.pt").exists() and not options.resume:
         raise SettingsError(f"{folder}: there is a run in it; --resume goes on with it, or give another --out")
-    readers = [make_reader(kind, paths) for kind, paths in data]
+    readers = [READERS[kind](*paths[:2]) for kind, paths in options.data]
     model = initial_model(options.init, options.backbone)
     sampler = PairSampler(readers, config.sampling, model.spec, config.seed)
     held_out = None

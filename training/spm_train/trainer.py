@@ -22,7 +22,7 @@ from .data.loading import batches
 from .data.sampling import PairSampler
 from .objective.pairs import Batch
 from .objective.total_loss import compute_losses
-from .validation import Validation, validate, validation_batches
+from .validation import validate
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -33,42 +33,37 @@ def config_text(config: TrainConfig) -> str:
     return repr({k: v for k, v in sorted(dataclasses.asdict(config).items()) if k not in free})
 
 
+@dataclasses.dataclass
 class Trainer:
     """One run in one folder: ``state.pt`` to go on from, ``last.safetensors`` and ``best.safetensors`` to use."""
 
-    def __init__(
-        self,
-        model: SPMTracker,
-        config: TrainConfig,
-        sampler: PairSampler,
-        held_out: PairSampler | None,
-        folder: Path,
-        device: torch.device,
-        workers: int,
-    ) -> None:
-        self.config, self.sampler, self.held_out = config, sampler, held_out
-        self.folder, self.device, self.workers = folder, device, workers
-        self.model = model.to(device)
+    model: SPMTracker
+    config: TrainConfig
+    sampler: PairSampler
+    held_out: PairSampler | None
+    folder: Path
+    device: torch.device
+    workers: int
+    step: int = 0
+    best: float = -1.0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device)
         for value in self.model.parameters():
             if value.dim() == 4:
                 value.data = value.data.contiguous(memory_format=torch.channels_last)
         for layer in (self.model.backbone.conv1, self.model.backbone.conv2):
-            layer.requires_grad_(config.train_shallow)
+            layer.requires_grad_(self.config.train_shallow)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = self._make_optimizer()
+        trained = [(name.startswith("backbone."), p) for name, p in self.model.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [parameter for is_backbone, parameter in trained if is_backbone == wanted], "share": share}
+            for wanted, share in ((True, self.config.backbone_rate), (False, 1.0))
+        ]
+        decay = self.config.weight_decay
+        self.optimizer = torch.optim.AdamW(groups, lr=self.config.rate, weight_decay=decay, fused=True)
         self._held_out_batches: list[Batch] = []
-        self.step = 0
-        self.best = -1.0
-        self.history: list[dict[str, float]] = []
-
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        backbone: list[nn.Parameter] = []
-        heads: list[nn.Parameter] = []
-        for name, value in self.model.named_parameters():
-            if value.requires_grad:
-                (backbone if name.startswith("backbone.") else heads).append(value)
-        groups = [{"params": backbone, "share": self.config.backbone_rate}, {"params": heads, "share": 1.0}]
-        return torch.optim.AdamW(groups, lr=self.config.rate, weight_decay=self.config.weight_decay, fused=True)
 
     def rate_at(self, step: int) -> float:
         """Learning rate of the heads: up, level, and half a cosine down."""
@@ -159,10 +154,13 @@ class Trainer:
         save_weights(self.average, self.folder / "last.safetensors", self.step)
         if self.held_out is None:
             return
+        if not self._held_out_batches:  # the same ones in every run
+            size = min(16, self.config.validation_samples)
+            count = math.ceil(self.config.validation_samples / size)
+            self._held_out_batches = list(batches(self.held_out, size, 0, count, 0, torch.device("cpu")))
+        picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
         with autocast(self.device, self.config.bf16):
-            self._held_out_batches = self._held_out_batches or validation_batches(self.held_out, self.config)
-            picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
-            result: Validation = validate(self.average, self._held_out_batches, self.device, picture)
+            result = validate(self.average, self._held_out_batches, self.device, picture)
         means = {name: getattr(result, name) for name in ("top_overlap", "fine_auc", "fine_overlap")}
         self.history.append({"step": self.step, **means})
         if result.score > self.best:

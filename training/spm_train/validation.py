@@ -13,9 +13,6 @@ from torch import Tensor
 
 from spm_export.model.network import SPMTracker, decode
 
-from .config import TrainConfig
-from .data.loading import collate
-from .data.sampling import PairSampler
 from .objective import network
 from .objective.boxes import jitter, overlap, spread_out, take
 from .objective.pairs import Batch, make_pairs
@@ -35,14 +32,6 @@ class Validation(NamedTuple):
     """area under the ROC curve of the fine stage's score: boxes on the target (IoU >= 0.5) against all others"""
     score: float
     """what ``best.safetensors`` is chosen by: fine_overlap"""
-
-
-def validation_batches(sampler: PairSampler, config: TrainConfig) -> list[Batch]:
-    """``config.validation_samples`` held-out samples, the same ones in every run."""
-    size = min(16, config.validation_samples)
-    return [
-        collate([sampler.sample(start + i) for i in range(size)]) for start in range(0, config.validation_samples, size)
-    ]
 
 
 @torch.no_grad()
@@ -86,7 +75,7 @@ def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Pred
     best = spread_out(boxes, scores, 8, 0.5)
     proposals, proposal_scores = take(boxes, best), torch.gather(scores, 1, best)
     compared = torch.cat([proposals, jitter(batch.box, 4, generator)], dim=1)
-    targets = network.target_features(model, result.template, batch.template_box)
+    targets = network.proposal_features(model, result.template, batch.template_box[:, None])[:, 0]
     values = network.proposal_features(model, result.search, compared).flatten(0, 1)
     fine: list[Tensor] = []
     other: list[Tensor] = []

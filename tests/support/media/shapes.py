@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from spm_train.data.augment import AugmentConfig
+from spm_train.config import AugmentConfig
 
 PLAIN = AugmentConfig(**dict.fromkeys((field.name for field in dataclasses.fields(AugmentConfig)), 0.0))
 """Nothing is changed."""

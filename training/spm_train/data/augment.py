@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import cv2
 import numpy as np
 
+from ..config import AugmentConfig
 from .readers import Boxes, Image
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentConfig:
-    """How often and how strongly crops are changed. Probabilities are per crop, unless stated otherwise."""
-
-    shift: float = 48.0
-    """largest shift of the object from the search crop's centre, in crop pixels"""
-    wide_shift: float = 0.4
-    """share of search crops whose shift is uniform up to ``shift``; the others stay near the centre"""
-    scale: float = 0.18
-    """standard deviation of the log of the object's size in the search crop"""
-    aspect: float = 0.09
-    """standard deviation of the log stretch of the picture"""
-    mirror: float = 0.5
-    """both crops mirrored (per pair)"""
-    turn_round: float = 0.15
-    """one of the two crops mirrored alone, as when an animal turns round (per pair)"""
-    template_angle: float = 0.2
-    """share of templates that are turned, by up to 15 degrees"""
-    color: float = 0.7
-    grey: float = 0.15
-    """both crops grey (per pair)"""
-    light: float = 0.6
-    blur: float = 0.2
-    noise: float = 0.15
-    low_detail: float = 0.25
-    """both crops as if the object were small in its picture (per pair)"""
-    occlusion: float = 0.2
-    """search crops with a patch in front of the object"""
-    background: float = 0.75
-    """crops of stills whose surroundings are replaced by another picture's (each crop for itself)"""
-    video_background: float = 0.15
-    """the same, for search crops of video"""
-    paste: float = 0.25
-    """search crops with another object pasted beside the target"""
 
 
 def change_colors(crop: Image, rng: np.random.Generator, config: AugmentConfig) -> Image:

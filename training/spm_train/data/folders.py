@@ -14,20 +14,18 @@ import numpy as np
 
 from spm_rt.errors import SourceError
 
-from .readers import Image, Instance, check_instances, corners, read_picture, read_text
+from .readers import Collection, Image, corners, read_picture, read_text
 
 MIN_SIDE = 8.0
 """Boxes with a shorter side, in pixels, are left out of COCO and VID: they hold too little to learn from."""
 
 
-class _Folder:
+class _Folder(Collection):
     """Pictures that are files."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        super().__init__(name)
         self.paths: list[Path] = []
-        self.sizes: dict[int, tuple[int, int]] = {}
-        self.instances: list[Instance] = []
 
     def picture(self, index: int) -> Image:
         return read_picture(self.paths[index])
@@ -48,7 +46,7 @@ class Got10k(_Folder):
             raise SourceError(f"{root}: no groundtruth.txt in any folder below; is this the GOT-10k layout?")
         for clip in clips:
             self._read_clip(clip)
-        check_instances(str(root), self.instances, self.sizes or None)
+        self.check(root)
 
     def _read_clip(self, clip: Path) -> None:
         boxes = _read_numbers(clip / "groundtruth.txt")
@@ -70,19 +68,10 @@ class Got10k(_Folder):
         self.paths += frames[: len(boxes)]
         if size:
             width, height = ast.literal_eval(size[1])
-            self.sizes.update({i: (int(width), int(height)) for i in range(first, len(self.paths))})
-        elif self.sizes:
-            self.sizes.update(dict.fromkeys(range(first, len(self.paths)), (1 << 30, 1 << 30)))
+            self.sizes |= dict.fromkeys(range(first, len(self.paths)), (int(width), int(height)))
         boxes[:, 2:] += boxes[:, :2]
-        self.instances.append(
-            Instance(
-                category[1].strip() if category else "object",
-                clip.name,
-                "got10k",
-                tuple((first + np.flatnonzero(seen)).tolist()),
-                boxes[seen].astype(np.float32),
-            )
-        )
+        name = category[1].strip() if category else "object"
+        self.add(name, clip.name, "got10k", (first + np.flatnonzero(seen)).tolist(), boxes[seen])
 
 
 class Coco(_Folder):
@@ -110,10 +99,8 @@ class Coco(_Folder):
                 if item.get("iscrowd") or min(float(side) for side in item["bbox"][2:]) < MIN_SIDE:
                     continue
                 picture = number[int(item["image_id"])]
-                box = np.array([corners(item["bbox"])], np.float32)
-                self.instances.append(
-                    Instance(names[int(item["category_id"])], self.paths[picture].name, "coco", (picture,), box)
-                )
+                name = names[int(item["category_id"])]
+                self.add(name, self.paths[picture].name, "coco", [picture], [corners(item["bbox"])])
         except SourceError:
             raise
         except (ValueError, KeyError, TypeError) as error:
@@ -124,7 +111,7 @@ class Coco(_Folder):
             raise SourceError(
                 f"{pictures}: {len(missing)} of {len(self.paths)} pictures are missing, the first is {missing[0].name}"
             )
-        check_instances(str(annotations), self.instances, self.sizes)
+        self.check(annotations)
 
 
 class ImagenetVid(_Folder):
@@ -147,7 +134,7 @@ class ImagenetVid(_Folder):
             raise SourceError(f"{annotations}: no .xml file below; is this the ImageNet VID layout?")
         for clip in sorted(by_clip):
             self._read_clip(clip, root / "Data" / clip.relative_to(annotations), by_clip[clip])
-        check_instances(str(root), self.instances, self.sizes)
+        self.check(root)
 
     def _read_clip(self, clip: Path, pictures: Path, files: list[Path]) -> None:
         tracks: dict[str, list[tuple[int, list[float]]]] = defaultdict(list)
@@ -177,14 +164,13 @@ class ImagenetVid(_Folder):
                     tracks[track].append((number, box))
                     categories[track] = category
         for track, seen in tracks.items():
-            numbers, boxes = zip(*seen, strict=True)
-            self.instances.append(Instance(categories[track], clip.name, "vid", numbers, np.array(boxes, np.float32)))
+            self.add(categories[track], clip.name, "vid", *zip(*seen, strict=True))
 
 
 def _read_numbers(path: Path) -> np.ndarray:
     """Rows of numbers separated by commas or blanks."""
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    rows = [re.split(r"[,\s]+", line.strip()) for line in read_text(path).splitlines() if line.strip()]
     try:
-        return np.array([[float(v) for v in re.split(r"[,\s]+", line)] for line in lines], np.float64)
+        return np.array(rows, np.float64)
     except ValueError as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error

@@ -14,16 +14,15 @@ import numpy as np
 
 from spm_rt.errors import SourceError
 
-from .readers import Image, Instance, check_instances, corners, decode, read_text
+from .readers import Collection, Image, corners, decode, read_text
 
 
-class _Packed:
+class _Packed(Collection):
     """Pictures at offsets of one file."""
 
     def __init__(self, name: str, path: Path) -> None:
-        self.name = name
+        super().__init__(name)
         self.spans: list[tuple[int, int]] = []
-        self.instances: list[Instance] = []
         if not path.is_file() or path.stat().st_size == 0:
             raise SourceError(f"{path}: no such file, or empty")
         self._path = path
@@ -42,21 +41,19 @@ class PackedStills(_Packed):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.name, folder / "images.bin")
-        sizes: dict[int, tuple[int, int]] = {}
         index = folder / "index.jsonl"
         for number, line in enumerate(read_text(index).splitlines(), start=1):
             try:
                 entry: dict[str, Any] = json.loads(line)
                 picture = len(self.spans)
                 self.spans.append((int(entry["offset"]), int(entry["length"])))
-                sizes[picture] = (int(entry["size"][0]), int(entry["size"][1]))
+                self.sizes[picture] = (int(entry["size"][0]), int(entry["size"][1]))
                 group = f"{entry['source']}@{entry['offset']}"
                 for item in entry["objects"]:
-                    box = np.array([corners(item["box"])], np.float32)
-                    self.instances.append(Instance(str(item["category"]), group, "stills", (picture,), box))
+                    self.add(str(item["category"]), group, "stills", [picture], [corners(item["box"])])
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise SourceError(f"{index}, line {number}: not in the format of a packed index ({error!r})") from error
-        check_instances(str(folder), self.instances, sizes)
+        self.check(folder)
 
 
 class PackedVideo(_Packed):
@@ -64,21 +61,19 @@ class PackedVideo(_Packed):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.name, folder / "frames.bin")
-        sizes: dict[int, tuple[int, int]] = {}
         path = folder / "tracks.json"
         try:
             clips = json.loads(read_text(path))["clips"]
             for clip in clips:
                 first = len(self.spans)
                 self.spans += [(int(offset), int(length)) for offset, length in clip["frames"]]
-                for picture in range(first, len(self.spans)):
-                    sizes[picture] = (int(clip["size"][0]), int(clip["size"][1]))
+                size = int(clip["size"][0]), int(clip["size"][1])
+                self.sizes |= dict.fromkeys(range(first, len(self.spans)), size)
                 for track in clip["tracks"]:
                     seen = [(first + i, corners(box)) for i, box in enumerate(track["boxes"]) if box is not None]
                     if seen:
-                        pictures, boxes = zip(*seen, strict=True)
                         names = str(track["category"]), str(clip["name"]), str(clip["data_set"])
-                        self.instances.append(Instance(*names, pictures, np.array(boxes, np.float32)))
+                        self.add(*names, *zip(*seen, strict=True))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise SourceError(f"{path}: not in the format of packed tracks ({error!r})") from error
-        check_instances(str(folder), self.instances, sizes)
+        self.check(folder)

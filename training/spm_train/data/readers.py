@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,29 +55,33 @@ class Reader(Protocol):
         ...
 
 
-def check_instances(
-    name: str, instances: Sequence[Instance], sizes: Mapping[int, tuple[int, int]] | None = None
-) -> None:
-    """Refuse a data set with nothing in it, nameless categories, empty boxes, or boxes outside their pictures.
+class Collection:
+    """What a reader has listed: objects, and the width and height of pictures where they are known without decoding."""
 
-    ``sizes`` maps a picture to its width and height, where the reader knows them without decoding.
-    """
-    if not instances:
-        raise SourceError(f"{name}: no objects with boxes in it")
-    for instance in instances:
-        where = f"{name}: {instance.group}"
-        if not instance.category.strip():
-            raise SourceError(f"{where}: an object without a category")
-        if not instance.pictures or instance.boxes.shape != (len(instance.pictures), 4):
-            raise SourceError(f"{where}: {len(instance.pictures)} pictures but boxes of shape {instance.boxes.shape}")
-        wrong = ~np.isfinite(instance.boxes).all(1) | (instance.boxes[:, 2:] <= instance.boxes[:, :2]).any(1)
-        if wrong.any():
-            raise SourceError(f"{where}: an empty or unreadable box, {instance.boxes[int(wrong.argmax())].tolist()}")
-        if sizes is None:
-            continue
-        for picture, box in zip(instance.pictures, instance.boxes, strict=True):
-            width, height = sizes[picture]
-            check_inside(where, box, width, height)
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.instances: list[Instance] = []
+
+    def add(self, category: str, group: str, data_set: str, pictures: Iterable[int], boxes: npt.ArrayLike) -> None:
+        self.instances.append(Instance(category, group, data_set, tuple(pictures), np.array(boxes, np.float32)))
+
+    def check(self, place: Path) -> None:
+        """Refuse a data set with nothing in it, nameless categories, empty boxes, or boxes outside their pictures."""
+        if not self.instances:
+            raise SourceError(f"{place}: no objects with boxes in it")
+        for instance in self.instances:
+            where, pictures, boxes = f"{place}: {instance.group}", instance.pictures, instance.boxes
+            if not instance.category.strip():
+                raise SourceError(f"{where}: an object without a category")
+            if not pictures or boxes.shape != (len(pictures), 4):
+                raise SourceError(f"{where}: {len(pictures)} pictures but boxes of shape {boxes.shape}")
+            wrong = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] <= boxes[:, :2]).any(1)
+            if wrong.any():
+                raise SourceError(f"{where}: an empty or unreadable box, {boxes[int(wrong.argmax())].tolist()}")
+            for picture, box in zip(pictures, boxes, strict=True):
+                if picture in self.sizes:
+                    check_inside(where, box, *self.sizes[picture])
 
 
 def check_inside(where: str, box: npt.ArrayLike, width: int, height: int) -> None:

@@ -16,15 +16,17 @@ import dataclasses
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from spm_rt.errors import SourceError
 from spm_rt.settings import ModelSpec
 
-from .augment import AugmentConfig, box_around, change_colors, cover, lower_detail, put, soften, surround, to_grey
+from ..config import SamplingConfig
+from .augment import box_around, change_colors, cover, lower_detail, put, soften, surround, to_grey
 from .crop import Window, cut, window_around
 from .readers import Boxes, Image, Instance, Reader, is_held_out
 
@@ -51,18 +53,8 @@ class Sample(NamedTuple):
     instance: int
 
 
-@dataclasses.dataclass(frozen=True)
-class SamplingConfig:
-    """What is drawn how often, and how large the crops are."""
-
-    template_side: int = 143
-    search_side: int = 207
-    max_gap: int = 60
-    """largest distance of a pair's two frames in a clip, in the clip's listed frames"""
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """data set name -> share; a set without an entry gets the square root of its number of groups"""
-    held_out_every: int = 12
-    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+_Others = list[tuple[Boxes, bool]]
+"""Boxes ``[4]`` of other objects in pixels of the full crop, each with whether it is of the target's category."""
 
 
 class _Entry(NamedTuple):
@@ -71,7 +63,7 @@ class _Entry(NamedTuple):
     category: int
 
 
-class PairSampler:
+class PairSampler(Dataset[Sample]):
     """Draws samples from several readers. ``held_out`` picks the validation part instead of the training part."""
 
     def __init__(
@@ -112,7 +104,7 @@ class PairSampler:
             shares = [1.0] * len(shares)
         self._limits = list(itertools.accumulate(share / sum(shares) for share in shares))
 
-    def sample(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> Sample:
         """Sample ``number`` (0, 1, 2, ...); see the module's text for how neighbours belong together."""
         first = self._draw(np.random.default_rng((self.seed, 1, number // 2)))
         if number % 2 == 0:
@@ -148,20 +140,16 @@ class PairSampler:
         side = self.config.search_side
         search = cut(picture, window, side, spec)
         box = window.to_crop(instance.boxes[b : b + 1], spec.crop_size)[0]
-        others, same = self._others(entry, index, instance.pictures[b], window)
+        others = self._others(entry, index, instance.pictures[b], window)
         if rng.random() < (augment.background if is_still else augment.video_background):
             search, kept = self._surround(search, picture, instance.boxes[b], window, rng)
-            seen = [_share_inside(other, kept) > 0.6 for other in others]
-            others = [other for other, is_seen in zip(others, seen, strict=True) if is_seen]
-            same = [flag for flag, is_seen in zip(same, seen, strict=True) if is_seen]
+            others = [(other, is_same) for other, is_same in others if _share_inside(other, kept) > 0.6]
         if rng.random() < augment.paste:
-            search, pasted, category = self._paste(search, box, entry.category, rng)
-            if pasted is not None:
-                others, same = [*others, pasted], [*same, category == entry.category]
+            search, pasted = self._paste(search, box, entry.category, rng)
+            others += pasted
         if rng.random() < augment.occlusion:
-            origin = (spec.crop_size - side) / 2
             patch = self._patch(int(rng.integers(len(self.entries))), rng)
-            search = cover(search, box - np.float32(origin), patch, rng)
+            search = cover(search, box - np.float32(self._origin(side)), patch, rng)
         if detail < 1:
             template, search = lower_detail(template, detail), lower_detail(search, detail)
         template = soften(change_colors(template, rng, augment), rng, augment)
@@ -170,8 +158,8 @@ class PairSampler:
             template, search = to_grey(template), to_grey(search)
         boxes = np.full((MAX_OTHERS, 4), np.nan, np.float32)
         flags = np.zeros(MAX_OTHERS, bool)
-        for i, (other, is_same) in enumerate(list(zip(others, same, strict=True))[-MAX_OTHERS:]):
-            boxes[i], flags[i] = other, is_same
+        for i, seen in enumerate(others[-MAX_OTHERS:]):
+            boxes[i], flags[i] = seen
         return Sample(template, search, template_box, box, boxes, flags, entry.category, index)
 
     def _draw(self, rng: np.random.Generator) -> int:
@@ -203,22 +191,27 @@ class PairSampler:
             window, left=window.left + float(shift[0]) * pixel[0], top=window.top + float(shift[1]) * pixel[1]
         )
 
-    def _others(self, entry: _Entry, index: int, picture: int, window: Window) -> tuple[list[Boxes], list[bool]]:
+    def _others(self, entry: _Entry, index: int, picture: int, window: Window) -> _Others:
         """Other objects of the picture whose centre lies inside the search crop."""
-        boxes: list[Boxes] = []
-        same: list[bool] = []
-        origin = (self.spec.crop_size - self.config.search_side) / 2
+        others: _Others = []
         for i in self._in_picture[entry.reader, picture]:
             if i == index:
                 continue
             other = self.entries[i]
             at = other.instance.pictures.index(picture)
             box = window.to_crop(other.instance.boxes[at : at + 1], self.spec.crop_size)[0]
-            center = (box[:2] + box[2:]) / 2 - origin
-            if (center > 0).all() and (center < self.config.search_side).all():
-                boxes.append(box)
-                same.append(other.category == entry.category)
-        return boxes, same
+            if self._in_search_crop((box[:2] + box[2:]) / 2):
+                others.append((box, other.category == entry.category))
+        return others
+
+    def _in_search_crop(self, point: np.ndarray) -> bool:
+        side = self.config.search_side
+        origin = self._origin(side)
+        return bool((point > origin).all() and (point < origin + side).all())
+
+    def _origin(self, side: int) -> float:
+        """The first pixel, in x and y, of a crop of ``side`` pixels in the full crop."""
+        return (self.spec.crop_size - side) / 2
 
     def _surround(
         self, crop: Image, picture: Image, box: Boxes, window: Window, rng: np.random.Generator
@@ -228,30 +221,27 @@ class PairSampler:
         low = np.maximum(box[:2] - margin * rng.uniform(0.5, 1.0, 2), 0)
         high = np.minimum(box[2:] + margin * rng.uniform(0.5, 1.0, 2), np.array(picture.shape[1::-1]) - 1)
         keep = window.to_crop(np.concatenate([low, high])[None].astype(np.float32), self.spec.crop_size)[0]
-        entry = self.entries[int(rng.integers(len(self.entries)))]
-        at = int(rng.integers(len(entry.instance.pictures)))
-        other = self.readers[entry.reader].picture(entry.instance.pictures[at])
+        other, _ = self._any_picture(int(rng.integers(len(self.entries))), rng)
         side = max(8, int(min(other.shape[:2]) * rng.uniform(0.5, 1.0)))
         top, left = int(rng.integers(other.shape[0] - side + 1)), int(rng.integers(other.shape[1] - side + 1))
-        origin = (self.spec.crop_size - crop.shape[0]) / 2
-        crop = surround(
-            crop, keep - np.float32(origin), other[top : top + side, left : left + side], float(rng.uniform(1, 8))
-        )
-        return crop, keep
+        background, inner = other[top : top + side, left : left + side], keep - np.float32(self._origin(crop.shape[0]))
+        return surround(crop, inner, background, float(rng.uniform(1, 8))), keep
+
+    def _any_picture(self, index: int, rng: np.random.Generator) -> tuple[Image, Boxes]:
+        """One of the pictures of an entry, and its box ``[4]`` there."""
+        entry = self.entries[index]
+        number = int(rng.integers(len(entry.instance.pictures)))
+        return self.readers[entry.reader].picture(entry.instance.pictures[number]), entry.instance.boxes[number]
 
     def _patch(self, index: int, rng: np.random.Generator) -> Image:
         """The pixels inside the box of an entry, in one of its pictures."""
-        entry = self.entries[index]
-        at = int(rng.integers(len(entry.instance.pictures)))
-        picture = self.readers[entry.reader].picture(entry.instance.pictures[at])
-        x1, y1, x2, y2 = np.round(entry.instance.boxes[at]).astype(int)
+        picture, box = self._any_picture(index, rng)
+        x1, y1, x2, y2 = np.round(box).astype(int)
         patch = picture[max(0, y1) : max(1, y2), max(0, x1) : max(1, x2)]
         return patch if patch.size else picture
 
-    def _paste(
-        self, search: Image, target: Boxes, category: int, rng: np.random.Generator
-    ) -> tuple[Image, Boxes | None, int]:
-        """Another object beside the target: half the time one of its own category."""
+    def _paste(self, search: Image, target: Boxes, category: int, rng: np.random.Generator) -> tuple[Image, _Others]:
+        """Another object beside the target, half the time one of its own category, if there is room for it."""
         anything = self.entries[int(rng.integers(len(self.entries)))].category
         rivals = self._by_category[category if rng.random() < 0.5 else anything]
         other = rivals[int(rng.integers(len(rivals)))]
@@ -264,11 +254,10 @@ class PairSampler:
         beside_y = np.sin(angle) * reach * (height + target[3] - target[1]) / 2
         center = (target[:2] + target[2:]) / 2 + np.array([beside_x, beside_y])
         box = box_around(center, np.array([width, height])).astype(np.float32)
-        origin = (self.spec.crop_size - self.config.search_side) / 2
-        inside = (center > origin).all() and (center < origin + self.config.search_side).all()
-        if _common_area(box, target) > 0.2 * (target[2:] - target[:2]).prod() or not inside:
-            return search, None, -1
-        return put(search, box - np.float32(origin), patch), box, self.entries[other].category
+        if _common_area(box, target) > 0.2 * (target[2:] - target[:2]).prod() or not self._in_search_crop(center):
+            return search, []
+        pasted = put(search, box - np.float32(self._origin(len(search))), patch)
+        return pasted, [(box, self.entries[other].category == category)]
 
 
 def _share_inside(box: Boxes, frame: Boxes) -> float:

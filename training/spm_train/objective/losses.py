@@ -6,8 +6,6 @@ The coarse stage's box loss is a smooth L1 with its bend at 1/9, as in the detec
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,22 +13,6 @@ from .boxes import generalized_overlap
 
 COARSE_BEND = 1.0 / 9.0
 FINE_BEND = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """Weights of the four losses, and of the optional overlap losses beside the two box losses."""
-
-    coarse_class: float = 1.0
-    coarse_box: float = 2.0
-    fine_class: float = 1.0
-    fine_box: float = 1.0
-    overlap: float = 0.0
-    """weight of 1 - GIoU of the decoded boxes, in both stages; not in the paper"""
-    positives: int = 16
-    """coarse positives that count, per pair"""
-    sampled: int = 64
-    """coarse anchors that count, per pair; what is not positive is negative, half of it the hardest"""
 
 
 def class_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ half of the relation convolution is computed once per target; boxes are sampled 
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -18,14 +17,12 @@ from spm_export.model.network import (
     CoarseKernels,
     CoarseOutput,
     SPMTracker,
-    anchor_grid,
     center_crop,
     correlate,
     decode,
     flatten_deltas,
     foreground_score,
 )
-from spm_rt.settings import ModelSpec
 
 
 class Maps(NamedTuple):
@@ -50,21 +47,11 @@ def offset_of(side: int, full: int = 271) -> int:
     return (cells_of(full) - cells_of(side)) // 2
 
 
-def response_of(side: int) -> int:
-    """Cells of the coarse stage's response: 19 of 271, 11 of 207."""
-    return cells_of(side) - 15
-
-
 def search_anchors(model: SPMTracker, side: int) -> Tensor:
-    """Anchors ``[N, 4]`` of a search crop of ``side`` pixels, in pixels of the full crop."""
-    spec = model.spec
-    first = spec.template_size / 2 + spec.stride * offset_of(side, spec.crop_size)
-    return _anchors(spec, response_of(side), first, model.anchors.device)
-
-
-@functools.lru_cache(maxsize=8)
-def _anchors(spec: ModelSpec, cells: int, first: float, device: torch.device) -> Tensor:
-    return torch.from_numpy(anchor_grid(spec, cells, first)).float().to(device)
+    """Anchors ``[N, 4]`` of a search crop of ``side`` pixels: the central ones of the full crop, 11 x 11 for 207."""
+    cells = model.spec.response_cells
+    inner = slice(offset_of(side, model.spec.crop_size), cells - offset_of(side, model.spec.crop_size))
+    return model.anchors.reshape(cells, cells, -1, 4)[inner, inner].reshape(-1, 4)
 
 
 def features(model: SPMTracker, crops: Tensor, embedding_cells: int, train_shallow: bool = False) -> Maps:
@@ -188,13 +175,8 @@ def roi_features(model: SPMTracker, values: Tensor, boxes: Tensor, offset: int) 
     return out.reshape(batch, count, cells, cells, channels).permute(0, 1, 4, 3, 2)
 
 
-def target_features(model: SPMTracker, maps: Maps, boxes: Tensor) -> Tensor:
-    """Features ``[B, 640, 6, 6]`` of the targets at ``boxes`` ``[B, 4]`` in template crops."""
-    return proposal_features(model, maps, boxes[:, None])[:, 0]
-
-
 def proposal_features(model: SPMTracker, maps: Maps, boxes: Tensor) -> Tensor:
-    """Features ``[B, K, 640, 6, 6]`` inside ``boxes`` ``[B, K, 4]`` of search crops."""
+    """Features ``[B, K, 640, 6, 6]`` inside ``boxes`` ``[B, K, 4]`` of search crops, or of template crops."""
     return roi_features(model, normalized(model, maps), boxes, maps.offset)
 
 

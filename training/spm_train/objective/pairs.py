@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..config import LossConfig
 from .boxes import overlap
-from .losses import LossConfig
 
 
 class Batch(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -10,34 +9,11 @@ from torch import Tensor
 
 from spm_export.model.network import SPMTracker, decode
 
+from ..config import ObjectiveConfig
 from . import network
 from .boxes import encode, jitter, overlap, spread_out, take
-from .losses import COARSE_BEND, FINE_BEND, LossConfig, box_loss, class_loss, overlap_loss
+from .losses import COARSE_BEND, FINE_BEND, box_loss, class_loss, overlap_loss
 from .pairs import Batch, Pairs, assign, coarse_truths, make_pairs, pick_anchors
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    """What counts as a positive, and how many boxes the fine stage compares.
-
-    Attributes:
-        generalised: every object of the template's category is a positive of the coarse stage; off: only the target.
-        near: fine boxes per pair jittered around the target.
-        proposed: fine boxes per pair from the coarse stage.
-        distractors: fine boxes per pair on other objects, or on what the coarse stage takes for the target.
-        crossed: fine boxes per pair of two different objects.
-    """
-
-    generalised: bool = True
-    anchor_high: float = 0.6
-    anchor_low: float = 0.3
-    fine_high: float = 0.5
-    near: int = 8
-    proposed: int = 6
-    distractors: int = 2
-    crossed: int = 4
-    momentum: float = 0.01
-    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
 
 
 class LossTerms(NamedTuple):
@@ -107,13 +83,15 @@ def _fine_losses(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The class, box and overlap losses, and the share of right classes."""
-    boxes, pair_of = _fine_boxes(batch, pairs, result.boxes.detach(), result.scores, config, generator)
+    chosen, own = _fine_boxes(batch, result.boxes.detach(), result.scores, config, generator)
+    boxes = _by_pair(chosen, own)
+    index, column = (torch.arange(size, device=boxes.device) for size in chosen.shape[:2])
+    pair_of = _by_pair(index[:, None] + len(index) * (column >= own), own)
     search_of = pairs.search[pair_of]
     truth, weights = batch.box[search_of], model.spec.fine_weights
     label = ((overlap(boxes, truth) >= config.fine_high) & pairs.own[pair_of]).long()
-    targets = network.target_features(model, result.template, batch.template_box)
-    order, back = _group_by_search(search_of, len(batch.box))
-    proposals = network.proposal_features(model, result.search, boxes[order]).flatten(0, 1).index_select(0, back)
+    targets = network.proposal_features(model, result.template, batch.template_box[:, None])[:, 0]
+    proposals = _by_pair(network.proposal_features(model, result.search, chosen), own)
     logits, deltas = network.fine(model, targets, proposals, pairs.template[pair_of])
     match, decoded = label.float(), decode(boxes, deltas, weights)
     return (
@@ -125,9 +103,9 @@ def _fine_losses(
 
 
 def _fine_boxes(
-    batch: Batch, pairs: Pairs, boxes: Tensor, scores: Tensor, config: ObjectiveConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Boxes ``[M, 4]`` for the fine stage, and the number of each one's pair ``[M]``."""
+    batch: Batch, boxes: Tensor, scores: Tensor, config: ObjectiveConfig, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """Boxes ``[B, K, 4]`` for the fine stage in each search crop, and how many of the K are of its own pair."""
     count = len(batch.box)
     proposed = take(boxes, spread_out(boxes, scores, max(config.proposed, config.crossed - 1, 1), 0.7))
     parts = [jitter(batch.box, config.near, generator), proposed[:count, : config.proposed]]
@@ -138,24 +116,17 @@ def _fine_boxes(
         others = batch.others[:, : config.distractors]
         known = others.isfinite().all(dim=-1, keepdim=True)
         parts.append(torch.where(known, others, wrong_boxes))
-    by_pair = [torch.cat(parts, dim=1)]
+    own = sum(part.shape[1] for part in parts)
     if config.crossed:
-        at_target = jitter(batch.box, 1, generator, tight=True)[pairs.search[count:]]
-        by_pair.append(torch.cat([at_target, proposed[count:, : config.crossed - 1]], dim=1))
-    numbers = torch.arange(2 * count, device=boxes.device).reshape(2, count, 1)
-    pair_of = torch.cat(
-        [number.expand(part.shape[:2]).flatten() for number, part in zip(numbers, by_pair, strict=False)]
-    )
-    chosen = torch.cat([part.flatten(0, 1) for part in by_pair])
+        parts.append(jitter(batch.box, 1, generator, tight=True))
+        parts.append(proposed[count:, : config.crossed - 1])
+    chosen = torch.cat(parts, dim=1)
     # Boxes that are next to nothing, or far outside, are no proposals in tracking either.
-    size = (chosen[:, 2:] - chosen[:, :2]).clamp(6, 400)
-    center = ((chosen[:, :2] + chosen[:, 2:]) / 2).clamp(0, 271)
-    return torch.cat([center - size / 2, center + size / 2], dim=1), pair_of
+    size = (chosen[..., 2:] - chosen[..., :2]).clamp(6, 400)
+    center = ((chosen[..., :2] + chosen[..., 2:]) / 2).clamp(0, 271)
+    return torch.cat([center - size / 2, center + size / 2], dim=-1), own
 
 
-def _group_by_search(search_of: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Index ``[B, K]`` that lists each search crop's boxes, and the way back ``[M]``; every crop has equally many."""
-    order = search_of.argsort(stable=True)
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order), device=order.device)
-    return order.reshape(count, -1), back
+def _by_pair(values: Tensor, own: int) -> Tensor:
+    """``[B, K, ...]`` -> ``[B * K, ...]``: the first ``own`` of each search crop, then those of its other pair."""
+    return torch.cat([part.flatten(0, 1) for part in values.tensor_split([own], dim=1)])
