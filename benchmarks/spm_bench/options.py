@@ -60,6 +60,11 @@ def add_counted_frames(parser: argparse.ArgumentParser, default: int, what: str)
     parser.add_argument("--frames", type=positive, default=default, metavar="N", help=f"{what} (default {default})")
 
 
+def add_numbers(parser: argparse.ArgumentParser, name: str, default: list[int], what: str, metavar: str = "N") -> None:
+    """Several whole numbers of 1 or more."""
+    parser.add_argument(name, nargs="+", type=positive, default=default, metavar=metavar, help=what)
+
+
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")

@@ -134,11 +134,8 @@ def test_lost_figures_by_hand() -> None:
     # Both are as good: the lowest step over 0.3 is taken.
     assert report["recommended_found_threshold"] == 0.31
     assert report["current"] == {"found_threshold": 0.25, "found_kept": 1.0, "lost_caught": 0.5}
-
-
-def test_lost_needs_both_kinds() -> None:
     with pytest.raises(SourceError, match="both kinds are needed"):
-        analyse([_sample(0.9, 0.8)], 0.2)
+        analyse(found, 0.2)
 
 
 def test_lost_on_clips(tmp_path: Path, default_bundle: Path) -> None:

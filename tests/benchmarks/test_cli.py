@@ -60,16 +60,21 @@ def test_a_missing_bundle_is_1(arguments: str, tmp_path: Path) -> None:
     assert "no such bundle folder" in ran.error
 
 
-def test_unknown_backends_are_named(default_bundle: Path) -> None:
-    assert "'fastest' is unknown; there are: auto, torch, onnxruntime" in bench_error(
-        "latency", default_bundle, "--backend fastest"
-    )
-    assert "'fastest' is unknown" in bench_error("profile", default_bundle, "--backend onnxruntime fastest")
-    assert "'nothing' is unknown" in bench_error("parity torch nothing --bundle", default_bundle)
-
-
-def test_a_clip_needs_a_box(default_bundle: Path, tmp_path: Path) -> None:
-    assert "needs --box" in bench_error("latency", default_bundle, "--clip", tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("latency BUNDLE --backend fastest", "'fastest' is unknown; there are: auto, torch, onnxruntime"),
+        ("profile BUNDLE --backend onnxruntime fastest", "'fastest' is unknown"),
+        ("parity torch nothing --bundle BUNDLE", "'nothing' is unknown"),
+        ("latency BUNDLE --clip FOLDER", "needs --box"),
+        ("profile BUNDLE --backend torch", "torch runs no graph"),
+        ("targets BUNDLE --backend torch", "torch follows one target"),
+        ("parity BUNDLE", "two subjects"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(arguments: str, message: str, default_bundle: Path, tmp_path: Path) -> None:
+    words = arguments.replace("BUNDLE", str(default_bundle)).replace("FOLDER", str(tmp_path))
+    assert message in bench_error(words)
 
 
 def test_commands_start_without_heavy_libraries() -> None:

@@ -27,12 +27,9 @@ def test_known_overlap_and_distance() -> None:
     assert figures.norm_precision == pytest.approx(1 / 51)  # 20 / 40: only at the last threshold
     assert figures.distance[19] == 0
     assert figures.distance[20] == 1
-
-
-def test_a_distance_over_20_pixels_is_not_precise() -> None:
     found = TRUTH.copy()
     found[:2, 1] += 20.5
-    assert score_boxes(found, TRUTH).precision == 0.5
+    assert score_boxes(found, TRUTH).precision == 0.5  # a distance over 20 px is not precise
 
 
 def test_frames_without_truth_do_not_count() -> None:

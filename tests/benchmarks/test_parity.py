@@ -110,19 +110,14 @@ def test_frames_are_taken_from_the_set_beside(synthetic_bundle: Path, tmp_path: 
     assert "no shapes.npz beside it" in bench_error("parity", synthetic_bundle, "--reference", lonely)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), (b"nothing", "not a readable .npz"), (b"", "not a readable .npz")]
-)
-def test_unreadable_references(synthetic_bundle: Path, tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_unreadable_references(synthetic_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
-    if content is not None:
+    assert "no such file" in bench_error("parity", synthetic_bundle, "--reference", path)
+    for content in (b"nothing", b""):
         path.write_bytes(content)
-    assert message in bench_error("parity", synthetic_bundle, "--reference", path)
-
-
-def test_foreign_arrays_are_refused(synthetic_bundle: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", frames_delta=np.zeros((2, 8, 8, 3), np.uint8))
-    assert "it lacks init_box" in bench_error("parity", synthetic_bundle, "--reference", tmp_path / "x.npz")
+        assert "not a readable .npz" in bench_error("parity", synthetic_bundle, "--reference", path)
+    np.savez(path, frames_delta=np.zeros((2, 8, 8, 3), np.uint8))
+    assert "it lacks init_box" in bench_error("parity", synthetic_bundle, "--reference", path)
 
 
 def test_the_same_backend_gives_the_same_boxes(default_bundle: Path) -> None:
@@ -147,8 +142,7 @@ def test_different_weights_give_different_boxes(default_bundle: Path, synthetic_
     assert report["overall"]["mean_iou"] < 0.999
 
 
-def test_wrong_numbers_of_subjects(default_bundle: Path) -> None:
-    assert "two subjects" in bench_error("parity", default_bundle)
+def test_recorded_data_score_one_subject() -> None:
     assert "one subject" in bench_error("parity torch torch --reference", FOLDER / "noise.npz")
 
 

@@ -15,7 +15,7 @@ from spm_bench.profiling.operators import name_operators, unmatched_work, work_f
 from spm_rt.backends import load_backend
 from spm_rt.bundle import Bundle
 
-from ..support.bench import bench_error, bench_report, spm_bench
+from ..support.bench import bench_report, spm_bench
 from ..support.graphs.nodes import save_graph, zero_weight
 
 Shapes = tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]
@@ -55,12 +55,8 @@ def test_a_node_is_found_by_what_libraries_call_it(name: str, graph: Path) -> No
 
 
 def test_work_is_counted_once_and_not_for_constants(graph: Path) -> None:
-    call = [
-        _event("node_Conv_0", "Convolution"),
-        _event("node_Conv_0", "Add"),
-        _event("node_MatMul_3", "MatMul"),
-        _event("reorder", "Reorder"),
-    ]
+    names = ("node_Conv_0 Convolution", "node_Conv_0 Add", "node_MatMul_3 MatMul", "reorder Reorder")
+    call = [_event(*name.split()) for name in names]
     operators = name_operators([call], graph, 9)
     assert sum(operator.macs or 0 for operator in operators) == CONV + PRODUCT
     assert {operator.layer for operator in operators} == {"first", "second", ""}
@@ -69,11 +65,8 @@ def test_work_is_counted_once_and_not_for_constants(graph: Path) -> None:
 
 
 def test_times_are_medians_of_calls_and_sums_within_one(graph: Path) -> None:
-    calls = [
-        [_event("node_Conv_0", "Conv", 1.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
-        [_event("node_Conv_0", "Conv", 3.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
-        [_event("node_Conv_0", "Conv", 90.0), _event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)],
-    ]
+    twice = [_event("r", "Reorder", 2.0), _event("r", "Reorder", 2.5)]
+    calls = [[_event("node_Conv_0", "Conv", ms), *twice] for ms in (1.0, 3.0, 90.0)]
     operators = name_operators(calls, graph, 9)
     assert [(operator.name, operator.ms) for operator in operators] == [("r", 4.5), ("node_Conv_0", 3.0)]
 
@@ -167,10 +160,6 @@ def test_table(default_bundle: Path) -> None:
     for word in ("onnxruntime search (search_", "others", "by type: ", "million MAC", "roofline", "of peak", "conv2"):
         assert word in printed
     assert "onnxruntime relation (" not in printed
-
-
-def test_the_reference_has_no_graph(default_bundle: Path) -> None:
-    assert "torch runs no graph" in bench_error("profile", default_bundle, "--backend torch")
 
 
 def test_constant_products_are_not_counted(graph: Path) -> None:

@@ -13,7 +13,7 @@ from spm_bench.timing.several import Apart, Together, overlaps, spread_boxes
 from spm_rt.trackers.checks import no_clock
 from spm_rt.trackers.multi import MultiTracker
 
-from ..support.bench import bench_error, bench_report
+from ..support.bench import bench_report
 from ..support.fakes.backend import bright_frame, bright_multi_tracker, bright_tracker
 
 BOX = (45.0, 35.0, 30.0, 30.0)
@@ -78,7 +78,3 @@ def test_curve(default_bundle: Path, tmp_path: Path) -> None:
     assert two["together"]["forced_iou"] > 0.99999
     assert two["roofline"]["mmac"] == pytest.approx(2 * one["roofline"]["mmac"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["targets.json", "targets.png"]
-
-
-def test_the_reference_follows_one(default_bundle: Path) -> None:
-    assert "torch follows one target" in bench_error("targets", default_bundle, "--backend torch")

@@ -18,7 +18,7 @@ from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_clip, load_tracker, set_threads
-from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_run_options, positive
+from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_numbers, add_run_options, positive
 from ..tables import table
 
 DESCRIPTION = """What the host does in a frame apart from the network: crop, proposals, fusion and the rest, measured
@@ -43,14 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="sizes of frames (default 640x480 3840x2160)",
     )
-    parser.add_argument(
-        "--targets",
-        nargs="+",
-        type=positive,
-        default=[40, 120, 400],
-        metavar="PIXELS",
-        help="sides of targets (default 40 120 400); each in the middle, the smallest in a corner too",
-    )
+    sides = "sides of targets (default 40 120 400); each in the middle, the smallest in a corner too"
+    add_numbers(parser, "--targets", [40, 120, 400], sides, metavar="PIXELS")
     add_counted_frames(parser, 50, "frames per row")
     add_clip_options(parser)
     add_run_options(parser)

@@ -13,7 +13,7 @@ from spm_rt.results import Box
 from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
-from ..loading import TORCH, Frame, load_clip, load_tracker, parse_entry, set_threads
+from ..loading import TORCH, Entry, Frame, load_clip, parse_entry, set_threads
 from ..options import DEFAULT_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options
 from ..quality.agreement import agreement_table, compare_trackers, overall
 
@@ -100,22 +100,13 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def _tracker(name: str, options: argparse.Namespace) -> Tracker:
     if Path(name).is_dir():
-        bundle, backend, precision = Bundle.open(name), options.backend, None
+        entry = Entry(name, options.backend, None, Bundle.open(name))
+    elif any(mark in name.partition("@")[0] for mark in "/\\."):
+        raise SourceError(f"{name}: no such bundle folder, and no backend's name")
     else:
-        if any(mark in name.partition("@")[0] for mark in "/\\."):
-            raise SourceError(f"{name}: no such bundle folder, and no backend's name")
-        entry = parse_entry(
-            name, Bundle.open(options.bundle or DEFAULT_BUNDLE), device=options.device, threads=options.threads
-        )
-        backend, bundle, precision = entry.backend, entry.bundle, entry.asked
-    return load_tracker(
-        bundle,
-        backend,
-        device=options.device,
-        threads=options.threads,
-        checkpoint=options.checkpoint,
-        precision=precision,
-    )
+        bundle = Bundle.open(options.bundle or DEFAULT_BUNDLE)
+        entry = parse_entry(name, bundle, device=options.device, threads=options.threads)
+    return entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
 
 
 def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tuple[list[Frame], Box]]]]:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spm_rt.backends import available
@@ -17,7 +17,7 @@ from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
-from ..options import Outcome, add_measurement, add_output_options, clip_length, default_threads, positive
+from ..options import Outcome, add_measurement, add_numbers, add_output_options, clip_length, default_threads, positive
 from ..quality.agreement import PARITY_FRAMES, compare_trackers
 from ..report.files import make_folder
 from ..report.plots import pareto_front
@@ -56,30 +56,17 @@ class Combination:
             self.targets > 1
         )
 
-    def load(self, device: str) -> Tracker:
-        """Its tracker for one target."""
-        return self.entry.load(device=device, threads=self.threads)
-
-
-@dataclasses.dataclass
-class Loaded:
-    """A combination that could be loaded."""
-
-    combination: Combination
-    contestant: Contestant
-    drift: dict[str, float | None]
-
-    def figures(self) -> dict[str, Any]:
+    def facts(self, drift: Mapping[str, float | None]) -> dict[str, Any]:
         """What is known of it beside its times."""
-        combination = self.combination
         return {
-            **self.drift,
-            "within_bound": (self.drift["forced_iou"] or 0.0) >= least_iou(combination.entry.precision),
-            "bundle": combination.entry.bundle.path.name,
-            "backend": combination.entry.backend,
-            "precision": combination.entry.precision,
-            "threads": combination.threads,
-            "targets": combination.targets,
+            **drift,
+            "drift": 1 - (drift["forced_iou"] or 0.0),
+            "within_bound": (drift["forced_iou"] or 0.0) >= least_iou(self.entry.precision),
+            "bundle": self.entry.bundle.path.name,
+            "backend": self.entry.backend,
+            "precision": self.entry.precision,
+            "threads": self.threads,
+            "targets": self.targets,
         }
 
 
@@ -94,22 +81,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="float32, bfloat16, ... (default float32)",
     )
-    parser.add_argument(
-        "--threads",
-        nargs="+",
-        type=positive,
-        default=[default_threads()],
-        metavar="N",
-        help="threads per inference call (default: 2, or 1 on one core)",
-    )
-    parser.add_argument(
-        "--targets",
-        nargs="+",
-        type=positive,
-        default=[1],
-        metavar="N",
-        help="numbers of targets on the same frames (default 1)",
-    )
+    add_numbers(parser, "--threads", [default_threads()], "threads per inference call (default: 2, or 1 on one core)")
+    add_numbers(parser, "--targets", [1], "numbers of targets on the same frames (default 1)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write the page, the plot and the data")
     add_measurement(parser, 60, "per combination")
     parser.add_argument(
@@ -147,13 +120,8 @@ def run(options: argparse.Namespace) -> Outcome:
         refused |= failed
     other_weights = len({b.manifest["checkpoint"]["sha256"] for b in bundles}) > 1
     doubt = "the bundles have different weights: the drift between them is not one of precision"
-    best = pareto_front(
-        [
-            (name, f["speed"], max(f["drift"], FLOOR))
-            for name, f in results.items()
-            if f["targets"] == 1 and f["within_bound"]
-        ]
-    )
+    fair = {name: f for name, f in results.items() if f["targets"] == 1 and f["within_bound"]}
+    best = pareto_front([(name, f["speed"], max(f["drift"], FLOOR)) for name, f in fair.items()])
     report = {
         "choices": results,
         "refused": refused,
@@ -226,55 +194,41 @@ def _measure_group(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Load the reference and the group, let them take turns; figures, and the reasons of refusals."""
     set_threads(group[0].threads if group else reference.threads)
-    base = reference.load(measurement.options.device)
-    same: dict[str, float | None] = {
-        "forced_iou": 1.0,
-        "drift": 0.0,
-        "lowest_iou": 1.0,
-        "center_px": 0.0,
-        "free_iou": 1.0,
-    }
-    all_loaded = [Loaded(reference, measurement.start(reference.name, lambda: base), same)]
+    base = reference.entry.load(device=measurement.options.device, threads=reference.threads)
+    same = {"forced_iou": 1.0, "lowest_iou": 1.0, "center_px": 0.0, "free_iou": 1.0}
+    loaded = {reference.name: (measurement.start(reference.name, lambda: base), reference.facts(same))}
     refused = {}
     bar = Progress("loading, drift", len(group), quiet=measurement.options.quiet)
     for combination in group:
         try:
-            all_loaded.append(_load(combination, base, measurement))
+            loaded[combination.name] = _load(combination, base, measurement)
         except SpmError as error:
             refused[combination.name] = str(error)
         bar.step()
     bar.close()
-    if group and len(all_loaded) == 1:
+    if group and len(loaded) == 1:
         return {}, refused
-    results = measurement.take_turns([loaded.contestant for loaded in all_loaded])
-    for loaded in all_loaded:
-        figures, targets = results[loaded.combination.name], loaded.combination.targets
-        figures |= loaded.figures()
-        figures |= {"speed": figures["ratio"] * targets, "ms_per_target": figures["p50_ms"] / targets}
+    results = measurement.take_turns([contestant for contestant, _ in loaded.values()])
+    for name, (_, facts) in loaded.items():
+        figures, targets = results[name], facts["targets"]
+        figures |= {**facts, "speed": figures["ratio"] * targets, "ms_per_target": figures["p50_ms"] / targets}
     return results, refused
 
 
-def _load(combination: Combination, base: Tracker, measurement: Measurement) -> Loaded:
+def _load(combination: Combination, base: Tracker, measurement: Measurement) -> tuple[Contestant, dict[str, Any]]:
     """Load a combination and measure its drift from the reference's tracker."""
     options, frames, box = measurement.options, measurement.frames, measurement.box
-    if combination.targets == 1:
-        tracker = combination.load(options.device)
+    entry, targets = combination.entry, combination.targets
+    run_on: dict[str, Any] = {"device": options.device, "threads": combination.threads}
+    if targets == 1:
+        tracker = entry.load(**run_on)
         contestant = measurement.start(combination.name, lambda: tracker)
         agreement = compare_trackers(base, tracker, frames[: options.drift_frames], box)
-        return Loaded(
-            combination,
-            contestant,
-            {
-                "forced_iou": agreement.mean_iou,
-                "drift": 1 - agreement.mean_iou,
-                "lowest_iou": agreement.min_iou,
-                "center_px": agreement.mean_distance,
-                "free_iou": agreement.free_iou,
-            },
-        )
-    multi = load_several(combination.entry, combination.targets, device=options.device, threads=combination.threads)
+        free = {"center_px": agreement.mean_distance, "free_iou": agreement.free_iou}
+        drift = {"forced_iou": agreement.mean_iou, "lowest_iou": agreement.min_iou, **free}
+        return contestant, combination.facts(drift)
+    multi = load_several(entry, targets, **run_on)
     compared = frames[: min(PARITY_FRAMES + 1, options.drift_frames)]
-    summary = overlaps_summary(overlaps(base, multi.sibling(), compared, spread_boxes(box, combination.targets)))
-    contestant = measurement.start(combination.name, lambda: Together(multi, combination.targets))
-    drift = {**summary, "drift": 1 - summary["forced_iou"], "center_px": None, "free_iou": None}
-    return Loaded(combination, contestant, drift)
+    summary = overlaps_summary(overlaps(base, multi.sibling(), compared, spread_boxes(box, targets)))
+    contestant = measurement.start(combination.name, lambda: Together(multi, targets))
+    return contestant, combination.facts({**summary, "center_px": None, "free_iou": None})

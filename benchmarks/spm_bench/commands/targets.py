@@ -11,7 +11,7 @@ from spm_rt.errors import BackendError
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
-from ..options import Outcome, add_bundle, add_measurement, add_out, add_run_options, positive
+from ..options import Outcome, add_bundle, add_measurement, add_numbers, add_out, add_run_options
 from ..profiling.hooks import profiler_hooks
 from ..quality.agreement import PARITY_FRAMES
 from ..report.files import make_folder, write_json
@@ -46,14 +46,7 @@ CURVE = """targets {targets} | together ms {together[p50_ms]:.2f} | apart ms {ap
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, ... (default: auto)")
-    parser.add_argument(
-        "--targets",
-        nargs="+",
-        type=positive,
-        default=[1, 2, 4, 8, 16],
-        metavar="N",
-        help="numbers of targets (default 1 2 4 8 16)",
-    )
+    add_numbers(parser, "--targets", [1, 2, 4, 8, 16], "numbers of targets (default 1 2 4 8 16)")
     add_measurement(parser, 50, "per number of targets", block=5)
     add_out(parser, "write targets.png and targets.json there")
     add_run_options(parser)

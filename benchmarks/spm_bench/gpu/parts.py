@@ -83,11 +83,9 @@ def check_kernels(bundle: Bundle, maps: int) -> Report:
     """Every kernel against what the runtime computes on the CPU."""
     gpu, rng = KernelRunner(), np.random.default_rng(2)
     checks, largest = {}, {}
+    limits = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}
     for name, limit, error in (
-        *(
-            ("roi " + data, tolerance, check_roi(gpu, bundle, data, rng))
-            for data, tolerance in (("float32", 1e-6), ("float16", 2e-3), ("bfloat16", 2e-2))
-        ),
+        *(("roi " + data, limit, check_roi(gpu, bundle, data, rng)) for data, limit in limits.items()),
         ("crop", 0.0, check_crop(gpu, bundle, rng)),
         ("proposals", 0.0, check_proposals(gpu, bundle, rng, maps)),
         ("fusion", 1e-5, check_fusion(gpu, bundle, rng)),
@@ -157,18 +155,8 @@ def check_proposals(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator,
         state, number = state_at(last, region), np.zeros(1, np.int32)
         indices = np.zeros(count, np.int32)
         proposals = [np.zeros((count, 4), np.float32) for _ in range(2)]
-        gpu.run(
-            "frame",
-            kernels.select_launch(),
-            scores,
-            boxes,
-            state,
-            record,
-            indices,
-            number,
-            *proposals,
-            np.zeros(count, np.float32),
-        )
+        results = (indices, number, *proposals, np.zeros(count, np.float32))
+        gpu.run("frame", kernels.select_launch(), scores, boxes, state, record, *results)
         expected = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), settings)
         wrong += indices[: number[0]].tolist() != expected.tolist()
     return float(wrong)
@@ -202,20 +190,8 @@ def check_fusion(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) ->
         if score < settings.update_threshold:
             expected = last
         state, result = state_at(last, region), np.zeros(1, kernels.RESULT)
-        gpu.run(
-            "frame",
-            kernels.fuse_launch(),
-            np.array([k], np.int32),
-            coarse,
-            crop_boxes,
-            boxes,
-            fine,
-            fine_boxes,
-            *SIZE,
-            record,
-            state,
-            result,
-        )
+        stages = (np.array([k], np.int32), coarse, crop_boxes, boxes, fine, fine_boxes)
+        gpu.run("frame", kernels.fuse_launch(), *stages, *SIZE, record, state, result)
         worst = max(worst, float(np.abs(result["box"][0] - expected).max()))
     return worst
 

@@ -108,12 +108,15 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
     sizes = BATCH_SIZES if backend == "pytorch" else bundle.targets
     multi = ResidentMultiTracker(made, sizes, bundle.spec, bundle.settings)
     exact = (precision or bundle.manifest["precision"]) == "float32"
-
-    def single() -> ResidentTracker:
-        return ResidentTracker(made(1), bundle.spec, bundle.settings)
-
     on_device = importlib.util.find_spec("torch") is not None  # which puts them there
-    report = measure(multi, single, frames, BATCH_SIZES, exact=exact, on_device=on_device)
+    report = measure(
+        multi,
+        lambda: ResidentTracker(made(1), bundle.spec, bundle.settings),
+        frames,
+        BATCH_SIZES,
+        exact=exact,
+        on_device=on_device,
+    )
     report["checks"]["captured"] = multi.graphs
     return {"buckets": list(sizes), **report}
 
@@ -124,18 +127,15 @@ def pytorch(bundle: Bundle, frames: int, precision: str) -> Report:
 
     whole = PyTorchBackend(bundle, device="cuda", precision=precision)
     multi = MultiTracker(functools.cache(whole.sized), BATCH_SIZES, bundle.spec, bundle.settings)
-    return _multi(multi, BATCH_SIZES, frames, exact=precision == "float32")
+    return _multi(multi, BATCH_SIZES, frames, precision)
 
 
 def loaded(bundle: Bundle, frames: int, backend: str) -> Report:
     """MultiTracker on another backend, with the bundle's own numbers of targets."""
-    multi = MultiTracker.load(bundle, backend, "cuda")
-    return _multi(multi, bundle.targets, frames, exact=bundle.manifest["precision"] == "float32")
+    return _multi(MultiTracker.load(bundle, backend, "cuda"), bundle.targets, frames, bundle.precision)
 
 
-def _multi(multi: MultiTracker, sizes: Sequence[int], frames: int, *, exact: bool) -> Report:
-    def single() -> Tracker:
-        return Tracker(multi.backend, multi.spec, multi.settings)
-
-    report = measure(multi, single, frames, BATCH_SIZES, exact=exact)
+def _multi(multi: MultiTracker, sizes: Sequence[int], frames: int, precision: str) -> Report:
+    single = functools.partial(Tracker, multi.backend, multi.spec, multi.settings)
+    report = measure(multi, single, frames, BATCH_SIZES, exact=precision == "float32")
     return {"description": multi.backend.description, "buckets": list(sizes), **report}

@@ -55,16 +55,8 @@ def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposa
         event = examples[key]
         layer = nodes.find(event) if nodes is not None else None
         macs = layer.macs if layer is not None else work_from_shapes(event)
-        operators.append(
-            Operator(
-                event.name,
-                event.operator,
-                event.implementation,
-                float(np.median(values)),
-                layer.name if layer is not None else "",
-                macs,
-            )
-        )
+        ms, name = float(np.median(values)), layer.name if layer is not None else ""
+        operators.append(Operator(event.name, event.operator, event.implementation, ms, name, macs))
     return sorted(operators, key=lambda operator: -operator.ms)
 
 

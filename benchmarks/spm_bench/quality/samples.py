@@ -73,9 +73,9 @@ def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Sample]:
         if index == 0:
             tracker.init(frame, clip.first_box)
             continue
-        result = tracker.update(frame, candidates=True)
-        if has_box[index]:
-            samples.append(_sample(clip.name, index, SOURCES[0], result, clip.boxes[index]))
+        truth = clip.boxes[index] if has_box[index] else None
+        sample = _sample(tracker, frame, clip.name, index, SOURCES[0], truth)
+        samples += [sample] if truth is not None else []
     return samples
 
 
@@ -86,10 +86,9 @@ def wrong_places(tracker: Tracker, clip: Clip, count: int, limit: int | None, rn
     for index in _some_frames(clip, count, limit):
         frame, truth = clip.read(index), clip.boxes[index]
         box = _elsewhere(truth, frame.shape, tracker, rng)
-        if box is None:
-            continue
-        tracker.move_to(box)
-        samples.append(_sample(clip.name, index, SOURCES[1], tracker.update(frame, candidates=True), truth))
+        if box is not None:
+            tracker.move_to(box)
+            samples.append(_sample(tracker, frame, clip.name, index, SOURCES[1], truth))
     return samples
 
 
@@ -103,23 +102,28 @@ def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int
     for index in _some_frames(other, count, limit):
         frame = other.read(index)
         scale = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
-        x, y, w, h = (float(v) for v in other.boxes[index] * scale)
         try:
-            tracker.move_to((x, y, w, h))
+            tracker.move_to(_as_box(other.boxes[index] * scale))
         except BoxError:
             continue
         resized = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-        result = tracker.update(resized, candidates=True)
-        samples.append(_sample(f"{clip.name} in {other.name}", index, SOURCES[2], result, None))
+        samples.append(_sample(tracker, resized, f"{clip.name} in {other.name}", index, SOURCES[2], None))
     return samples
 
 
-def _sample(clip: str, index: int, source: str, result: TrackResult, truth: NDArray[np.float64] | None) -> Sample:
-    overlap = 0.0
+def _sample(
+    tracker: Tracker, frame: Frame, clip: str, index: int, source: str, truth: NDArray[np.float64] | None
+) -> Sample:
+    """Track one frame; without a true box, the target is not there."""
+    result, overlap = tracker.update(frame, candidates=True), 0.0
     if truth is not None:
-        x, y, w, h = (float(v) for v in truth)
-        overlap = float(iou(xywh_to_xyxy(result.box), xywh_to_xyxy((x, y, w, h))))
+        overlap = float(iou(xywh_to_xyxy(result.box), xywh_to_xyxy(_as_box(truth))))
     return Sample(clip, index, source, overlap, result.score, result.coarse_score, result.fine_score, _rival(result))
+
+
+def _as_box(box: NDArray[np.float64]) -> Box:
+    x, y, width, height = (float(v) for v in box)
+    return x, y, width, height
 
 
 def _rival(result: TrackResult) -> float:
@@ -143,7 +147,7 @@ def _elsewhere(
     truth: NDArray[np.float64], shape: tuple[int, ...], tracker: Tracker, rng: np.random.Generator
 ) -> Box | None:
     """A box of the target's size, inside the frame, whose search region holds little or nothing of the target."""
-    x, y, w, h = (float(v) for v in truth)
+    x, y, w, h = _as_box(truth)
     region = search_region((x, y, x + w, y + h), tracker.spec)
     away = 0.5 * (region.x2 - region.x1)
     for _ in range(30):

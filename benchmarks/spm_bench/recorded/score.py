@@ -159,21 +159,35 @@ class Score:
     def _compare_template(self, computed: Arrays) -> None:
         arrays = self.arrays
         self._compare_region("init_", computed)
-        if "init_roi" in arrays:
-            self.checks.close("init_roi", computed["roi"], arrays["init_roi"], 1e-4)
-        if "init_crop_samples" in arrays:
-            for name in ("crop", "crop_fast"):
-                samples = computed[name].reshape(-1)[arrays["crop_idx"]]
-                self.checks.close(f"init_{name}", samples, arrays["init_crop_samples"], CROP)
+        self._compare("init_roi", computed.get("roi"), arrays.get("init_roi"), 1e-4)
+        for name in ("crop", "crop_fast"):
+            self._compare_samples(f"init_{name}", computed.get(name), "crop_idx", arrays.get("init_crop_samples"), CROP)
         for layer in ("conv2", "conv4", "conv5"):
             self._compare_features(f"init_{layer}", layer, computed, arrays.get(f"init_{layer}_samples"))
         for name in ("kcls", "kbox"):
-            if name in computed and f"{name}_samples" in arrays:
-                self.checks.close(
-                    name, computed[name].reshape(-1)[arrays[f"{name}_idx"]], arrays[f"{name}_samples"], KERNEL
-                )
-        if "template_feat" in computed and "template_feat" in arrays:
-            self._compare_channels("template_feat", computed["template_feat"], arrays["template_feat"], TEMPLATE)
+            self._compare_samples(name, computed.get(name), f"{name}_idx", arrays.get(f"{name}_samples"), KERNEL)
+        self._compare_channels("template_feat", computed.get("template_feat"), arrays.get("template_feat"), TEMPLATE)
+
+    def _compare(self, name: str, computed: Array | None, recorded: Array | None, allowed: float) -> None:
+        """Compare what is both computed and recorded."""
+        if computed is not None and recorded is not None:
+            self.checks.close(name, computed, recorded, allowed)
+
+    def _compare_samples(
+        self, name: str, computed: Array | None, index: str, recorded: Array | None, allowed: float
+    ) -> None:
+        """Samples of an array; the set has their positions as ``index``."""
+        if computed is not None and recorded is not None:
+            self.checks.close(name, computed.reshape(-1)[self.arrays[index]], recorded, allowed)
+
+    def _compare_channels(self, name: str, computed: Array | None, recorded: Array | None, allowed: float) -> None:
+        """Every k-th channel of features."""
+        if computed is not None and recorded is not None:
+            self.checks.close(name, computed[:: len(computed) // len(recorded)], recorded, allowed)
+
+    def _at(self, name: str, k: int) -> Array | None:
+        """What the set has of an array for step ``k``."""
+        return self.arrays[name][k] if name in self.arrays else None
 
     def _compare_region(self, prefix: str, computed: Arrays, k: int | None = None) -> None:
         arrays = self.arrays
@@ -194,31 +208,22 @@ class Score:
             values, samples = features[channel[inside], y[inside] - first, x[inside] - first], recorded[inside]
             self.checks.close(name, values, samples, FEATURE, relative_to=max(float(np.abs(samples).max()), 1e-12))
 
-    def _compare_channels(self, name: str, computed: Array, recorded: Array, allowed: float) -> None:
-        """Every k-th channel of features."""
-        self.checks.close(name, computed[:: len(computed) // len(recorded)], recorded, allowed)
-
     def _compare_search(self, computed: Arrays, k: int) -> None:
         """Region, crop, features and coarse stage of step ``k``."""
         arrays = self.arrays
         self._compare_region("", computed, k)
         for form in ("crop", "crop_fast"):
-            if "crop_samples" in arrays:
-                self.checks.close(form, computed[form].reshape(-1)[arrays["crop_idx"]], arrays["crop_samples"][k], CROP)
+            self._compare_samples(form, computed.get(form), "crop_idx", self._at("crop_samples", k), CROP)
             for row in np.flatnonzero(arrays.get("crop_full_rows", np.zeros(0)) == k):
                 self.checks.close(form.replace("crop", "crop_full"), computed[form], arrays["crop_full"][row], CROP)
-        if "crop_mean" in arrays:
-            mean = computed["crop_fast"].mean(axis=(1, 2), dtype=np.float64)
-            self.checks.close("crop_mean", mean, arrays["crop_mean"][k], CROP)
+        mean = computed["crop_fast"].mean(axis=(1, 2), dtype=np.float64)
+        self._compare("crop_mean", mean, self._at("crop_mean", k), CROP)
         for layer in ("conv2", "conv4", "conv5"):
-            samples = arrays.get(f"{layer}_samples")
-            self._compare_features(layer, layer, computed, None if samples is None else samples[k])
+            self._compare_features(layer, layer, computed, self._at(f"{layer}_samples", k))
         for row in np.flatnonzero(arrays.get("head_rows", np.zeros(0)) == k):
             for name in ("logits", "deltas"):
-                if name in computed:
-                    self.checks.close(name, computed[name], arrays[name][row], LOGIT)
-        if "cm_scores" in arrays:
-            self.checks.close("cm_scores", computed["cm_scores"], arrays["cm_scores"][k], SCORE)
+                self._compare(name, computed.get(name), arrays[name][row], LOGIT)
+        self._compare("cm_scores", computed["cm_scores"], self._at("cm_scores", k), SCORE)
         if "cm_boxes" in arrays and int(arrays["cm_boxes_row"]) == k:
             self.checks.close("cm_boxes", computed["cm_boxes"], arrays["cm_boxes"], PIXEL)
 
@@ -236,21 +241,19 @@ class Score:
             choices = computed["near_iou_tied"] if tied else computed["near_iou"].reshape(1)
             nearest = choices[np.argmin(np.abs(choices - arrays["near_iou"][k]))]
             self.checks.close("near_iou", nearest, arrays["near_iou"][k], 1e-3)
-        if "box_out" in arrays:
-            self.checks.close("box_out", computed["box_out"], arrays["box_out"][k], pixels)
+        self._compare("box_out", computed["box_out"], self._at("box_out", k), pixels)
         if not ordered:
             return
         count = int(arrays["num_prop"][k]) if "num_prop" in arrays else 9
         if "prop_index" in arrays:
             self.checks.exact("prop_index", computed["prop_index"], arrays["prop_index"][k][:count])
-        if "best_score" in arrays:
-            self.checks.close("best_score", computed["best_score"], arrays["best_score"][k], SCORE)
+        self._compare("best_score", computed["best_score"], self._at("best_score", k), SCORE)
         for name, tolerance in PER_PROPOSAL.items():
-            if name in arrays and name in computed:
+            if name in arrays:
                 allowed = pixels if name in IN_FRAME else tolerance
-                self.checks.close(name, computed[name], arrays[name][k][:count], allowed)
-        if "roi_feat_first" in arrays and "roi_feat" in computed:
-            self._compare_channels("roi_feat_first", computed["roi_feat"][0], arrays["roi_feat_first"][k], FEATURE)
+                self._compare(name, computed.get(name), arrays[name][k][:count], allowed)
+        features = computed.get("roi_feat", [None])[0]
+        self._compare_channels("roi_feat_first", features, self._at("roi_feat_first", k), FEATURE)
 
 
 def _frame_pixels(last_box: Array) -> float:

@@ -7,6 +7,7 @@ since clocks and neighbours change. Work is in multiply-adds: one GMAC is two GF
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 import time
@@ -95,47 +96,51 @@ class Steadiness:
 
     def visit(self) -> None:
         """Time it once (the median of a few, so that one interrupt does not count)."""
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            self._run()
-            times.append(time.perf_counter() - start)
-        self.times.append(float(np.median(times)))
+        self.times.append(float(np.median(_seconds(self._run, 5))))
 
     def spread(self) -> float:
         """Distance of the quartiles over the median; 0 on a machine that does nothing else."""
-        low, middle, high = np.percentile(self.times, [25, 50, 75])
-        return float((high - low) / middle)
+        return quartile_spread(self.times)
+
+
+def quartile_spread(values: Sequence[float]) -> float:
+    """Distance of the quartiles over the median."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return float((high - low) / middle)
+
+
+def _seconds(run: Callable[[], object], count: int) -> list[float]:
+    """Of each of a few runs."""
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def _best_rate(product: Product) -> float:
     """GMAC per second of the quickest of a few runs."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        product.run()
-        times.append(time.perf_counter() - start)
-    rows, columns, inner = product.shape
-    return rows * columns * inner / min(times) / 1e9
+    return math.prod(product.shape) / min(_seconds(product.run, REPEATS)) / 1e9
 
 
 def _products(shape: tuple[int, int, int], threads: int) -> list[Product]:
     """All that can be measured here."""
-    products = []
+    runs: list[tuple[str, str, Callable[[], object]]] = []
     if _blas_threads() == threads:
-        products.append(Product("float32", "numpy", shape, _numpy_product(shape)))
+        runs.append(("float32", "numpy", _numpy_product(shape)))
     if importlib.util.find_spec("onnxruntime") is not None:
-        products.append(Product("float32", "onnxruntime", shape, _onnxruntime_product(shape, threads, integers=False)))
-        products.append(Product("int8", "onnxruntime", shape, _onnxruntime_product(shape, threads, integers=True)))
+        for precision in ("float32", "int8"):
+            runs.append((precision, "onnxruntime", _onnxruntime_product(shape, threads, integers=precision == "int8")))
     if importlib.util.find_spec("openvino") is not None:
         import openvino
 
-        products.append(Product("float32", "openvino", shape, _openvino_product(shape, threads, "f32")))
-        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            products.append(Product("bfloat16", "openvino", shape, _openvino_product(shape, threads, "bf16")))
+        able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        for precision, kind in {"float32": "f32", **({"bfloat16": "bf16"} if able else {})}.items():
+            runs.append((precision, "openvino", _openvino_product(shape, threads, kind)))
     if "torch" in sys.modules:  # not worth its import: it is measured where it takes part anyway
-        products += [Product(name, "torch", shape, _torch_product(shape, name)) for name in ("float32", "bfloat16")]
-    return products
+        runs += [(precision, "torch", _torch_product(shape, precision)) for precision in ("float32", "bfloat16")]
+    return [Product(precision, library, shape, run) for precision, library, run in runs]
 
 
 def _blas_threads() -> int:
@@ -212,15 +217,13 @@ def _model(left: Any, right: Any) -> bytes:
     from onnx import TensorProto, helper
 
     integers = left.dtype == np.uint8
-    left_info = helper.make_tensor_value_info(
-        "left", TensorProto.UINT8 if integers else TensorProto.FLOAT, list(left.shape)
-    )
-    product_info = helper.make_tensor_value_info(
-        "product", TensorProto.INT32 if integers else TensorProto.FLOAT, [left.shape[0], right.shape[1]]
-    )
-    node = helper.make_node("MatMulInteger" if integers else "MatMul", ["left", "right"], ["product"])
-    graph = helper.make_graph(
-        [node], "product", [left_info], [product_info], [onnx.numpy_helper.from_array(right, "right")]
-    )
+    name, taken, made = ("MatMulInteger", TensorProto.UINT8, TensorProto.INT32)
+    if not integers:
+        name, taken, made = ("MatMul", TensorProto.FLOAT, TensorProto.FLOAT)
+    node = helper.make_node(name, ["left", "right"], ["product"])
+    left_info = helper.make_tensor_value_info("left", taken, list(left.shape))
+    product_info = helper.make_tensor_value_info("product", made, [left.shape[0], right.shape[1]])
+    weights = [onnx.numpy_helper.from_array(right, "right")]
+    graph = helper.make_graph([node], "product", [left_info], [product_info], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())

@@ -84,39 +84,37 @@ def _start(order: dict[str, Any]) -> dict[str, Any]:
 def main(text: str) -> None:
     """In the process itself: ``text`` is the order as JSON, the figures go to standard output."""
     order = json.loads(text)
-    start = time.perf_counter()
+    marks = [time.perf_counter()]
     import spm_rt
     from spm_rt.backends.registry import BACKENDS
 
-    imported = time.perf_counter()
+    marks.append(time.perf_counter())
     asked = {} if order["precision"] is None else {"precision": order["precision"]}
     tracker = spm_rt.Tracker.load(order["bundle"], order["backend"], order["device"], threads=order["threads"], **asked)
-    loaded = time.perf_counter()
+    marks.append(time.perf_counter())
     import numpy
 
     frames = numpy.load(order["frames"], allow_pickle=False)
-    begin = time.perf_counter()
+    marks.append(time.perf_counter())
     tracker.init(frames[0], order["box"])
-    ready = time.perf_counter()
+    marks.append(time.perf_counter())
     tracker.update(frames[1])
-    tracked = time.perf_counter()
+    marks.append(time.perf_counter())
     for number in range(order["updates"]):
         tracker.update(frames[number % 2])
     from spm_bench.timing.machine import peak_memory_mb
 
-    print(
-        json.dumps(
-            {
-                "import_s": imported - start,
-                "load_s": loaded - imported,
-                "init_ms": (ready - begin) * 1e3,
-                "first_frame_ms": (tracked - ready) * 1e3,
-                "peak_memory_mb": peak_memory_mb(),
-                "frame_memory_mb": frames.nbytes / 1e6,
-                "libraries": sorted({*(e.library for e in BACKENDS.values()), "onnx", "matplotlib"} & set(sys.modules)),
-            }
-        )
-    )
+    imported, loaded, _, ready, tracked = numpy.diff(marks).tolist()
+    figures = {
+        "import_s": imported,
+        "load_s": loaded,
+        "init_ms": ready * 1e3,
+        "first_frame_ms": tracked * 1e3,
+        "peak_memory_mb": peak_memory_mb(),
+        "frame_memory_mb": frames.nbytes / 1e6,
+        "libraries": sorted({*(e.library for e in BACKENDS.values()), "onnx", "matplotlib"} & set(sys.modules)),
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from spm_rt.results import Box, TrackResult
 from spm_rt.terminal import Progress
 from spm_rt.trackers.checks import no_clock
 
+from .gemm import quartile_spread
+
 Frame = NDArray[np.uint8]
 FRAME_STEPS = ("crop", "search", "proposals", "relation", "fusion", "rest")
 HOST_STEPS = ("crop", "proposals", "fusion", "rest")
@@ -173,5 +175,4 @@ def summarize(contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
 
 def turn_spread(contestant: Contestant) -> float:
     """Distance of the quartiles of the turns' medians over their median."""
-    low, middle, high = np.percentile(contestant.turns, [25, 50, 75])
-    return float((high - low) / middle)
+    return quartile_spread(contestant.turns)
