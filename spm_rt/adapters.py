@@ -75,11 +75,8 @@ class Got10kTracker:
             seconds[index] = time.perf_counter() - start
         return boxes, seconds
 
-    def track(
-        self, img_files: Sequence[str], box: Sequence[float], visualize: bool = False
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Another name of :meth:`forward_test`, by which newer versions of the toolkit call it."""
-        return self.forward_test(img_files, box, visualize)
+    track = forward_test
+    """Another name of :meth:`forward_test`, by which newer versions of the toolkit call it."""
 
 
 def _bgr(image: Any) -> NDArray[Any]:

@@ -160,7 +160,7 @@ def from_json(kind: type[Settings], values: object) -> Settings:
     for name in sorted(known & set(values)):
         try:
             clean[name] = _coerce(values[name], getattr(defaults, name))
-        except (TypeError, ValueError):
+        except TypeError:
             wrong.append(f"{name}: {values[name]!r}")
     if wrong:
         raise SettingsError(f"{kind.__name__}: " + "; ".join(wrong))
@@ -168,22 +168,16 @@ def from_json(kind: type[Settings], values: object) -> Settings:
 
 
 def _coerce(value: object, like: object) -> Any:
-    """``value`` as the type of the default ``like``; a ValueError or TypeError where it is something else."""
-    if isinstance(like, tuple):
-        if not isinstance(value, list):
-            raise TypeError
+    """``value`` as the type of the default ``like``; a TypeError where it is something else."""
+    if isinstance(like, tuple) and isinstance(value, list):
         return tuple(_coerce(item, like[0]) for item in value)
-    if isinstance(like, str):
-        if not isinstance(value, str):
-            raise TypeError
+    if isinstance(like, str) and isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise TypeError
-    if isinstance(like, int):
-        if value != int(value):
-            raise ValueError
-        return int(value)
-    return float(value)
+    if isinstance(like, float) or (isinstance(like, int) and value == int(value)):
+        return type(like)(value)
+    raise TypeError
 
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:

@@ -68,7 +68,7 @@ def choose(bundle: Bundle, names: Sequence[str], options: Mapping[str, Any], loa
         return load(fastest), f"{describe(times)}, measured on this machine before"
     loaded, times = _measure(names, load)
     fastest = pick(list(loaded), times)
-    make_entry(KIND, facts, lambda folder: _write(folder / RESULT, times))
+    make_entry(KIND, facts, lambda folder: (folder / RESULT).write_text(json.dumps(times), "ascii"))
     return loaded[fastest], f"{describe(times)}, measured just now"
 
 
@@ -110,11 +110,6 @@ def _remembered(facts: Mapping[str, str], names: Sequence[str]) -> dict[str, flo
         return {name: float(times[name]) for name in names}
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write(path: os.PathLike[str], times: Mapping[str, float]) -> None:
-    with open(path, "w", encoding="ascii") as stream:
-        json.dump(times, stream)
 
 
 def _measure(names: Sequence[str], load: Load) -> tuple[dict[str, Backend], dict[str, float]]:

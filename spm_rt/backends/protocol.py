@@ -128,12 +128,14 @@ class Networks(Protocol):
         """Record work as a graph; what it gives launches it. A BackendError where that cannot be done."""
 
 
-def copy_template(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
-    """:meth:`SlotContext.template` of a backend whose buffers are numpy arrays by the graphs' names, leading axis 1."""
-    return {name: arrays[name][0].copy() for name in TEMPLATE_NAMES}
+class ArrayTemplates:
+    """The templates' part of a :class:`SlotContext` whose buffers are numpy arrays by the graphs' names."""
 
+    _arrays: dict[str, Floats]
 
-def paste_template(arrays: Mapping[str, Floats], slot: int, template: Template) -> None:
-    """:meth:`SlotContext.put_template` of such a backend."""
-    for name in TEMPLATE_NAMES:
-        arrays[name][slot] = template[name]
+    def template(self) -> Template:
+        return {name: self._arrays[name][0].copy() for name in TEMPLATE_NAMES}
+
+    def put_template(self, slot: int, template: Template) -> None:
+        for name in TEMPLATE_NAMES:
+            self._arrays[name][slot] = template[name]

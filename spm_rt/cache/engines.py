@@ -291,10 +291,8 @@ def stored_engines(folder: Path, stage: str, targets: int, precision: str) -> li
     """The engines in a folder by their sidecars, those that cannot be read left out."""
     found = []
     for sidecar in sorted(folder.glob(f"{stage}_t{targets}_{precision}_*.json")):
-        try:
+        with contextlib.suppress(EngineError):
             found.append((sidecar.with_suffix(".plan"), read_facts(sidecar)))
-        except EngineError:
-            continue
     return found
 
 

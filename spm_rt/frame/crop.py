@@ -10,6 +10,7 @@ to 0.0001 grey levels (tests/runtime/frame/test_crop.py).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,26 +95,15 @@ def crop_exact(frame: Frame, region: Region, size: int) -> NDArray[np.float32]:
 class Scratch:
     """Memory that one tracker's crops reuse: fresh pages cost more than the sampling itself."""
 
-    def __init__(self, size: int) -> None:
-        self._map_x, self._map_y = (np.empty(size * size, np.float32) for _ in range(2))
-        self._samples = np.empty(size * size * 3, np.float32)
-        self._pixels = np.empty(0, np.float32)
+    def __init__(self) -> None:
+        self._memory: dict[str, NDArray[np.float32]] = {}
 
-    def maps(self, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Two arrays ``shape`` for OpenCV's maps."""
-        count = shape[0] * shape[1]
-        return self._map_x[:count].reshape(shape), self._map_y[:count].reshape(shape)
-
-    def samples(self, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """An array ``[*shape, 3]`` for the samples."""
-        return self._samples[: shape[0] * shape[1] * 3].reshape(*shape, 3)
-
-    def pixels(self, height: int, width: int) -> NDArray[np.float32]:
-        """An array ``[height, width, 3]`` for the region's pixels."""
-        count = height * width * 3
-        if count > self._pixels.size:
-            self._pixels = np.empty(count * 3 // 2, np.float32)
-        return self._pixels[:count].reshape(height, width, 3)
+    def array(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """An array of that shape in the memory of that name, which grows where it is too small."""
+        count, memory = math.prod(shape), self._memory.get(name)
+        if memory is None or count > memory.size:
+            memory = self._memory[name] = np.empty(count * 3 // 2, np.float32)
+        return memory[:count].reshape(shape)
 
 
 class MeanColor:
@@ -203,7 +193,7 @@ def _sample(
     if max(float(x[-1] - x[0]) / max(len(x) - 1, 1), float(y[-1] - y[0]) / max(len(y) - 1, 1)) > _GATHER_FROM:
         pixels = _gather(frame, x, y)
     else:
-        pixels = _remap(frame, x, y, scratch or Scratch(max(len(x), len(y))))
+        pixels = _remap(frame, x, y, scratch or Scratch())
     _require_finite(frame, pixels)
     if out.flags.c_contiguous:
         cv2.split(pixels, [out[0], out[1], out[2]])
@@ -222,14 +212,14 @@ def _remap(frame: Frame, x: NDArray[np.float32], y: NDArray[np.float32], scratch
     """Bilinear samples at the grid of positions ``x`` and ``y``, all inside the frame: ``[y, x, 3]``."""
     x0, y0 = int(x[0]), int(y[0])
     region = frame[y0 : int(y[-1]) + 2, x0 : int(x[-1]) + 2]
-    pixels = scratch.pixels(region.shape[0], region.shape[1])
+    pixels = scratch.array("pixels", *region.shape[:2], 3)
     # One grey channel spreads over three; a fourth channel stays behind.
     np.copyto(pixels, region[:, :, :3], casting="same_kind")
-    map_x, map_y = scratch.maps((len(y), len(x)))
+    map_x, map_y = (scratch.array(name, len(y), len(x)) for name in ("map_x", "map_y"))
     np.copyto(map_x, x - np.float32(x0))
     np.copyto(map_y, (y - np.float32(y0))[:, None])
     # The replicated border keeps samples exactly on the last row and column what they are.
-    samples = scratch.samples(map_x.shape)
+    samples = scratch.array("samples", *map_x.shape, 3)
     cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, dst=samples, borderMode=cv2.BORDER_REPLICATE)
     return samples
 

@@ -6,6 +6,7 @@ for several.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,6 +27,10 @@ try:
 except ImportError:  # not built: no C compiler when the package was installed
     compiled_propose = compiled_decide = None
 
+_selection = operator.attrgetter(*("near_iou", "score_floor", "nms_threshold", "num_near_candidates", "num_candidates"))
+_fusion = operator.attrgetter(
+    *("fine_score_weight", "fine_box_weight", "window_influence", "update_threshold", "size_rate", "min_side")
+)
 Floats = NDArray[np.float32]
 
 
@@ -66,17 +71,8 @@ def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSe
         frame_boxes = to_frame(np.asfortranarray(boxes), region)
         rows = select_proposals(scores, frame_boxes, last, settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
-    crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(
-        scores,
-        boxes,
-        last,
-        (region.scale, region.x1, region.y1),
-        settings.near_iou,
-        settings.score_floor,
-        settings.nms_threshold,
-        settings.num_near_candidates,
-        settings.num_candidates,
-    )
+    offset = (region.scale, region.x1, region.y1)
+    crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(scores, boxes, last, offset, *_selection(settings))
     return Proposals(
         np.frombuffer(crop_boxes, np.float32).reshape(-1, 4),
         np.frombuffer(boxes_in_frame, np.float32).reshape(-1, 4),
@@ -111,12 +107,7 @@ def decide(
             frame_size,
             spec.crop_size,
             settings.mode == "series",
-            settings.fine_score_weight,
-            settings.fine_box_weight,
-            settings.window_influence,
-            settings.update_threshold,
-            settings.size_rate,
-            settings.min_side,
+            *_fusion(settings),
         )
         box = np.array(corners)
         found = score >= settings.found_threshold

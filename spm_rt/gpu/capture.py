@@ -21,10 +21,6 @@ class GraphChoice(Protocol):
     graphs: bool
 
 
-def _nothing() -> None:
-    """Work that changes nothing it reads needs no rewinding."""
-
-
 class CapturedWork:
     """Work on fixed buffers: put on a stream step by step first, then captured, compared, and launched as a graph.
 
@@ -38,7 +34,7 @@ class CapturedWork:
         outputs: host arrays that the work fills, by name.
         choice: whose ``graphs`` says whether to capture; set to False where that cannot be done.
         warm_ups: runs before the capture, in which libraries set themselves up.
-        rewind: puts back what the work reads and changes.
+        rewind: puts back what the work reads and changes; work that changes nothing it reads needs none.
         relative: differences count relative to an output's largest value, where that is over 1.
     """
 
@@ -51,7 +47,7 @@ class CapturedWork:
         choice: GraphChoice,
         *,
         warm_ups: int = 1,
-        rewind: Callable[[], None] = _nothing,
+        rewind: Callable[[], None] = lambda: None,
         relative: bool = True,
     ) -> None:
         self._work, self._record, self._wait, self._outputs, self._choice = work, capture, wait, outputs, choice

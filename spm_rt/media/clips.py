@@ -16,6 +16,7 @@ Rows without a usable box (NaN, no size, absent) are tracked but not scored.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..results import Box
-from .video import SUFFIXES, read_picture
+from .video import picture_files, read_picture
 
 Frame = NDArray[np.uint8]
 OTB_TRUTH, OTHER_TRUTH = "groundtruth_rect.txt", "groundtruth.txt"
@@ -88,10 +89,7 @@ def read_sequence(folder: Path) -> Sequence:
         SourceError: no pictures, unreadable boxes, numbers that do not match, or no box in the first frame.
     """
     truth = folder / OTB_TRUTH if (folder / OTB_TRUTH).is_file() else folder / OTHER_TRUTH
-    pictures = next((inner for inner in (folder / "img", folder / "color") if inner.is_dir()), folder)
-    files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise SourceError(f"{folder}: no pictures in it ({', '.join(SUFFIXES)})")
+    files = picture_files(folder, ("img", "color"))
     boxes = read_boxes(truth)
     if len(boxes) > len(files) or len(boxes) < 2:
         raise SourceError(f"{truth}: {len(boxes)} boxes for {len(files)} pictures")
@@ -151,21 +149,18 @@ def read_packed(folder: Path) -> list[Sequence]:
                 if usable(boxes).sum() < 2:
                     continue
                 name = clip["name"] if len(clip["tracks"]) == 1 else f"{clip['name']}/{number}"
-                sequences.append(Sequence(name, boxes[start:], _packed_reader(data, clip["frames"][start:], name)))
+                read = functools.partial(_read_packed_picture, data, clip["frames"][start:], name)
+                sequences.append(Sequence(name, boxes[start:], read))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{folder}: not a packed set of clips ({type(error).__name__}: {error})") from error
     return sequences
 
 
-def _packed_reader(data: NDArray[np.uint8], spans: list[list[int]], name: str) -> Callable[[int], Frame]:
-    """Reads picture ``index`` at its offset and length in the packed file."""
-
-    def read(index: int) -> Frame:
-        offset, length = spans[index]
-        encoded = np.asarray(data[offset : offset + length])
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-        if picture is None:
-            raise SourceError(f"{name}: frame {index} is not a readable picture")
-        return np.asarray(picture, np.uint8)
-
-    return read
+def _read_packed_picture(data: NDArray[np.uint8], spans: list[list[int]], name: str, index: int) -> Frame:
+    """Picture ``index``, at its offset and of its length in the packed file."""
+    offset, length = spans[index]
+    encoded = np.asarray(data[offset : offset + length])
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    if picture is None:
+        raise SourceError(f"{name}: frame {index} is not a readable picture")
+    return np.asarray(picture, np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ def is_camera(source: str) -> bool:
     return source.isdigit()
 
 
-def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The pictures of a folder by name. A folder in OTB layout may be given as itself or as its ``img``."""
+def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",)) -> list[Path]:
+    """The pictures of a folder by name: of the first folder in it that has one of the ``inner`` names, if there is one.
+
+    So a folder in OTB layout may be given as itself or as its ``img``.
+    """
     path = Path(folder)
-    inner = path / "img"
-    files = sorted(p for p in (inner if inner.is_dir() else path).iterdir() if p.suffix.lower() in SUFFIXES)
+    pictures = next((path / name for name in inner if (path / name).is_dir()), path)
+    files = sorted(p for p in pictures.iterdir() if p.suffix.lower() in SUFFIXES)
     if not files:
         raise SourceError(f"{path}: no pictures in it ({', '.join(SUFFIXES)})")
     return files
@@ -73,9 +76,7 @@ def frame_count(source: str | os.PathLike[str]) -> int | None:
         return None
     if os.path.isdir(name):
         return len(picture_files(name))
-    capture = _open(name)
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
+    count = int(_property(name, cv2.CAP_PROP_FRAME_COUNT))
     return count if count > 0 else None
 
 
@@ -84,10 +85,15 @@ def frame_rate(source: str | os.PathLike[str], default: float = 25.0) -> float:
     name = os.fspath(source)
     if is_camera(name) or os.path.isdir(name):
         return default
-    capture = _open(name)
-    rate = float(capture.get(cv2.CAP_PROP_FPS))
-    capture.release()
+    rate = _property(name, cv2.CAP_PROP_FPS)
     return rate if 1 <= rate <= 1000 else default
+
+
+def _property(name: str, number: int) -> float:
+    capture = _open(name)
+    value = float(capture.get(number))
+    capture.release()
+    return value
 
 
 def _open(name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.protocol import Networks, Template
+from ..backends.protocol import Networks
 from ..errors import BackendError
 from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
 from ..gpu import kernels
@@ -49,6 +49,7 @@ class FrameGraph:
         if networks.candidates != count:
             raise BackendError(f"the settings ask for {count} proposals; these networks are for {networks.candidates}")
         self.networks, self.stream, self.targets, self.graphs = networks, networks.stream, targets, graphs
+        self.put_template = networks.put_template
         self.buffer: FrameBuffer | None = None
         self._spec, self._settings = spec, settings
         device = networks.device
@@ -127,9 +128,6 @@ class FrameGraph:
         self._frame.end()
         self._known = self._results["box"].copy()
         return self._results
-
-    def put_template(self, slot: int, template: Template) -> None:
-        self.networks.put_template(slot, template)
 
     def _place(self, boxes: Boxes) -> None:
         """Let the device's boxes be these; mostly they are, since it has put them there itself."""

@@ -11,22 +11,18 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..backends.protocol import Networks
 from ..bundle import Bundle
 from ..errors import NotInitializedError
-from ..frame.geometry import xyxy_to_xywh
-from ..results import Box, TrackResult
+from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
-from ..trackers.checks import check_box
+from ..trackers.checks import OneTarget, check_box
 from .frame_buffer import FrameBuffer, check_shape, frame_facts
 from .frame_graph import FrameGraph, track_result
 from .loading import open_networks
 
 
-class ResidentTracker:
+class ResidentTracker(OneTarget):
     """Follows one object through frames on the GPU, or through host frames that it uploads whole.
 
     ::
@@ -49,10 +45,10 @@ class ResidentTracker:
     """
 
     def __init__(self, networks: Networks, spec: ModelSpec, settings: TrackerSettings, *, graphs: bool = True) -> None:
+        super().__init__()
         self.networks, self.spec, self.settings = networks, spec, settings
         self._graph = FrameGraph(networks, spec, settings, graphs=graphs)
         self._buffer: FrameBuffer | None = None
-        self._box: NDArray[np.float64] | None = None
 
     @classmethod
     def load(
@@ -80,20 +76,13 @@ class ResidentTracker:
         """Whether graphs are used; False too where one could not be recorded."""
         return self._graph.graphs
 
-    @property
-    def box(self) -> Box:
-        """The last box, ``x, y, width, height``."""
-        if self._box is None:
-            raise NotInitializedError("no box yet: call init(frame, box) first")
-        return xyxy_to_xywh(self._box)
-
     def init(self, frame: Any, box: Sequence[float]) -> None:
         """Start (again) on a frame; see :meth:`spm_rt.Tracker.init`."""
         facts = frame_facts(frame)
         start = check_box(box, facts.shape[:2])
         buffer = FrameBuffer.fitting(facts, self.networks.device, self._buffer)
         self._graph.make_template(facts, buffer, start)
-        self._buffer, self._box = buffer, start
+        self._buffer, self._box, self._frame_size = buffer, start, facts.shape[:2]
 
     def update(self, frame: Any) -> TrackResult:
         """Find the target in the next frame; see :meth:`spm_rt.Tracker.update`."""
@@ -106,9 +95,3 @@ class ResidentTracker:
         record = self._graph.end()[0]
         self._box = record["box"].copy()
         return track_result(record, self.settings)
-
-    def move_to(self, box: Sequence[float]) -> None:
-        """Put the box elsewhere; see :meth:`spm_rt.Tracker.move_to`."""
-        if self._box is None or self._buffer is None:
-            raise NotInitializedError("move_to before init: call init(frame, box) with the target's first box")
-        self._box = check_box(box, self._buffer.shape[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from ..errors import BoxError
 from ..frame.geometry import xywh_to_xyxy
 from ..results import Box
-from .checks import check_box
 from .single import Tracker
 
 Boxes = NDArray[np.float64]
@@ -52,7 +52,7 @@ def follow_both(
         second.move_to((box[0] + shift, *box[1:]))
     tracks: list[list[Boxes]] = [[], [], []]
     for frame in clip[1:]:
-        if _can_start(first.box, frame):
+        with contextlib.suppress(BoxError):  # a box that drifted wholly out of the frame is no start
             forced.move_to(first.box)
         for tracker, track in zip((first, forced, second), tracks, strict=True):
             track.append(xywh_to_xyxy(tracker.update(frame).box))
@@ -64,12 +64,3 @@ def center_distances(a: Boxes, b: Boxes) -> Boxes:
     """Pixels ``[n]`` between the centres of boxes ``[n, 4]`` in pairs."""
     distances: Boxes = np.linalg.norm(((a - b)[:, :2] + (a - b)[:, 2:]) / 2, axis=1)
     return distances
-
-
-def _can_start(box: Box, frame: NDArray[Any]) -> bool:
-    """Whether a tracker can be put there: a box that drifted wholly out of the frame cannot."""
-    try:
-        check_box(box, frame.shape[:2])
-    except BoxError:
-        return False
-    return True

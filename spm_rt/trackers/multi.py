@@ -56,7 +56,7 @@ class MultiTracker(TargetSlots[SlotContext]):
         self.settings = settings
         self._compiled = compiled
         self._template_context = _slot_context(self.backend)
-        self._scratch = Scratch(spec.crop_size)
+        self._scratch = Scratch()
 
     @classmethod
     def load(

@@ -13,17 +13,17 @@ from ..backends.protocol import Backend
 from ..bundle import Bundle
 from ..errors import NotInitializedError
 from ..frame.crop import Scratch
-from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
+from ..frame.geometry import search_region, to_crop
 from ..frame.steps import TargetView, decide, propose
 from ..results import Box, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
-from .checks import Gate, check_box, check_levels, check_size, no_clock
+from .checks import OneTarget, check_box, check_levels, check_size, no_clock
 from .input import AnyFrame, take_frame, write_crop
 
 __all__ = ["Box", "Candidate", "TrackResult", "Tracker", "check_box"]
 
 
-class Tracker:
+class Tracker(OneTarget):
     """Follows one object through a video.
 
     ::
@@ -40,14 +40,12 @@ class Tracker:
     """
 
     def __init__(self, backend: Backend, spec: ModelSpec, settings: TrackerSettings) -> None:
+        super().__init__()
         self.backend = backend
         self.spec = spec
         self.settings = settings
         self._context = backend.context()
-        self._scratch = Scratch(spec.crop_size)
-        self._box: NDArray[np.float64] | None = None
-        self._frame_size = (0, 0)
-        self._gate = Gate()
+        self._scratch = Scratch()
 
     @classmethod
     def load(
@@ -81,25 +79,6 @@ class Tracker:
     def sibling(self) -> Tracker:
         """Another, independent tracker that shares this one's compiled graphs."""
         return Tracker(self.backend, self.spec, self.settings)
-
-    @property
-    def box(self) -> Box:
-        """The last box, ``x, y, width, height``."""
-        if self._box is None:
-            raise NotInitializedError("no box yet: call init(frame, box) first")
-        return xyxy_to_xywh(self._box)
-
-    def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
-        """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.
-
-        Raises:
-            NotInitializedError: before :meth:`init`.
-            BoxError: see :meth:`init`.
-        """
-        with self._gate:
-            if self._box is None:
-                raise NotInitializedError("move_to before init: there is no template yet")
-            self._box = check_box(box, self._frame_size)
 
     def init(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Start (again) on a frame.

@@ -17,7 +17,7 @@ from ...bundle.forms import form_for
 from ...cache.store import find_entry, make_entry
 from ...errors import BackendError
 from ...machine import processor, release_memory, usable_cores
-from ..protocol import Template, copy_template, paste_template
+from ..protocol import ArrayTemplates
 from .binding import bind
 from .gpu import DeviceContext, provider_options
 
@@ -167,7 +167,7 @@ class OnnxRuntimeBackend:
         return session
 
 
-class OnnxRuntimeContext:
+class OnnxRuntimeContext(ArrayTemplates):
     """Buffers are allocated once, bound to the sessions, and handed from graph to graph without a copy."""
 
     def __init__(self, backend: OnnxRuntimeBackend) -> None:
@@ -204,12 +204,6 @@ class OnnxRuntimeContext:
         arrays["proposals"][:] = proposals
         session.run_with_iobinding(binding)
         return arrays["scores"], arrays["boxes"]
-
-    def template(self) -> Template:
-        return copy_template(self._arrays)
-
-    def put_template(self, slot: int, template: Template) -> None:
-        paste_template(self._arrays, slot, template)
 
     def _shapes(self, stage: str, count: int = 0) -> dict[str, tuple[int, ...]]:
         return stage_shapes(self._backend.spec, self._backend.targets, stage, count)

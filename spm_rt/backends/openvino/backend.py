@@ -20,7 +20,7 @@ from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
 from ...errors import BackendError
 from ...machine import instruction_sets, usable_cores
-from ..protocol import Template, copy_template, paste_template
+from ..protocol import ArrayTemplates
 
 Floats = NDArray[np.float32]
 
@@ -147,7 +147,7 @@ def _names(node: Any) -> set[str]:
     return set(node.output(0).get_names()) if node.get_output_size() else set()
 
 
-class OpenVinoContext:
+class OpenVinoContext(ArrayTemplates):
     """Inference requests on shared buffers: what search writes, relation reads in place."""
 
     def __init__(self, backend: OpenVinoBackend) -> None:
@@ -183,12 +183,6 @@ class OpenVinoContext:
         for request in requests:
             request.infer()
         return arrays["scores"][:, :count].copy(), arrays["boxes"][:, :count].copy()
-
-    def template(self) -> Template:
-        return copy_template(self._arrays)
-
-    def put_template(self, slot: int, template: Template) -> None:
-        paste_template(self._arrays, slot, template)
 
     def _request(self, compiled: Any, arrays: dict[str, Floats]) -> Any:
         """A request of a compiled graph on arrays by name, which are made where there is none of that name yet."""

@@ -36,19 +36,10 @@ MAX_CANDIDATES = 64
 STATE = np.dtype([("box", "f8", 4), ("region", "f8", 4), ("scale", "f8"), ("sum", "u8", 3)])
 """One target on the device (``spm::State`` in geometry.h). A box of zeros: an empty slot."""
 
+_FLOATS = ("near_iou", "score_floor", "nms_threshold", "fine_score_weight", "fine_box_weight", "window_influence")
 SETTINGS = np.dtype(
     [(name, "f8") for name in ("context_amount", "size_rate", "update_threshold", "min_side")]
-    + [
-        (name, "f4")
-        for name in (
-            "near_iou",
-            "score_floor",
-            "nms_threshold",
-            "fine_score_weight",
-            "fine_box_weight",
-            "window_influence",
-        )
-    ]
+    + [(name, "f4") for name in _FLOATS]
     + [(name, "i4") for name in ("template_size", "crop_size", "mode", "candidates", "near_candidates", "anchors")]
 )
 """How it is tracked (``spm::Settings``)."""

@@ -111,7 +111,7 @@ def test_fast_form_agrees_on_random_regions(size: tuple[int, int], channels: int
 
 
 def test_reused_memory_changes_nothing() -> None:
-    frame, scratch = picture(480, 640), Scratch(271)
+    frame, scratch = picture(480, 640), Scratch()
     for box in (*REGIONS.values(), *reversed(REGIONS.values())):
         out = np.full((3, 271, 271), np.nan, np.float32)
         crop_into(frame, around(box), out, scratch)
