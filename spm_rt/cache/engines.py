@@ -303,21 +303,17 @@ def compute_capability(target: str) -> tuple[int, int] | None:
 
 
 def _same_library(built: EngineFacts, wanted: EngineFacts) -> bool:
-    if built.library != wanted.library:
-        return False
-    if not built.version_compatible:
-        return built.version == wanted.version
     first, here = version_numbers(built.version), version_numbers(wanted.version)
-    return first[:1] == here[:1] and first <= here
+    later = built.version_compatible and first[:1] == here[:1] and first <= here
+    return built.library == wanted.library and (built.version == wanted.version or later)
 
 
 def _runs_on(built: EngineFacts, wanted: EngineFacts) -> bool:
     if built.gpu and wanted.gpu and built.gpu != wanted.gpu:
         return False
-    if built.target == wanted.target or wanted.target in built.target.split("+"):
+    if built.target in (PORTABLE, AMPERE_PLUS) and (compute_capability(wanted.target) or (0, 0)) >= (8, 0):
         return True
-    here = compute_capability(wanted.target)
-    return here is not None and here >= (8, 0) and built.target in (PORTABLE, AMPERE_PLUS)
+    return wanted.target in (built.target, *built.target.split("+"))
 
 
 def _read(path: Path) -> bytes:

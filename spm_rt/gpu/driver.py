@@ -97,11 +97,6 @@ class Device:
         weakref.finalize(self, _quietly, call, "cuDevicePrimaryCtxRelease", self._handle)
         self.enter()
 
-    @classmethod
-    def current(cls, driver: Driver) -> Device:
-        """The GPU that the calling thread works on already."""
-        return cls(int(driver("cuCtxGetDevice")), driver)
-
     def enter(self) -> None:
         """Make this GPU's context the current one of the calling thread: before any other call from a new thread."""
         self.driver("cuCtxSetCurrent", self._context)

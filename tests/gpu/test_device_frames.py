@@ -18,9 +18,9 @@ from spm_rt.backends.tensorrt.backend import TensorRtBackend
 from spm_rt.errors import BackendError
 from spm_rt.frame.crop import crop_exact, sample_region
 from spm_rt.frame.geometry import search_region
-from spm_rt.gpu.crop import DeviceCrop, crop_module
+from spm_rt.gpu.crop import crop_module
 from spm_rt.gpu.device_frames import device_frame
-from spm_rt.gpu.driver import Device, Stream
+from spm_rt.gpu.driver import Device
 from spm_rt.results import Box
 
 from ..support.emulator.driver import CUresult
@@ -200,26 +200,14 @@ def test_backends_on_the_cpu_say_where_to_put_it(name: str, bundle: Bundle, clip
 # PyTorch: its CPU memory is the emulator's device memory.
 
 
-class CropKernels:
-    """Stands in for spm_rt.backends.pytorch.kernels.CropKernels."""
-
-    def __init__(self) -> None:
-        self.device = Device(0)
-        self._stream = self.device.stream()
-
-    def cropper(self, crop: torch.Tensor) -> DeviceCrop:
-        return DeviceCrop(self.device, crop_module(self.device), crop.data_ptr(), crop.shape[0], crop.shape[3])
-
-    def stream(self, handle: int) -> Stream:
-        return self._stream
-
-
 def test_pytorchs_contexts_take_them_too(
     machine: Engines, bundle: Bundle, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PyTorchBackend, "stream", 7)
+    gpu = Device(0)
+    stream = gpu.stream()
+    monkeypatch.setattr(PyTorchBackend, "stream", stream.handle)
     backend = PyTorchBackend(bundle, targets=2)
-    monkeypatch.setitem(backend.__dict__, "crop_kernels", CropKernels())
+    monkeypatch.setitem(backend.__dict__, "crop_kernels", (gpu, crop_module(gpu)))
     host, device = backend.context(), backend.context()
     boxes = [(100.0, 60.0, 160.0, 130.0), (-20.0, 30.0, 40.0, 100.0)]
     regions = [search_region(box, bundle.spec) for box in boxes]

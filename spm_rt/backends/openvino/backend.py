@@ -7,6 +7,7 @@ which the relation graph is cut in two.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,12 +69,11 @@ class OpenVinoBackend:
         variant = form_for("OpenVINO in bfloat16 with AMX" if on_matrix_units else "OpenVINO")
         self._relation_file = bundle.graph("relation", targets=targets, variant=variant)
         self._template_file = bundle.graph("template", targets=targets, variant=variant)
-        self._template: Any = None
         self._relations: dict[int, list[Any]] = {}
         # Most of a compilation runs on one core, whatever the number of threads: the graphs share the cores.
         with ThreadPoolExecutor(min(count, 3)) as pool:
             # With several targets, templates are made one by one, on a backend for one target: none may be wanted here.
-            template = pool.submit(self.template) if targets == 1 else None
+            template = pool.submit(getattr, self, "template") if targets == 1 else None
             search = pool.submit(self._compile, bundle.graph("search", targets=targets, variant=variant), self._hint)
             relation = pool.submit(self.relation, RELATION_SIZE)
         self.search = search.result()
@@ -86,11 +86,10 @@ class OpenVinoBackend:
     def context(self) -> OpenVinoContext:
         return OpenVinoContext(self)
 
+    @functools.cached_property
     def template(self) -> Any:
         """The template graph, compiled when it is first asked for."""
-        if self._template is None:
-            self._template = self._compile(self._template_file, "f32")
-        return self._template
+        return self._compile(self._template_file, "f32")
 
     def relation(self, count: int) -> Sequence[Any]:
         """The relation graph for exactly ``count`` proposals: one compiled model, or two that follow one another."""
@@ -162,7 +161,7 @@ class OpenVinoContext(ArrayTemplates):
 
     def set_template(self, box: Floats) -> None:
         if self._template is None:
-            self._template = self._request(self._backend.template(), self._arrays)
+            self._template = self._request(self._backend.template, self._arrays)
         self._arrays["box"][:] = box
         self._template.infer()
 

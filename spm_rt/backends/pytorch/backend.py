@@ -22,10 +22,11 @@ from ...bundle.contract import TEMPLATE_NAMES, stage_shapes
 from ...errors import BackendError, SettingsError
 from ...frame.geometry import Region
 from ...gpu.capture import CapturedWork
-from ...gpu.crop import DeviceCrop
+from ...gpu.crop import DeviceCrop, crop_module
 from ...gpu.device_frames import DeviceFrame, device_frame, refused
+from ...gpu.driver import Device, Module, Stream
 from ...precision import FLOATS, parse_precision
-from .kernels import CropKernels, RoiKernel
+from .kernels import RoiKernel
 from .network import Network, read_weights
 
 Floats = NDArray[np.float32]
@@ -88,9 +89,10 @@ class PyTorchBackend:
         return PyTorchContext(self)
 
     @functools.cached_property
-    def crop_kernels(self) -> CropKernels:
-        """For frames that are on the GPU already."""
-        return CropKernels(self.device.index)
+    def crop_kernels(self) -> tuple[Device, Module]:
+        """The GPU and our kernels on it, for frames that are there already."""
+        device = Device(self.device.index)
+        return device, crop_module(device)
 
     @property
     def stream(self) -> int:
@@ -191,10 +193,11 @@ class PyTorchContext:
         return device_frame(frame, index=self._backend.device.index, stream=self._backend.stream)
 
     def crop_device(self, frame: DeviceFrame, region: Region, slot: int = 0) -> None:
-        kernels = self._backend.crop_kernels
+        device, module = self._backend.crop_kernels
         if self._cropper is None:
-            self._cropper = kernels.cropper(self._device["crop"])
-        self._cropper(frame, region, slot, kernels.stream(self._backend.stream))
+            crop = self._device["crop"]
+            self._cropper = DeviceCrop(device, module, crop.data_ptr(), crop.shape[0], crop.shape[3])
+        self._cropper(frame, region, slot, Stream(device, self._backend.stream))
         self.on_device = True
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:

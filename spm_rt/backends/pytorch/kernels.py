@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from ...gpu.crop import DeviceCrop, crop_module
-from ...gpu.driver import Device, Stream
+from ...gpu.driver import Device
 from ...gpu.kernels import nvrtc, roi_launch
 from .network import Network
 
@@ -34,19 +33,3 @@ class RoiKernel:
         arguments = [*(t.data_ptr() for t in tensors), *numbers, out.data_ptr()]
         self._module.prepare(launch, arguments)(torch.cuda.current_stream(boxes.device).cuda_stream)
         return out
-
-
-class CropKernels:
-    """Our crop kernels where PyTorch works, for frames that are on the GPU already."""
-
-    def __init__(self, index: int) -> None:
-        self.device = Device(index)
-        self._module = crop_module(self.device)
-
-    def cropper(self, crop: Tensor) -> DeviceCrop:
-        """Writes crops into a float32 tensor ``[T, 3, S, S]``."""
-        return DeviceCrop(self.device, self._module, crop.data_ptr(), crop.shape[0], crop.shape[3])
-
-    def stream(self, handle: int) -> Stream:
-        """PyTorch's stream of that handle."""
-        return Stream(self.device, handle)

@@ -173,9 +173,9 @@ class TensorRtContext:
         self.on_device = False
         self._cropper: DeviceCrop | None = None
         # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
-        self._search_with_upload = self._captured(self._upload_and_search, "search")
-        self._search = self._captured(self._search_work, "search")
-        self._relate = self._captured(self._relation_work, "relation")
+        self._search_with_upload = self._captured("search", (self.crop, "crop"))
+        self._search = self._captured("search")
+        self._relate = self._captured("relation", (self._proposals, "proposals"))
 
     def set_template(self, box: Floats) -> None:
         if not self.on_device:
@@ -242,30 +242,21 @@ class TensorRtContext:
         memory, host = self._answers[stage]
         return {"boxes": memory.address, "scores": memory.address + 4 * (host.size // 5 * 4)}
 
-    def _captured(self, work: Callable[[], None], stage: str) -> CapturedWork:
-        outputs = {stage: self._answers[stage][1]}
-        return CapturedWork(work, self.capture, self.stream.wait, outputs, self._backend)
+    def _captured(self, stage: str, *uploads: tuple[Floats, str]) -> CapturedWork:
+        """A stage between its uploads (host arrays, and what they are called on the device) and its one download."""
+        memory, host = self._answers[stage]
+
+        def work() -> None:
+            for array, name in uploads:
+                self.stream.upload(array, self.addresses[name])
+            self.enqueue(stage)
+            self.stream.download(memory.address, host)
+
+        return CapturedWork(work, self.capture, self.stream.wait, {stage: host}, self._backend)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record work as a graph; what is returned launches it."""
         return self.stream.capture(work).launch
-
-    def _upload_and_search(self) -> None:
-        self.stream.upload(self.crop, self.addresses["crop"])
-        self._search_work()
-
-    def _search_work(self) -> None:
-        self.enqueue("search")
-        self._bring_back("search")
-
-    def _relation_work(self) -> None:
-        self.stream.upload(self._proposals, self.addresses["proposals"])
-        self.enqueue("relation")
-        self._bring_back("relation")
-
-    def _bring_back(self, stage: str) -> None:
-        memory, host = self._answers[stage]
-        self.stream.download(memory.address, host)
 
     def _read(self, stage: str) -> tuple[Floats, Floats]:
         host, t = self._answers[stage][1], self._backend.targets

@@ -97,11 +97,10 @@ def _plugin_class(trt: Any, code: bytes) -> Any:
         def get_fields_to_serialize(self) -> Any:
             return trt.PluginFieldCollection([])
 
-        def configure_plugin(self, inputs: Any, outputs: Any) -> None:
-            pass
+        def configure_plugin(self, *facts: Any) -> None:
+            """What TensorRT tells on these three occasions is in ``enqueue``'s arguments again."""
 
-        def on_shape_change(self, inputs: Any, outputs: Any) -> None:
-            pass
+        on_shape_change = set_tactic = configure_plugin
 
         def enqueue(
             self, input_desc: Any, output_desc: Any, inputs: Any, outputs: Any, workspace: Any, stream: int
@@ -115,9 +114,6 @@ def _plugin_class(trt: Any, code: bytes) -> Any:
         def attach_to_context(self, context: Any) -> Any:
             return self.clone()
 
-        def set_tactic(self, tactic: int) -> None:
-            pass
-
         def clone(self) -> Any:
             copy = RoiPlugin()
             copy.__dict__.update(self.__dict__)
@@ -129,7 +125,7 @@ def _plugin_class(trt: Any, code: bytes) -> Any:
 
             if self._module is None:
                 driver = Driver()
-                self._module = Device.current(driver).module(code)
+                self._module = Device(int(driver("cuCtxGetDevice")), driver).module(code)  # TensorRT's
             return self._module
 
     return RoiPlugin
