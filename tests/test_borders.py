@@ -42,7 +42,15 @@ LAYERS = {
     "spm_bench": ("options loading tables", "profiling quality recorded", "timing", "report", "gpu", "commands", "cli"),
 }
 """Folders and modules of each package, lowest first: none imports one of a later line, nor another of its own."""
-MOST_MODULES = 12
+MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 12, 320, 60
+SOURCES = {".py", ".pyi", ".c", ".h", ".cu"}
+LONGER = {
+    "spm_rt/frame/_sampling.c": "one C extension is one file: what it shares is static, for the compiler to inline",
+    "spm_rt/frame/_choosing.c": "the same",
+    "spm_rt/backends/tensorrt/python_plugin.py:_plugin_class": "a class whose bases exist once TensorRT is loaded; "
+    "its methods are short",
+}
+"""Files and functions of the packages over the bounds, and why: ``folder/file.py`` or ``folder/file.py:function``."""
 HEAVY = {
     "torch",
     "onnx",
@@ -114,6 +122,19 @@ def test_no_folder_holds_too_many_modules(package: str) -> None:
     folders = {path.parent for path in PACKAGES[package].rglob("*.py")}
     counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_files_fit_a_sitting_and_functions_a_screen_or_are_listed() -> None:
+    sources = [path for folder in OURS.values() for path in folder.rglob("*") if path.suffix in SOURCES]
+    longer = {path for path in sources if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES}
+    functions = {
+        f"{path.relative_to(ROOT)}:{node.name}"
+        for path in modules().values()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (node.end_lineno or 0) - node.lineno + 1 > MOST_FUNCTION_LINES
+    }
+    assert {str(path.relative_to(ROOT)) for path in longer} | functions == LONGER.keys()
 
 
 def test_the_runtime_imports_no_heavy_library_when_it_is_imported() -> None:

@@ -66,13 +66,14 @@ def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int 
     name, _, precision = name.partition(":")
     if folder:
         bundle = Bundle.open(folder)
+    typed = precision
     if precision:
         precision = parse_precision(precision)
     if name == "auto":
         asked = ask_for(precision or None, load_backend)
         name = load_backend(bundle, name, device=device, threads=threads, **asked).name
     backend = check_name(name)
-    label = backend + (f":{precision}" if precision else "") + (f"@{bundle.path.name}" if folder else "")
+    label = backend + (f":{typed}" if typed else "") + (f"@{bundle.path.name}" if folder else "")
     return Entry(label, backend, precision or None, bundle)
 
 

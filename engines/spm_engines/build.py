@@ -8,16 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spm_rt.bundle import STAGES, Bundle
-from spm_rt.cache.engines import (
-    EngineFacts,
-    differences,
-    engine_facts,
-    engine_folder,
-    engine_path,
-    read_engine,
-    read_facts,
-    stored_engines,
-)
+from spm_rt.cache.engine_facts import EngineFacts, differences, engine_facts
+from spm_rt.cache.engines import engine_folder, engine_path, read_engine, read_facts, stored_engines
 from spm_rt.errors import EngineError
 
 from .plan import build_plan

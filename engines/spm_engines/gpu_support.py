@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from spm_rt.cache.engines import version_numbers
+from spm_rt.cache.engine_facts import version_numbers
 from spm_rt.precision import PRECISIONS
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from spm_rt.bundle import Bundle
 from spm_rt.bundle.contract import contract, tensor_type
-from spm_rt.cache.engines import EngineTensor
+from spm_rt.cache.engine_facts import EngineTensor
 from spm_rt.cache.store import read_own
 from spm_rt.errors import EngineError
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spm_rt.cache.engines import EngineFacts, seal_facts
+from spm_rt.cache.engine_facts import EngineFacts
+from spm_rt.cache.engines import seal_facts
 from spm_rt.cache.store import private_folder
 from spm_rt.errors import EngineError
 from spm_rt.files import written_whole

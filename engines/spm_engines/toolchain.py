@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from spm_rt.cache.engines import AMPERE_PLUS, PORTABLE, graph_form, version_numbers
+from spm_rt.cache.engine_facts import AMPERE_PLUS, PORTABLE, graph_form, version_numbers
 from spm_rt.errors import EngineError
 
 from . import plugin

@@ -91,7 +91,7 @@ def test_entries(default_bundle: Path) -> None:
     assert (plain.label, plain.backend, plain.asked, plain.precision) == ("onnxruntime", "onnxruntime", None, "float32")
     other = parse_entry(f"openvino:bf16@{default_bundle}", bundle)
     assert (other.label, other.asked, other.precision) == (
-        f"openvino:bfloat16@{default_bundle.name}",
+        f"openvino:bf16@{default_bundle.name}",
         "bfloat16",
         "bfloat16",
     )

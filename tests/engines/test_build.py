@@ -23,7 +23,8 @@ from spm_engines.build import Built, build_engine, build_engines
 from spm_engines.toolchain import BuildOptions, Toolchain
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
-from spm_rt.cache.engines import EngineTensor, read_engine, read_facts
+from spm_rt.cache.engine_facts import EngineTensor
+from spm_rt.cache.engines import read_engine, read_facts
 
 from ..support.fakes.bundle import hollow_bundle
 

@@ -27,7 +27,8 @@ from spm_engines.toolchain import BuildOptions, Toolchain, open_toolchain
 from spm_export import cli
 from spm_rt import Bundle, EngineError
 from spm_rt.bundle import STAGES
-from spm_rt.cache.engines import EngineTensor, find_engine, read_engine
+from spm_rt.cache.engine_facts import EngineTensor
+from spm_rt.cache.engines import find_engine, read_engine
 
 from ..support.exports import TARGETS_OF
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import TEMPLATE_NAMES, contract, stage_shapes, tensor_type
 from ...bundle.self_test import SelfTest, observe
-from ...cache.engines import EngineFacts, engine_folder, find_engine, read_engine
+from ...cache.engine_facts import EngineFacts
+from ...cache.engines import engine_folder, find_engine, read_engine
 from ...errors import BackendError
 from ...frame.geometry import Region
 from ...gpu.capture import CapturedWork

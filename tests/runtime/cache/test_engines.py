@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from spm_rt import Bundle, EngineError, TrackerSettings
-from spm_rt.cache.engines import (
+from spm_rt.cache.engine_facts import (
     RESULTS,
     TUNING,
     EngineFacts,
@@ -23,13 +23,9 @@ from spm_rt.cache.engines import (
     differences,
     engine_facts,
     engine_key,
-    engine_path,
-    find_engine,
-    read_engine,
-    read_facts,
-    seal_facts,
     this_platform,
 )
+from spm_rt.cache.engines import engine_path, find_engine, read_engine, read_facts, seal_facts
 from spm_rt.files import seal_manifest
 
 from ...support.fakes.bundle import hollow_bundle

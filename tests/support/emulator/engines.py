@@ -20,7 +20,8 @@ from spm_rt import Bundle
 from spm_rt.backends.tensorrt import backend as backend_module
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.contract import contract, stage_shapes, tensor_type
-from spm_rt.cache.engines import engine_facts, engine_path, seal_facts
+from spm_rt.cache.engine_facts import engine_facts
+from spm_rt.cache.engines import engine_path, seal_facts
 from spm_rt.cache.store import VARIABLE
 
 from .driver import Emulator, emulated_gpu
