@@ -23,7 +23,7 @@ from .errors import SourceError, SpmError
 from .files import written_whole
 from .media.drawing import FOUND, annotate, contact_sheet, draw_result
 from .media.video import frame_count, frame_rate, frames
-from .precision import precision_argument
+from .precision import FLOATS, precision_argument
 from .results import Box, TrackResult
 from .settings import MODES
 from .terminal import Progress, parse_box
@@ -91,8 +91,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         type=precision_argument,
-        choices=("float32", "bfloat16"),
-        help="bfloat16: faster on CPUs that have it (OpenVINO)",
+        choices=FLOATS,
+        help="bfloat16: faster on CPUs that have it (OpenVINO); float16 or bfloat16: on GPUs (pytorch)",
     )
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: as the bundle says)")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames (a camera goes on until Ctrl-C)")
