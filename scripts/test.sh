@@ -21,7 +21,7 @@ fi
 # Freed memory is kept for the next test: giving it back and taking it again costs a tenth of the time.
 export MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=268435456
 site=$(mktemp -d)
-trap 'rm -rf "$site"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null || true; rm -rf "$site"' EXIT
 # Training in a process of its own: it starts worker processes, and one that holds PyTorch and four inference libraries,
 # each with threads, has been seen to crash there. It works on one core while the documentation is built on the other.
 timed "training" python -m pytest -m "not fast and not slow" tests/training &

@@ -1,4 +1,4 @@
-"""Engine files: what is known about each, where they are kept, and when one may be loaded.
+"""Engine files: where they are kept, and when one may be loaded.
 
 An engine (a TensorRT *plan*) holds machine code. It is therefore loaded only from a folder and file that belong to this
 user and that nobody else can write to, and only when it is, byte for byte, what the JSON file beside it says. That file
