@@ -1,0 +1,72 @@
+"""What a source of frames gives, whatever reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+
+class SourceFrame(NamedTuple):
+    """One frame of a source."""
+
+    picture: Picture
+    """``[height, width, 3]`` uint8, BGR."""
+    index: int  # type: ignore[assignment]
+    """Number of the frame in the source, from 0. Frames that are jumped over or cannot be read count."""
+    time: float | None
+    """Seconds since the source's first frame; None where nobody knows."""
+    file: str | None
+    """The picture's file name; None for what is not a folder of pictures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceReport:
+    """What became of a source, so far or in the end.
+
+    Attributes:
+        read: frames that were delivered.
+        unreadable: frames that are known to be there and could not be decoded.
+        expected: frames that the source states, or an estimate from its length; None where nobody knows.
+        notes: what a user should know, one line each.
+        damaged: something is missing: frames that could not be decoded, or an end before the one that is stated.
+    """
+
+    read: int
+    unreadable: int
+    expected: int | None
+    notes: tuple[str, ...]
+    damaged: bool
+
+
+class Decoded(NamedTuple):
+    """A frame before its pixels are converted, which frames that are jumped over never need."""
+
+    number: int
+    time: float | None
+    file: str | None
+    convert: Callable[[], Picture]
+
+
+class Reader(Protocol):
+    """What reads one kind of source."""
+
+    expected: int | None
+    """Frames that the source states; an estimate at best, never to stop at."""
+    frame_rate: float | None
+    """Frames per second, on average; None where the source does not say."""
+    live: bool
+    """Whether frames come at their own pace and end when somebody ends them."""
+    unreadable: int
+    """Frames that could not be decoded, so far."""
+    notes: list[str]
+    damaged: bool
+    """Whether something is missing that no count of frames tells, such as the end."""
+
+    def __iter__(self) -> Iterator[Decoded]: ...
+    def close(self) -> None: ...
