@@ -29,8 +29,8 @@ def run_forked(
 ) -> Outcome:
     """Run ``command(arguments)`` in a child whose current folder is ``folder``.
 
-    What it prints goes to ``folder/../out`` and ``error``. The calling process must have no threads: a child has none of
-    them, but the locks that they held.
+    What it prints goes to ``folder/../out`` and ``error``. The calling process must have no threads: a child has none
+    of them, but the locks that they held.
     """
     paths = [folder.parent / name for name in ("out", "error")]
     child = os.fork()

@@ -1,7 +1,7 @@
 """Commands run on inputs that were changed at random; a process of its own, since it forks.
 
-``python -m tests.support.mutated_runs KIND --runs 100 --seed 1 --base FOLDER`` prints a summary as JSON. The base folder
-has ``bundle`` (real), and for the kinds that need them ``weights.safetensors`` and ``cm_stage.pt``.
+``python -m tests.support.mutated_runs KIND --runs 100 --seed 1 --base FOLDER`` prints a summary as JSON. The base
+folder has ``bundle`` (real), ``clips``, and for the kinds that need them ``weights.safetensors`` and ``cm_stage.pt``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from random import Random
 from typing import Any
 
 import cv2
-import numpy as np
 
-from spm_rt import MultiTracker, Tracker
+from spm_rt import Tracker
 from spm_rt.errors import SettingsError
 from spm_rt.files import seal_manifest
 

@@ -8,12 +8,15 @@ from random import Random
 from typing import Any
 
 SCALARS: tuple[Any, ...] = (
-    None, True, 0, -1, 1.5, 1e308, float("inf"), float("nan"), 2**63, 10**400, "", "x", "../x", "\x00", "\ud800", [], {}, [[]],
+    None, True, 0, -1, 1.5, 1e308, float("inf"), float("nan"), 2**63, 10**400,
+    "", "x", "../x", "\x00", "\ud800", [], {}, [[]],
 )  # fmt: skip
 """What a JSON value is replaced by."""
 WORDS = (
-    "", "-", "--", "-1", "0", "1e999", "nan", "inf", "1,2", "1,2,3,4", "0,0,0,0", "1,2,3,4,5", "a,b,c,d", "9" * 400, "\udcff", "ä ö",
-    "a\nb", "/", ".", "..", "/dev/null", "~", "*", "%d", "%s%n", "missing/x", "=", "-x", "--frames", "--json", "{}", "'", "x" * 5000,
+    "", "-", "--", "-1", "0", "1e999", "nan", "inf", "1,2", "1,2,3,4", "0,0,0,0", "1,2,3,4,5",
+    "a,b,c,d", "9" * 400, "\udcff", "ä ö",
+    "a\nb", "/", ".", "..", "/dev/null", "~", "*", "%d", "%s%n", "missing/x",
+    "=", "-x", "--frames", "--json", "{}", "'", "x" * 5000,
 )  # fmt: skip
 """What a word of a command line, or of a table, is replaced by."""
 
