@@ -186,7 +186,7 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
         truth = Path(clip) / "groundtruth_rect.txt"
         if not truth.is_file():
             raise SourceError(f"--clip {clip} needs --box X,Y,W,H, the target in its first frame")
-        from spm_rt.media.clips import read_boxes
+        from spm_rt.media.datasets import read_boxes
 
         x, y, width, height = (float(v) for v in read_boxes(truth)[0])
         box = (x, y, width, height)

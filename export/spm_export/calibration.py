@@ -143,7 +143,7 @@ def find_grids(samples: dict[str, list[Floats]]) -> dict[str, Grid]:
 
 def calibration_clips(folder: str | os.PathLike[str]) -> list[Clip]:
     """The clips of a folder in any layout that ``spm-bench accuracy`` reads, at most ``MOST_CLIPS``, evenly picked."""
-    from spm_rt.media.clips import find_sequences
+    from spm_rt.media.datasets import find_sequences
 
     found = find_sequences(os.fspath(folder))
     picked = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, MOST_CLIPS).astype(int))]

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BoxError
 from spm_rt.frame.geometry import iou, xywh_to_xyxy
-from spm_rt.media.clips import Sequence as Clip
-from spm_rt.media.clips import find_sequences, usable
+from spm_rt.media.datasets import Sequence as Clip
+from spm_rt.media.datasets import find_sequences, usable
 from spm_rt.settings import MODES
 from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker

@@ -11,7 +11,7 @@ import numpy as np
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
-from spm_rt.media.clips import find_sequences
+from spm_rt.media.datasets import find_sequences
 from spm_rt.settings import MODES
 from spm_rt.terminal import Progress, format_table
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
-from spm_rt.media.clips import find_sequences
+from spm_rt.media.datasets import find_sequences
 from spm_rt.terminal import Progress
 
 from ..loading import load_named, set_threads

@@ -114,8 +114,8 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     if not options.sequences:
         frames, box, name = load_clip(options.clip, options.box, options.frames)
         return [(name, len(frames), lambda: (frames, box))]
-    from spm_rt.media.clips import Sequence as Clip
-    from spm_rt.media.clips import find_sequences
+    from spm_rt.media.datasets import Sequence as Clip
+    from spm_rt.media.datasets import find_sequences
 
     def loader(clip: Clip) -> Callable[[], tuple[list[Frame], Box]]:
         return lambda: (list(clip.frames(options.frames)), clip.first_box)

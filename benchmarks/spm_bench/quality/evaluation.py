@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.errors import SourceError
-from spm_rt.media.clips import Sequence as Clip
+from spm_rt.media.datasets import Sequence as Clip
 
 from .contenders import Maker
 from .metrics import Accuracy, score_boxes

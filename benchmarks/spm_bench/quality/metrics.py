@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_rt.media.clips import usable
+from spm_rt.media.datasets import usable
 
 Floats = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from spm_rt.errors import BoxError
 from spm_rt.frame.geometry import iou, search_region, xywh_to_xyxy
-from spm_rt.media.clips import Sequence as Clip
-from spm_rt.media.clips import usable
+from spm_rt.media.datasets import Sequence as Clip
+from spm_rt.media.datasets import usable
 from spm_rt.results import Box, TrackResult
 from spm_rt.trackers.single import Tracker
 

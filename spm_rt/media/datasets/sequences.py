@@ -19,16 +19,16 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SourceError
-from ..results import Box
-from .video import picture_files, read_picture
+from ...errors import SourceError
+from ...results import Box
+from ..pictures import picture_files, read_picture
 
 Frame = NDArray[np.uint8]
 OTB_TRUTH, OTHER_TRUTH = "groundtruth_rect.txt", "groundtruth.txt"
@@ -61,7 +61,19 @@ class Sequence:
             yield self.read(index)
 
 
-def find_sequences(folder: str | Path) -> list[Sequence]:
+class Sequences(list[Sequence]):
+    """The sequences of a folder, by name.
+
+    Attributes:
+        left_out: what the folder has and this list does not, and why: a line each.
+    """
+
+    def __init__(self, sequences: Iterable[Sequence] = (), left_out: Iterable[str] = ()) -> None:
+        super().__init__(sequences)
+        self.left_out = list(left_out)
+
+
+def find_sequences(folder: str | Path) -> Sequences:
     """All clips of a folder, by name: a folder of clips, one clip, or a packed set.
 
     Raises:
@@ -71,7 +83,7 @@ def find_sequences(folder: str | Path) -> list[Sequence]:
     if not root.is_dir():
         raise SourceError(f"{root}: no such folder")
     if (root / "tracks.json").is_file():
-        return read_packed(root)
+        return Sequences(read_packed(root))
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     clips = [path for path in candidates if (path / OTB_TRUTH).is_file() or (path / OTHER_TRUTH).is_file()]
     if not clips:
@@ -79,7 +91,7 @@ def find_sequences(folder: str | Path) -> list[Sequence]:
             f"{root}: no clips in it; folders with {OTB_TRUTH} (OTB) or {OTHER_TRUTH} (GOT-10k, VOT), or "
             "tracks.json with frames.bin, are read"
         )
-    return [read_sequence(path) for path in clips]
+    return Sequences(read_sequence(path) for path in clips)
 
 
 def read_sequence(folder: Path) -> Sequence:

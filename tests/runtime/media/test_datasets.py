@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spm_rt.errors import SourceError
-from spm_rt.media.clips import find_sequences, read_boxes, usable
+from spm_rt.media.datasets import find_sequences, read_boxes, usable
 
 from ...support.media.clips import box, boxes, picture, write_got10k, write_otb, write_packed, write_vot
 
