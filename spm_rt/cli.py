@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import BACKENDS, chosen_because
-from .errors import SourceError, SpmError
+from .errors import SourceError
 from .files import written_whole
 from .media.drawing import FOUND, annotate, contact_sheet, draw_result
 from .media.video import frame_count, frame_rate, frames
 from .precision import FLOATS, precision_argument
 from .results import Box, TrackResult
 from .settings import MODES
-from .terminal import Progress, parse_box
+from .terminal import Progress, join_boxes, parse_box, run_command
 from .trackers.single import Tracker
 
 EPILOG = """examples:
@@ -40,14 +40,12 @@ Exit status: 0 tracked, 1 an error (the message says what), 2 wrong usage.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command("spm-track", lambda: _main(join_boxes(arguments)))
+
+
+def _main(arguments: Sequence[str]) -> int:
     options = make_parser().parse_args(arguments)
-    try:
-        report = run(options)
-    except SpmError as error:
-        print(f"spm-track: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    report = run(options)
     if options.json:
         print(json.dumps(report, indent=1))
     elif not options.quiet:
