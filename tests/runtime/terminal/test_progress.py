@@ -59,7 +59,7 @@ def test_a_bar_fits_a_terminal_of_eighty_columns_and_stays_in_its_line(total: in
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(theirs, "w") as stream:
-        bar = Progress("profiling onnxruntime float32", total, stream=stream)
+        bar = Progress("profiling", total, stream=stream)
         for _ in range(200):
             bar.step("a note")
         bar.close("the end")
