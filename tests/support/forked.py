@@ -17,7 +17,7 @@ INTERNAL = 99
 
 
 class Outcome(NamedTuple):
-    """How a command ended: its exit status, or less the number of the signal; None if it was still running."""
+    """How a command ended: its exit status, or less the number of the signal; None if it had to be killed."""
 
     status: int | None
     out: str
@@ -25,9 +25,13 @@ class Outcome(NamedTuple):
 
 
 def run_forked(
-    command: Callable[[Sequence[str]], int], arguments: Sequence[str], folder: Path, seconds: float = 60
+    command: Callable[[Sequence[str]], int],
+    arguments: Sequence[str],
+    folder: Path,
+    seconds: float = 60,
+    kill: signal.Signals = signal.SIGKILL,
 ) -> Outcome:
-    """Run ``command(arguments)`` in a child whose current folder is ``folder``.
+    """Run ``command(arguments)`` in a child whose current folder is ``folder``; ``kill`` it after so many seconds.
 
     What it prints goes to ``folder/../out`` and ``error``. The calling process must have no threads: a child has none
     of them, but the locks that they held.
@@ -50,6 +54,15 @@ def run_forked(
                 sys.stderr.flush()
             os._exit(status)
     status = _wait(child, seconds)
+    if status is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, kill)
+        status = _wait(child, 60)
+        if status is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        elif kill == signal.SIGKILL:
+            status = None
     return Outcome(status, *(path.read_text(errors="replace") for path in paths))
 
 
@@ -70,6 +83,4 @@ def _wait(child: int, seconds: float) -> int | None:
         if ended:
             return os.waitstatus_to_exitcode(state)
         time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
     return None
