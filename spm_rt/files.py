@@ -1,46 +1,236 @@
-"""Files that appear whole under their name or not at all, and JSON files that carry their own digest."""
+"""Files and folders that appear whole under their name or not at all, and JSON files that carry their own digest.
+
+What is being written lies beside its final place as ``.spm_part.`` and sixteen hexadecimal digits, and is locked by its
+writer (``flock``, where the system has that). Whoever writes into the same folder next removes what nobody holds any
+more: its writer was killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import re
+import shutil
+import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: what a killed process leaves behind there stays
+    fcntl = None  # type: ignore[assignment]
+
+_PART = re.compile(r"\.spm_part\.[0-9a-f]{16}(\..*)?")
+
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, mode: int = 0o644, suffix: str | None = None) -> Iterator[Path]:
-    """An empty file beside ``path`` to write to. When the block ends it is flushed to disk and takes its place.
+def written_whole(path: Path, *, mode: int | None = None, suffix: str | None = None) -> Iterator[Path]:
+    """An empty file to write to. When the block ends it is flushed to disk and takes the place of ``path``.
 
     If the block raises, ``path`` stays what it was and the other file is removed; if the block removes the other file,
-    nothing happens to ``path``.
+    nothing happens to ``path``. A link is followed: the file that it leads to is the one that is replaced. What is no
+    regular file (a pipe, a terminal, ``/dev/stdout``) stays what it is and gets the content when the block ends; so
+    does a file in a folder that takes no new ones.
 
     Args:
         path: where the file shall be, in a folder that there is.
-        mode: its access rights; Windows has none.
+        mode: its access rights, exactly; by default those that it had, and those of a new file (umask) if it is one.
         suffix: how the other file's name ends; by default as ``path`` does, since some libraries look at it.
 
     Raises:
         OSError: the folder cannot be written to, the disk is full, and the like.
     """
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}.", suffix=path.suffix if suffix is None else suffix, dir=path.absolute().parent
-    )
-    os.close(handle)
-    try:
+    suffix = path.suffix if suffix is None else suffix
+    before = _what_is_there(path)
+    if before and (not stat.S_ISREG(before.st_mode) or standard_stream(path) is not None):
+        with _spooled(path, suffix) as part:
+            yield part
+        return
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if before and not os.access(folder, os.W_OK):
+        with _spooled(path, suffix) as part:
+            yield part
+        return
+    with _part(folder, suffix, 0o666 if mode is None else mode) as name:
         yield Path(name)
         if os.path.exists(name):
             _flush(name)
-            os.chmod(name, mode)
-            os.replace(name, path)
-    except BaseException:
+            _give_rights(name, before, mode)
+            try:
+                os.replace(name, target)
+            except OSError as error:
+                # A mount point (one file given to a container) cannot be replaced, but can be written to.
+                if not before or error.errno not in (errno.EBUSY, errno.EXDEV, errno.EPERM):
+                    raise
+                _copy(name, path)
+
+
+@contextlib.contextmanager
+def folder_beside(target: Path, *, mode: int = 0o777) -> Iterator[Path]:
+    """A new, empty folder in the folder of ``target``, to be filled and renamed; removed if it is still there.
+
+    Args:
+        target: where the folder shall be, in a folder that there is.
+        mode: its access rights; the umask is taken off.
+
+    Raises:
+        OSError: the folder cannot be written to, the disk is full, and the like.
+    """
+    with _part(os.path.dirname(os.path.abspath(target)), "", mode, is_folder=True) as name:
+        yield Path(name)
+
+
+def standard_stream(path: str | os.PathLike[str]) -> int | None:
+    """1 or 2 if a path leads to what standard output or standard error is connected to, else None."""
+    with contextlib.suppress(OSError):
+        there = os.stat(path)
+        for descriptor, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
+            # A closed descriptor's number may be another file's by now; Python remembers that it was closed.
+            with contextlib.suppress(OSError):
+                if stream is not None and os.path.samestat(os.fstat(descriptor), there):
+                    return descriptor
+    return None
+
+
+def open_stream(path: str | os.PathLike[str]) -> int:
+    """A descriptor to write to what is no regular file, without truncating or replacing anything.
+
+    Args:
+        path: of a pipe, a terminal or another device; ``/dev/stdout`` goes on where standard output is. Opening a
+            named pipe waits for its reader.
+
+    Raises:
+        OSError: it cannot be opened for writing.
+    """
+    descriptor = standard_stream(path)
+    return os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)) if descriptor is None else os.dup(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write to a descriptor until everything is written."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _what_is_there(path: Path) -> os.stat_result | None:
+    """What a path leads to; an error if that is nothing that can be written to."""
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return None
+    kinds = {stat.S_IFDIR: "is a folder", stat.S_IFBLK: "is a disk", stat.S_IFSOCK: "is a socket"}
+    if refused := kinds.get(stat.S_IFMT(there.st_mode)):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(there.st_mode) else errno.EINVAL, refused, str(path))
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    return there
+
+
+@contextlib.contextmanager
+def _spooled(path: Path, suffix: str) -> Iterator[Path]:
+    """A file elsewhere whose content is written to ``path`` when the block ends."""
+    import tempfile
+
+    with _part(tempfile.gettempdir(), suffix, 0o600) as name:
+        yield Path(name)
+        if os.path.exists(name):
+            _copy(name, path)
+
+
+def _copy(name: str, path: Path) -> None:
+    there = os.stat(path)
+    regular = stat.S_ISREG(there.st_mode) and standard_stream(path) is None
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC) if regular else open_stream(path)
+    try:
+        with open(name, "rb") as source:
+            for block in iter(lambda: source.read(1 << 20), b""):
+                write_all(descriptor, block)
+        if regular:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _part(folder: str, suffix: str, mode: int, *, is_folder: bool = False) -> Iterator[str]:
+    """The name of a new file or folder of ours, held while the block runs, removed afterwards if it is still there."""
+    _remove_abandoned(folder)
+    held: int | None = None
+    while True:
+        name = os.path.join(folder, f".spm_part.{os.urandom(8).hex()}{suffix}")
+        if is_folder:
+            os.mkdir(name, mode)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            held = _hold(name)
+            if os.path.lexists(name):  # else somebody took it for abandoned before it was held
+                break
+    try:
+        yield name
+    finally:
+        _remove(name)
+        if held is not None:
+            os.close(held)
+
+
+def _hold(name: str) -> int | None:
+    """Lock a file or folder until the descriptor that is returned is closed; None where there are no locks.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    if fcntl is None:
+        return None
+    kind = os.O_RDONLY if os.path.isdir(name) else os.O_RDWR
+    descriptor = os.open(name, kind | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without them
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(folder: str) -> None:
+    """Remove what killed processes left in a folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = [entry.path for entry in entries if _PART.fullmatch(entry.name)]
+        for name in names:
+            with contextlib.suppress(OSError):
+                held = _hold(name)
+                if held is not None:
+                    _remove(name)
+                    os.close(held)
+
+
+def _remove(name: str) -> None:
+    if os.path.isdir(name) and not os.path.islink(name):
+        shutil.rmtree(name, ignore_errors=True)
+    else:
         with contextlib.suppress(OSError):
             os.unlink(name)
-        raise
+
+
+def _give_rights(name: str, before: os.stat_result | None, mode: int | None) -> None:
+    """To a file that is done: the rights asked for, or those of the file that it replaces; else the umask's."""
+    if mode is not None:
+        os.chmod(name, mode)
+    elif before:
+        if hasattr(os, "chown"):
+            with contextlib.suppress(OSError):
+                os.chown(name, before.st_uid, before.st_gid)
+        os.chmod(name, stat.S_IMODE(before.st_mode))
 
 
 def _flush(name: str) -> None:

@@ -75,8 +75,6 @@ def write_engine(path: Path, facts: EngineFacts, plan: bytes | memoryview[int]) 
     done = dataclasses.replace(facts, plan_sha256=hashlib.sha256(plan).hexdigest(), plan_bytes=len(plan))
     sidecar = path.with_suffix(".json")
     try:
-        for left in path.parent.glob(f".{path.stem}.*.tmp"):  # by a process that was killed
-            left.unlink(missing_ok=True)
         sidecar.unlink(missing_ok=True)
         _put(path, plan)
         _put(sidecar, seal_facts(done))

@@ -22,7 +22,7 @@ from spm_rt.bundle import FORMAT, FORMAT_VERSION, MANIFEST, STAGES, Bundle
 from spm_rt.bundle.forms import graph_file, graphs_of
 from spm_rt.bundle.self_test import SelfTest
 from spm_rt.errors import ExportError
-from spm_rt.files import file_digest, seal_manifest
+from spm_rt.files import file_digest, folder_beside, seal_manifest
 from spm_rt.precision import PRECISIONS
 from spm_rt.results import Box
 from spm_rt.settings import TrackerSettings, to_json
@@ -104,31 +104,26 @@ def export_bundle(
     Raises:
         ExportError: the place is taken, the disk is full, or the graphs fail their tolerance.
     """
-    target = Path(out)
+    target = Path(os.path.realpath(out))
     _check_place(target)
-    staging: Path | None = None
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
-        graphs = _write_graphs(model, staging, options, step)
-        self_test = record_self_test(model, options.precision, options.settings)
-        _write_manifest(model, staging, options, graphs, self_test)
-        verification = verify(model, Bundle.open(staging), clip, box, clip_name, step)
-        if not verification.passed:
-            raise ExportError(
-                "the exported graphs do not compute what the reference computes; nothing was written:\n"
-                + "\n".join(verification.failures())
-            )
-        (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
-        _write_manifest(model, staging, options, graphs, self_test)
-        Bundle.open(staging)
-        staging.chmod(0o755)
-        _put_in_place(staging, target)
+        with folder_beside(target) as staging:
+            graphs = _write_graphs(model, staging, options, step)
+            self_test = record_self_test(model, options.precision, options.settings)
+            _write_manifest(model, staging, options, graphs, self_test)
+            verification = verify(model, Bundle.open(staging), clip, box, clip_name, step)
+            if not verification.passed:
+                raise ExportError(
+                    "the exported graphs do not compute what the reference computes; nothing was written:\n"
+                    + "\n".join(verification.failures())
+                )
+            (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
+            _write_manifest(model, staging, options, graphs, self_test)
+            Bundle.open(staging)
+            _put_in_place(staging, target)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(f"{target}: cannot be written ({reason}); nothing was changed") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
     return verification
 
 
@@ -200,8 +195,8 @@ def _write_manifest(
         "tools": {"spm_rt": spm_rt.__version__, **versions},
     }
     (folder / MANIFEST).write_bytes(seal_manifest(manifest))
-    for path in folder.iterdir():
-        path.chmod(0o644)
+    for path in folder.iterdir():  # some writers keep their files private; the folder's rights are the umask's
+        path.chmod(folder.stat().st_mode & 0o666)
 
 
 def export_steps(options: ExportOptions, clip_length: int) -> int:

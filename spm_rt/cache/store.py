@@ -19,13 +19,12 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import file_digest, read_sealed, seal_manifest
+from ..files import file_digest, folder_beside, read_sealed, seal_manifest
 
 VARIABLE = "SPM_RT_CACHE"
 RETIRED = ("SPM_ENGINE_CACHE", "SPM_KERNEL_CACHE")
@@ -142,25 +141,22 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], object]) -> Path
     folder = _entry_path(kind, facts)
     if folder is None:
         return None
-    staging = ""
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        staging = tempfile.mkdtemp(prefix=".new.", dir=folder.parent)
-        write(Path(staging))
-        files = {}
-        for path in sorted(Path(staging).iterdir()):
-            path.chmod(0o600)
-            files[path.name] = path.stat().st_size, file_digest(path)
-        Path(staging, ENTRY).write_bytes(seal_manifest({"facts": dict(facts), "files": files}))
-        # Where another process was faster, its entry stays.
-        if not folder.exists():
-            os.rename(staging, folder)
+        with folder_beside(folder, mode=0o700) as staging:
+            write(staging)
+            files = {}
+            for path in sorted(staging.iterdir()):
+                path.chmod(0o600)
+                files[path.name] = path.stat().st_size, file_digest(path)
+            Path(staging, ENTRY).write_bytes(seal_manifest({"facts": dict(facts), "files": files}))
+            # Where another process was faster, its entry stays.
+            if not folder.exists():
+                os.rename(staging, folder)
         _prune(folder.parent, folder)
         return folder
     except OSError:
         return None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _entry_path(kind: str, facts: Facts) -> Path | None:

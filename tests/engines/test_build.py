@@ -211,7 +211,7 @@ def test_kill_9_while_writing_leaves_no_damaged_file(
     [
         ("spm_rt.files.os.replace", OSError(errno.ENOSPC, "No space left on device")),
         ("spm_rt.files.os.fsync", OSError(errno.ENOSPC, "No space left on device")),
-        ("spm_rt.files.tempfile.mkstemp", OSError(errno.ENOSPC, "No space left on device")),
+        ("spm_rt.files._part", OSError(errno.ENOSPC, "No space left on device")),
         ("spm_engines.build.build_plan", EngineError("cannot build it")),
     ],
 )

@@ -204,4 +204,4 @@ def test_processes_that_write_at_once_leave_whole_files(folder: Path) -> None:
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 4
-    assert list(folder.glob(".new.*")) == []
+    assert list(folder.glob(".spm_part.*")) == []
