@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
 from spm_export.cli import main
-from spm_export.model.checkpoint import DEFAULT_WEIGHTS, checkpoint_digest, expected_weights, load_model
+from spm_export.model.checkpoint import checkpoint_digest, default_weights, expected_weights, load_model
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TensorCheck
 from spm_rt import Bundle
@@ -163,7 +163,7 @@ def digest(model: SPMTracker) -> str:
 
 def test_conversion_to_the_official_layout_and_back(tmp_path: Path, default_model: SPMTracker, capsys: Capture) -> None:
     official, single = tmp_path / "official", tmp_path / "mine.safetensors"
-    assert main([str(DEFAULT_WEIGHTS), "--save-checkpoint", str(official)]) == 0
+    assert main([str(default_weights()), "--save-checkpoint", str(official)]) == 0
     assert f"wrote {official / 'cm_stage.pt'}, {official / 'fm_stage.pt'}" in capsys.readouterr().out
     files = [str(official / name) for name in ("cm_stage.pt", "fm_stage.pt")]
     assert main([*files, "--save-checkpoint", str(single), "--half", "--json"]) == 0

@@ -3,21 +3,20 @@
 The official layout is ``cm_stage.pt`` (backbone and coarse stage) beside ``fm_stage.pt`` (fine stage). Ours is one
 safetensors file, float32 or float16, whose keys are those of :class:`spm_export.model.network.SPMTracker`.
 
-Files are read strictly: every missing, unexpected or misshapen tensor is named in one error. Pickles are opened with
-``weights_only=True`` and nothing else.
+Either may lie in any container (:mod:`spm_export.model.weight_files`), in any float type, both stages in one file or
+in two. Apart from that files are read strictly: missing, unexpected and misshapen tensors are named in one error.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
-import pickle
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
@@ -26,9 +25,11 @@ from spm_rt.files import written_whole
 from spm_rt.settings import ModelSpec
 
 from .network import SPMTracker
+from .weight_files import read_weights
 
 FORMAT = "spm_rt checkpoint 1"
-DEFAULT_WEIGHTS = Path(__file__).parents[1] / "data" / "spm_alexnet.safetensors"
+WEIGHTS_NAME = "spm_alexnet.safetensors"
+"""The file of the default weights."""
 
 # Module prefixes: ours -> official. Longest match first where one prefix contains another.
 _COARSE_NAMES = {
@@ -49,16 +50,22 @@ _FINE_NAMES = {
     "fine.classify.": "rcnn_cls.",
     "fine.regress.": "rcnn_bbox.",
 }
+_OFFICIAL_NAMES = _COARSE_NAMES | _FINE_NAMES
+_OUR_NAMES = {official: ours for ours, official in _OFFICIAL_NAMES.items()}
+_STAGE_PREFIXES = (("backbone.", "coarse."), ("fine.",))
 # Stored by the release but without meaning: the last template's kernels, and counters of training steps.
 _MEANINGLESS_KERNELS = {"rpn_head.z_cls_weights": (10, 256, 4, 4), "rpn_head.z_bbox_weights": (20, 256, 4, 4)}
 _COUNTER = "num_batches_tracked"
+_LISTED = 12
+"""How many things that are wrong with a checkpoint are named."""
 
 
 def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | None = None) -> SPMTracker:
     """The reference model in evaluation mode, with the weights of a checkpoint.
 
     Args:
-        paths: ``[cm_stage.pt, fm_stage.pt]`` in either order, one ``.safetensors``, or nothing for the shipped weights.
+        paths: ``[cm_stage.pt, fm_stage.pt]`` in either order, one file with both stages (of PyTorch or safetensors), or
+            nothing for the shipped weights.
         spec: the network's sizes and constants; the release's by default.
 
     Raises:
@@ -71,25 +78,37 @@ def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | N
 
 def load_weights(paths: Sequence[str | os.PathLike[str]], model: SPMTracker) -> dict[str, Tensor]:
     """Weights of a checkpoint under our names, float32, checked against ``model``; see :func:`load_model`."""
-    files = [Path(p) for p in paths] or [DEFAULT_WEIGHTS]
+    files = [Path(p) for p in paths] or [default_weights()]
+    if len(files) > 2:
+        raise CheckpointError(
+            f"{len(files)} files given; a checkpoint is one file with both stages, or cm_stage.pt and fm_stage.pt"
+        )
     for file in files:
+        if file.is_dir():
+            raise CheckpointError(f"{file}: a folder; give the files in it, cm_stage.pt and fm_stage.pt for example")
         if not file.is_file():
             raise CheckpointError(f"{file}: no such file")
-    if len(files) == 1:
-        if files[0].suffix != ".safetensors":
-            raise CheckpointError(
-                f"{files[0]}: one file is read as safetensors; the official layout needs two, "
-                "cm_stage.pt and fm_stage.pt"
-            )
-        found, label = _read_safetensors(files[0]), str(files[0])
-    elif len(files) == 2:
-        found = _merge_official([_read_pickle(file) for file in files], files)
-        label = " + ".join(str(f) for f in files)
-    else:
-        raise CheckpointError(
-            f"{len(files)} files given; a checkpoint is one .safetensors, or cm_stage.pt and fm_stage.pt"
-        )
-    return _check(found, expected_weights(model), label)
+    known = _known_names(model)
+    found = _merge([_with_our_names(read_weights(file, known)) for file in files], files)
+    return _check(found, expected_weights(model), " + ".join(str(file) for file in files))
+
+
+def default_weights() -> Path:
+    """The shipped weights: of this checkout, or of the installed distribution ``spm-rt-weights``.
+
+    Raises:
+        CheckpointError: neither is there; the message says where they are to be had.
+    """
+    beside = Path(__file__).parents[2] / "weights" / "spm_weights"
+    package = importlib.util.find_spec("spm_weights")
+    for folder in (beside, *((package.submodule_search_locations or ()) if package else ())):
+        if (file := Path(folder) / WEIGHTS_NAME).is_file():
+            return file
+    raise CheckpointError(
+        "the default weights are not installed: they are a package of their own (53 MB), which "
+        "`pip install ./export/weights` installs from a checkout; or name a checkpoint: cm_stage.pt fm_stage.pt, or "
+        "one file with both stages"
+    )
 
 
 def expected_weights(model: SPMTracker) -> dict[str, Tensor]:
@@ -170,46 +189,37 @@ def checkpoint_digest(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            marker = (file.metadata() or {}).get("format", "none")
-            if marker != FORMAT:
-                raise CheckpointError(f"{path}: a safetensors file of another kind (its format entry: {marker!r})")
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+def _known_names(model: SPMTracker) -> set[str]:
+    """Every name that a tensor of the model has in files: ours, the release's, and what is passed over."""
+    ours = model.state_dict().keys()
+    return {*ours, *(official for name in ours if (official := _rename(name, _OFFICIAL_NAMES))), *_MEANINGLESS_KERNELS}
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: refused, the file holds more than plain tensors, or is damaged") from error
-    except Exception as error:  # PyTorch's readers raise whatever the damage makes them stumble over
-        raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise CheckpointError(f"{path}: not a state dictionary (names to tensors)")
-    return dict(state)
+def _with_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under our names; those that are not of the release keep their own, to be reported."""
+    named: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if name in _MEANINGLESS_KERNELS or name.endswith("." + _COUNTER):
+            continue
+        flat = name == "rpn_head.cls_bias" and value.shape == (1, 10, 1, 1)
+        ours = _rename(name, _OUR_NAMES)
+        named[ours if ours and ours not in state else name] = value.reshape(-1) if flat else value
+    return named
 
 
-def _merge_official(states: Sequence[Mapping[str, Tensor]], files: Sequence[Path]) -> dict[str, Tensor]:
-    """Both stages under our names; keys that are not of the release keep their own name, to be reported."""
-    is_coarse = [any(name.startswith(("z_net.", "rpn_head.")) for name in state) for state in states]
-    if is_coarse == [True, True] or is_coarse == [False, False]:
-        what = "both are coarse-stage files" if is_coarse[0] else "neither is a coarse-stage file"
-        raise CheckpointError(f"{files[0]} and {files[1]}: {what}; cm_stage.pt and fm_stage.pt are needed")
-    to_ours = {official: ours for ours, official in {**_COARSE_NAMES, **_FINE_NAMES}.items()}
-    merged: dict[str, Tensor] = {}
-    for state in states:
-        for name, value in state.items():
-            if name in _MEANINGLESS_KERNELS or name.endswith("." + _COUNTER):
-                continue
-            ours = _rename(name, to_ours) or name
-            merged[ours] = value.reshape(-1) if name == "rpn_head.cls_bias" and value.shape == (1, 10, 1, 1) else value
-    return merged
+def _merge(states: Sequence[Mapping[str, Tensor]], files: Sequence[Path]) -> dict[str, Tensor]:
+    """The tensors of one file that has all, or of a coarse-stage and a fine-stage file in either order."""
+    coarse, fine = ([any(name.startswith(part) for name in state) for state in states] for part in _STAGE_PREFIXES)
+    label = " and ".join(str(file) for file in files)
+    if len(files) == 1 and coarse != fine:
+        which, other = ("coarse", "fm_stage.pt") if coarse[0] else ("fine", "cm_stage.pt")
+        raise CheckpointError(f"{label}: the {which} stage alone; a checkpoint needs both, give {other} beside it")
+    if len(files) == 2 and (whole := [file for file, *has in zip(files, coarse, fine, strict=True) if all(has)]):
+        raise CheckpointError(f"{label}: {whole[0]} holds both stages already; give it alone")
+    if len(files) == 2 and coarse[0] == coarse[1]:
+        what = "both are coarse-stage files" if coarse[0] else "neither is a coarse-stage file"
+        raise CheckpointError(f"{label}: {what}; cm_stage.pt and fm_stage.pt are needed")
+    return {name: value for state in states for name, value in state.items()}
 
 
 def _rename(name: str, prefixes: Mapping[str, str]) -> str:
@@ -221,18 +231,37 @@ def _rename(name: str, prefixes: Mapping[str, str]) -> str:
 
 
 def _check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], label: str) -> dict[str, Tensor]:
-    """``found`` as float32, or one error that names everything wrong with it."""
-    wrong = [f"missing {name} {list(expected[name].shape)}" for name in expected if name not in found]
+    """``found`` as float32, or one error that names what is wrong with it."""
+    checked: dict[str, Tensor] = {}
+    wrong = []
+    for name, like in expected.items():
+        try:
+            checked[name] = _as_float32(found[name], like.shape)
+        except KeyError:
+            wrong.append(f"missing {name} {list(like.shape)}")
+        except ValueError as error:
+            wrong.append(f"{name} {error}")
     wrong += [f"unexpected {name}" for name in found if name not in expected]
-    for name in expected.keys() & found.keys():
-        value = found[name]
-        if value.shape != expected[name].shape:
-            wrong.append(f"{name} has shape {list(value.shape)} instead of {list(expected[name].shape)}")
-        elif not value.is_floating_point():
-            wrong.append(f"{name} has type {value.dtype} instead of a float type")
-        elif not value.isfinite().all():
-            wrong.append(f"{name} has values that are not finite")
     if wrong:
-        listed = "\n  ".join(sorted(wrong))
-        raise CheckpointError(f"{label}: does not fit the model:\n  {listed}")
-    return {name: found[name].float() for name in expected}
+        more = f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        raise CheckpointError(f"{label}: does not fit the model: {'; '.join(sorted(wrong)[:_LISTED])}{more}")
+    return checked
+
+
+def _as_float32(value: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor of any float type widened, or a ValueError that says what is wrong with it."""
+    if value.shape != shape:
+        raise ValueError(f"has shape {list(value.shape)} instead of {list(shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"has type {value.dtype} instead of a float type")
+    try:
+        if value.layout != torch.strided:
+            raise NotImplementedError
+        wide = value.float()
+        finite = bool(wide.isfinite().all())
+    except (NotImplementedError, RuntimeError) as error:  # packed 4-bit types, tensors without values
+        kind = "without values" if value.is_meta else f"of type {value.dtype}, layout {value.layout}"
+        raise ValueError(f"is {kind}, which cannot be read") from error
+    if not finite:
+        raise ValueError("has values that are not finite in float32")
+    return wide

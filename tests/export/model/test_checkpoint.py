@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,10 +17,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from spm_export.model import checkpoint
 from spm_export.model.checkpoint import (
-    DEFAULT_WEIGHTS,
     FORMAT,
     checkpoint_digest,
+    default_weights,
     expected_weights,
     load_model,
     load_weights,
@@ -82,7 +85,7 @@ def test_files_may_be_given_in_either_order(synthetic_checkpoint: Pair, syntheti
 
 
 def test_shipped_weights_are_the_default() -> None:
-    assert digest(load_model()) == digest(load_model([DEFAULT_WEIGHTS]))
+    assert digest(load_model()) == digest(load_model([default_weights()]))
 
 
 def test_meaningless_keys_may_be_absent_and_do_not_reach_the_model(
@@ -99,6 +102,76 @@ def test_half_precision_official_files_are_widened(states: States, write: Write)
     fine = {name: value.half() if value.is_floating_point() else value for name, value in states[1].items()}
     model = load_model(write(fine=fine))
     assert {value.dtype for value in expected_weights(model).values()} == {torch.float32}
+
+
+def prefixed(state: State, *prefixes: str) -> State:
+    """With prefixes before the names, taking turns."""
+    return {prefixes[i % len(prefixes)] + name: value for i, (name, value) in enumerate(state.items())}
+
+
+WRAPPED: dict[str, Callable[[State], Any]] = {
+    "module.": lambda state: prefixed(state, "module."),
+    "model.": lambda state: prefixed(state, "model."),
+    "module.net.": lambda state: prefixed(state, "module.net."),
+    "mixed prefixes": lambda state: prefixed(state, "", "module.", "net."),
+    "epoch and state_dict": lambda state: {"epoch": 50, "arch": "spm", "state_dict": state},
+    "model": lambda state: {"model": state},
+    "state_dict and model": lambda state: {"state_dict": {"model": prefixed(state, "module.")}, "best": [0.5]},
+    "beside an optimiser": lambda state: {
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 1e-3}]},
+        "net": OrderedDict(state),
+    },
+    "a list": lambda state: [3, state],
+    "half": lambda state: {name: value.half() if value.is_floating_point() else value for name, value in state.items()},
+    "parameters": lambda state: {
+        name: torch.nn.Parameter(value) if value.is_floating_point() else value for name, value in state.items()
+    },
+}
+FLOATS = (torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED.keys())
+def test_wrapped_and_prefixed_files_are_read(
+    wrap: Callable[[State], Any], states: States, write: Write, synthetic_model: SPMTracker
+) -> None:
+    model = load_model(write(fine=wrap(states[1]))[::-1])
+    for name, value in expected_weights(model).items():
+        torch.testing.assert_close(value, synthetic_model.state_dict()[name], rtol=2**-10, atol=2**-24)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda coarse, fine: coarse | fine,
+        lambda coarse, fine: {"cm_stage": prefixed(coarse, "module."), "fm_stage": fine, "epoch": 7},
+        lambda coarse, fine: {"state_dict": {"siamese": coarse | fine}},
+    ],
+    ids=["flat", "two dictionaries", "nested"],
+)
+def test_one_file_may_hold_both_stages(
+    wrap: Callable[[State, State], Any], states: States, tmp_path: Path, synthetic_model: SPMTracker
+) -> None:
+    torch.save(wrap(*states), tmp_path / "spm.pth.tar")
+    assert digest(load_model([tmp_path / "spm.pth.tar"])) == digest(synthetic_model)
+
+
+def test_safetensors_may_have_official_names_and_any_suffix(
+    states: States, tmp_path: Path, synthetic_model: SPMTracker
+) -> None:
+    save_file(prefixed(states[0] | states[1], "module."), tmp_path / "mine.bin", metadata={"format": "pt"})
+    assert digest(load_model([tmp_path / "mine.bin"])) == digest(synthetic_model)
+
+
+@pytest.mark.parametrize("kind", FLOATS, ids=str)
+@pytest.mark.parametrize("container", ["pt", "safetensors"])
+def test_every_float_type_is_widened(
+    kind: torch.dtype, container: str, states: States, tmp_path: Path, synthetic_checkpoint: Pair
+) -> None:
+    fine = {name: value.to(kind) if value.is_floating_point() else value for name, value in states[1].items()}
+    path = tmp_path / f"fm_stage.{container}"
+    (torch.save if container == "pt" else save_file)(fine, path)
+    found = load_model([synthetic_checkpoint[0], path]).state_dict()
+    assert torch.equal(found["fine.linear1.weight"], fine["siam_fusion.linear_layers.linear0.weight"].float())
 
 
 # Round trips.
@@ -212,11 +285,12 @@ def test_everything_wrong_is_named_in_one_error(states: States, write: Write) ->
         assert part in message
 
 
-def test_keys_with_another_prefix_are_all_named(states: States, write: Write) -> None:
-    fine = {f"module.{name}": value for name, value in states[1].items()}
+def test_of_many_wrong_tensors_some_are_named_and_the_rest_counted(states: States, write: Write) -> None:
+    fine = {f"{name}.old": value for name, value in states[1].items()} | {"rcnn_cls.bias": states[1]["rcnn_cls.bias"]}
     message = error_of(write(fine=fine))
-    assert message.count("unexpected module.") == 18
-    assert message.count("missing fine.") == 18
+    assert message.count("missing fine.") == 12
+    assert message.endswith("; and 25 more")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("shape", [(10,), (1, 10, 1), (5,), (1, 10, 1, 2)])
@@ -233,12 +307,51 @@ def test_files_that_are_no_pair_are_named(synthetic_checkpoint: Pair, tmp_path: 
     for paths, message in (
         ([coarse, coarse], "both are coarse-stage files"),
         ([fine, fine], "neither is a coarse-stage file"),
-        ([coarse], "the official layout needs two"),
-        ([coarse, fine, DEFAULT_WEIGHTS], "3 files given"),
+        ([coarse], "the coarse stage alone; a checkpoint needs both, give fm_stage.pt beside it"),
+        ([fine], "the fine stage alone; a checkpoint needs both, give cm_stage.pt beside it"),
+        ([coarse, default_weights()], "holds both stages already; give it alone"),
+        ([coarse, fine, default_weights()], "3 files given"),
         ([coarse, tmp_path / "nothing.pt"], "nothing.pt: no such file"),
-        ([tmp_path], "no such file"),
+        ([tmp_path], "a folder; give the files in it"),
     ):
         assert message in error_of(paths)
+
+
+def weird(**changes: Any) -> Callable[[State], State]:
+    return lambda state: state | {name.replace("__", "."): value for name, value in changes.items()}
+
+
+WEIRD: dict[str, tuple[Callable[[State], Any], str]] = {
+    "two sets of weights": (
+        lambda state: {"state_dict": state, "ema": state},
+        "stands in it twice, as state_dict.feat_extractor.bn_list.0.weight and ema.feat",
+    ),
+    "another model": (
+        lambda state: {"layer1.0.conv1.weight": torch.zeros(3), "fc.bias": torch.zeros(1)},
+        r"the weights of another model: none of its 2 tensors \(layer1.0.conv1.weight, fc.bias",
+    ),
+    "beyond float32": (weird(rcnn_cls__bias=torch.full((2,), 1e300, dtype=torch.float64)), "not finite in float32"),
+    "complex": (weird(rcnn_cls__bias=torch.zeros(2, dtype=torch.complex64)), "has type torch.complex64"),
+    "int8": (weird(rcnn_cls__bias=torch.zeros(2, dtype=torch.int8)), "has type torch.int8 instead of a float type"),
+    "float4": (
+        weird(rcnn_cls__bias=torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)),
+        "fine.classify.bias is of type torch.float4_e2m1fn_x2",
+    ),
+    "sparse": (weird(rcnn_cls__bias=torch.ones(2).to_sparse()), "layout torch.sparse_coo, which cannot be read"),
+    "without values": (weird(rcnn_cls__bias=torch.empty(2, device="meta")), "is without values, which cannot be read"),
+    "numpy's numbers": (
+        weird(best=np.float64(0.7)),
+        r"refused, the file holds more than plain tensors: to open it, numpy\S*scalar would have to be run",
+    ),
+    "options": (weird(options=argparse.Namespace(lr=1)), "argparse.Namespace would have to be run"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), WEIRD.values(), ids=WEIRD.keys())
+def test_what_is_in_the_way_is_named(make: Callable[[State], Any], message: str, states: States, write: Write) -> None:
+    found = error_of(write(fine=make(states[1])))
+    assert re.search(message, found)
+    assert "\n" not in found
 
 
 @pytest.mark.parametrize(
@@ -260,7 +373,7 @@ def test_a_file_cut_short_is_refused(
     path, beside, message = tmp_path / "fm_stage.pt", [synthetic_checkpoint[0]], "fm_stage.pt"
     if container == "safetensors":
         (path,) = save_checkpoint(EMPTY, tmp_path / "w.safetensors", half=True)
-        beside, message = [], "w.safetensors: not a readable safetensors file"
+        beside, message = [], "w.safetensors: "
     else:
         torch.save(states[1], path, _use_new_zipfile_serialization=container == "zip")
     spread = np.linspace(0, path.stat().st_size - 1, 25).astype(int).tolist()
@@ -285,6 +398,49 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "html": lambda path: path.write_text("<!DOCTYPE html><html>quota exceeded</html>"),
     "safetensors": lambda path: save_file({"a": torch.zeros(3)}, path),
 }
+
+
+MISTAKEN = {
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 106\n", "a pointer of Git LFS"),
+    "html": (b"\n<!DOCTYPE html>\n<html><head><title>Google Drive</title>", "a web page instead of the weights"),
+    "html in capitals": (b"<HTML><BODY>404</BODY></HTML>", "a web page instead of the weights"),
+    "gzip": (b"\x1f\x8b\x08\x00" + bytes(60), "a compressed archive: unpack it"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "a file of Keras"),
+    "empty": (b"", "an empty file"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), MISTAKEN.values(), ids=MISTAKEN.keys())
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_what_is_no_file_of_weights_is_called_by_its_name(
+    content: bytes, message: str, suffix: str, tmp_path: Path, synthetic_checkpoint: Pair
+) -> None:
+    path = tmp_path / f"fm_stage.{suffix}"
+    path.write_bytes(content)
+    assert message in error_of([synthetic_checkpoint[0], path])
+
+
+def test_archives_that_are_not_of_torch_save_are_called_by_their_name(tmp_path: Path) -> None:
+    zip_file(tmp_path / "zip.pt")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "jit.pt")
+    assert "an archive of other files (readme.txt): unpack it" in error_of([tmp_path / "zip.pt"])
+    assert "a TorchScript program, not weights" in error_of([tmp_path / "jit.pt"])
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_the_default_weights_may_be_missing_and_where_they_are_is_said(
+    here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package of that name is found; without it, the message says how to get it."""
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "spm_export" / "model" / "checkpoint.py"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if here:
+        (tmp_path / "spm_weights").mkdir()
+        (tmp_path / "spm_weights" / checkpoint.WEIGHTS_NAME).write_bytes(b"x")
+        assert default_weights() == tmp_path / "spm_weights" / checkpoint.WEIGHTS_NAME
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert "pip install ./export/weights" in error_of([])
 
 
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN.keys())
