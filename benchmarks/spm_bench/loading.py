@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from spm_rt.backends import BACKENDS, available, load_backend
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
+from spm_rt.media.datasets import Sequence as Clip
+from spm_rt.media.datasets import find_sequences
 from spm_rt.media.video import frames
 from spm_rt.precision import parse_precision
 from spm_rt.results import Box
@@ -174,7 +176,7 @@ def check_name(name: str) -> str:
 def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tuple[list[Frame], Box, str]:
     """Frames in memory, the target's first box, and the clip's name; the shipped clip by default.
 
-    A folder in OTB layout needs no box: its first annotated one is taken.
+    A folder of one sequence with ground truth needs no box: its first annotated one is taken, from that picture on.
     """
     from itertools import islice
 
@@ -182,15 +184,23 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
 
     if clip is None:
         clip, box = str(DEMO_CLIP), box or DEMO_BOX
-    if box is None:
-        truth = Path(clip) / "groundtruth_rect.txt"
-        if not truth.is_file():
-            raise SourceError(f"--clip {clip} needs --box X,Y,W,H, the target in its first frame")
-        from spm_rt.media.datasets import read_boxes
-
-        x, y, width, height = (float(v) for v in read_boxes(truth)[0])
-        box = (x, y, width, height)
-    pictures = list(islice(frames(clip), limit))
+    if box is not None:
+        pictures = list(islice(frames(clip), limit))
+    else:
+        sequence = _only_sequence(clip)
+        pictures, box = list(sequence.frames(limit)), sequence.first_box
     if len(pictures) < 2:
         raise SourceError(f"{clip}: one frame is not a clip")
     return pictures, box, Path(clip).name
+
+
+def _only_sequence(clip: str) -> Clip:
+    """The sequence with ground truth that a folder is."""
+    wanted = f"--clip {clip} needs --box X,Y,W,H, the target in its first frame"
+    try:
+        found = find_sequences(clip) if Path(clip).is_dir() else []
+    except SourceError as error:
+        raise SourceError(f"{wanted} ({error})") from error
+    if len(found) != 1:
+        raise SourceError(wanted + (f", or one sequence of its {len(found)}" if found else ""))
+    return found[0]

@@ -144,8 +144,10 @@ def find_grids(samples: dict[str, list[Floats]]) -> dict[str, Grid]:
 def calibration_clips(folder: str | os.PathLike[str]) -> list[Clip]:
     """The clips of a folder in any layout that ``spm-bench accuracy`` reads, at most ``MOST_CLIPS``, evenly picked."""
     from spm_rt.media.datasets import find_sequences
+    from spm_rt.terminal import say_left_out
 
-    found = find_sequences(os.fspath(folder))
+    found = find_sequences(folder)
+    say_left_out(found.left_out)
     picked = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, MOST_CLIPS).astype(int))]
     return [(one.name, one.frames, one.first_box) for one in picked]
 

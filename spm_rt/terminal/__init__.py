@@ -1,7 +1,7 @@
 """What the commands have in common: how they end, progress, tables, boxes as options."""
 
 from .boxes import BOX_FORMS, join_boxes, parse_box
-from .command import DEBUG, EXTRAS, Stopped, run_command, say, stop_signals
+from .command import DEBUG, EXTRAS, Stopped, run_command, say, say_left_out, stop_signals
 from .progress import Progress, format_table
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "parse_box",
     "run_command",
     "say",
+    "say_left_out",
     "stop_signals",
 ]

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -115,6 +115,14 @@ def say(text: str) -> None:
     line = "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
     with contextlib.suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
+
+
+def say_left_out(lines: Sequence[str], most: int = 10) -> None:
+    """What a data set has and a command does not use, on standard error: a line each, at most so many."""
+    for line in lines[:most]:
+        say(f"left out: {line}")
+    if len(lines) > most:
+        say(f"left out: {len(lines) - most} more")
 
 
 def _fill_standard_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 
 from spm_rt.errors import SourceError
 from spm_train.data import READERS
-from spm_train.data.folders import Coco, ImagenetVid
+from spm_train.data.folders import Coco, Got10k, ImagenetVid
 from spm_train.data.packed import PackedStills
 from spm_train.data.readers import is_held_out
+from tests.support.media.layouts import lines, pictures
 from tests.support.media.shapes import SIZE
 
 KINDS = {kind.removeprefix("packed-"): reader for kind, reader in READERS.items()}
@@ -96,9 +98,8 @@ def without(pattern: str) -> Callable[[Path], object]:
     ("kind", "damage", "message"),
     [
         ("coco", without("**/000000000001.jpg"), r"1 of 3 pictures are missing, the first\s+is 000000000001.jpg"),
-        ("got10k", without("**/00000002.jpg"), "4 boxes but only 3 pictures"),
+        ("got10k", without("**/00000002.jpg"), "4 boxes for 3 pictures"),
         ("vid", without("**/000003.JPEG"), "000003: the picture is missing"),
-        ("stills", still_with(box=[80, 10, 40, 20]), "lies outside its 96 x 72 picture"),
         ("stills", still_with(box=[20, 10, 0, 20]), "empty or unreadable box"),
         ("stills", still_with(box=[20, 10, 10, 20], category=" "), "without a category"),
         ("stills", still_with(box="nonsense"), r"index.jsonl, line 1"),
@@ -114,6 +115,53 @@ def test_a_broken_set_is_refused(
     damage(path)
     with pytest.raises(SourceError, match=message):
         KINDS[kind](path)
+
+
+def got10k_row(row: str) -> Callable[[Path], object]:
+    """Changes the second row of the first clip."""
+
+    def change(folder: Path) -> None:
+        truth = folder / "train" / "GOT-10k_Train_000001" / "groundtruth.txt"
+        first, _, *rest = truth.read_text().splitlines()
+        truth.write_text("\n".join([first, row, *rest]))
+
+    return change
+
+
+@pytest.mark.parametrize("with_size", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "damage", "kept"),
+    [("got10k", got10k_row("80,10,40,20"), [2, 4]), ("stills", still_with(box=[80, 10, 40, 20]), [1] * 7)],
+)
+def test_boxes_outside_their_pictures_are_left_out_and_counted(
+    kind: str, damage: Callable[[Path], Any], kept: list[int], with_size: bool, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(kind)
+    damage(path)
+    for about in () if with_size else path.rglob("meta_info.ini"):
+        about.write_text("[METAINFO]\nobject_class: fox\nresolution: (unknown)\n")
+    reader = KINDS[kind](path)
+    assert [len(instance.pictures) for instance in reader.instances] == kept
+    (said,) = reader.left_out
+    assert re.match(r"1 of [78] boxes, the first: .*\[80.0, 10.0, 120.0, 30.0\] lies outside its 96 x 72 picture", said)
+
+
+def test_boxes_of_another_size_than_the_pictures_are_refused(got10k: Path) -> None:
+    for truth in got10k.rglob("groundtruth.txt"):
+        truth.write_text("\n".join(["300,200,50,40"] * 4))
+    with pytest.raises(SourceError, match=r"lies outside its 96 x 72 picture, as 7 of 7 boxes do"):
+        Got10k(got10k)
+
+
+def test_got10k_is_read_as_the_data_sets_of_clips_are(tmp_path: Path) -> None:
+    """Natural order, test sequences and those without a box named, and whatever text the boxes are."""
+    for name, rows in (("a", lines(range(1, 13))), ("test", lines([1])), ("gone", lines([None] * 12))):
+        pictures(tmp_path / name, range(1, 13), "{}.png")
+        (tmp_path / name / "groundtruth.txt").write_bytes(b"\xef\xbb\xbf" + rows.replace("\n", "\r\n").encode())
+    reader = Got10k(tmp_path)
+    (instance,) = reader.instances
+    assert [int(reader.picture(k)[0, 0, 0]) for k in instance.pictures] == instance.boxes[:, 0].tolist()
+    assert [line.split(":")[0] for line in reader.left_out] == ["gone", "test"]
 
 
 def test_unreadable_pictures(stills: Path, coco: Path) -> None:

@@ -19,7 +19,7 @@ from spm_export.model.checkpoint import load_model
 from spm_export.model.network import SPMTracker
 from spm_rt.errors import BackendError, CheckpointError, SettingsError
 from spm_rt.machine import instruction_sets, usable_cores
-from spm_rt.terminal import Progress
+from spm_rt.terminal import Progress, say_left_out
 
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
@@ -89,6 +89,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     if (folder / "state.pt").exists() and not options.resume:
         raise SettingsError(f"{folder}: there is a run in it; --resume goes on with it, or give another --out")
     readers = [READERS[kind](*paths[:2]) for kind, paths in options.data]
+    left_out = [f"{reader.name}: {line}" for reader in readers for line in reader.left_out]
+    say_left_out(left_out)
     model = initial_model(options.init, options.backbone)
     sampler = PairSampler(readers, config.sampling, model.spec, config.seed)
     held_out = None
@@ -115,6 +117,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         "bf16": config.bf16,
         "data_sets": sampler.set_names,
         "objects": len(sampler.entries),
+        "left_out": left_out,
         "losses": log.running,
         "last": str(folder / "last.safetensors"),
         "best_score": trainer.best,

@@ -17,7 +17,7 @@ from spm_rt.frame.geometry import iou, xywh_to_xyxy
 from spm_rt.media.datasets import Sequence as Clip
 from spm_rt.media.datasets import find_sequences, usable
 from spm_rt.settings import MODES
-from spm_rt.terminal import Progress
+from spm_rt.terminal import Progress, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_named, set_threads
@@ -76,13 +76,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     clips = find_sequences(options.clips)
+    say_left_out(clips.left_out)
     out = make_folder(options.out) if options.out else None
     parts = [part for part in PARTS if part not in options.skip]
     tracker = load_named(options.bundle, options)
     plain = _load_plain(options) if options.plain_checkpoint else None
     runs = len(MODES) * (1 + bool(plain)) * ("modes" in parts) + len(options.proposals) * ("proposals" in parts)
     bar = Progress("clips x settings", len(clips) * (runs + ("recall" in parts)), quiet=options.quiet)
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"left_out": clips.left_out}
     figures: Callable[..., dict[str, Any]] = functools.partial(
         _figures, clips=clips, limit=options.frames, step=bar.step
     )

@@ -11,9 +11,9 @@ import numpy as np
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
-from spm_rt.media.datasets import find_sequences
+from spm_rt.media.datasets import Sequences, find_sequences
 from spm_rt.settings import MODES
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress, format_table, say_left_out
 
 from ..loading import parse_entries, set_threads
 from ..options import DEFAULT_BUNDLE, Outcome, add_clips, add_out, add_run_options
@@ -25,10 +25,10 @@ from ..report.plots import plot_curves
 from ..tables import named, table
 from ..timing.machine import describe_machine, machine_line
 
-DESCRIPTION = """One-pass evaluation on clips in OTB, GOT-10k or VOT layout, several trackers in one run. AUC is the
-mean of the success curve over 21 overlap thresholds, precision the share of frames within 20 px, normalised precision
-the mean over 51 thresholds up to half the target's size; the first frame counts, and every clip weighs the same. These
-are the GOT-10k toolkit's conventions for OTB and LaSOT."""
+DESCRIPTION = """One-pass evaluation on clips with ground truth (docs/guide/datasets.md has the layouts), several
+trackers in one run. AUC is the mean of the success curve over 21 overlap thresholds, precision the share of frames
+within 20 px, normalised precision the mean over 51 thresholds up to half the target's size; the first frame counts,
+and every clip weighs the same. These are the GOT-10k toolkit's conventions for OTB and LaSOT."""
 EPILOG = """examples:
   spm-bench accuracy OTB                                       the bundle spm_alexnet in the current folder
   spm-bench accuracy OTB --backend torch onnxruntime --modes   both, in each of the three modes
@@ -86,12 +86,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     clips = find_sequences(options.clips)
+    say_left_out(clips.left_out)
     if options.only:
         names = options.only.split(",")
         unknown = sorted(set(names) - {clip.name for clip in clips})
         if unknown:
             raise SourceError(f"{options.clips} has no clip {', '.join(unknown)}")
-        clips = [clip for clip in clips if clip.name in names]
+        clips = Sequences((clip for clip in clips if clip.name in names), clips.left_out)
     out = make_folder(options.out) if options.out else None
     makers = all_makers(options)
     machine = describe_machine(options.threads)
@@ -101,6 +102,7 @@ def run(options: argparse.Namespace) -> Outcome:
     report = {
         "trackers": {name: summarize(by_clip) for name, by_clip in results.items()},
         "clips": [c.name for c in clips],
+        "left_out": clips.left_out,
         "machine": machine,
     }
     if out:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.datasets import find_sequences
-from spm_rt.terminal import Progress
+from spm_rt.terminal import Progress, say_left_out
 
 from ..loading import load_named, set_threads
 from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, positive
@@ -27,7 +27,7 @@ from ..tables import named, table
 
 DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, wrong places in the same frame, and
 targets looked for in another clip. A frame counts as lost where its box overlaps the true one by less than 0.2. CLIPS
-is a folder of clips (OTB, GOT-10k or VOT layout), or a packed set (tracks.json and frames.bin). Thresholds are
+is a folder of clips with ground truth, or a packed set (docs/guide/datasets.md has the layouts). Thresholds are
 settings: take clips that you do not score on."""
 EPILOG = """The recommended threshold is the lowest one of `score` whose balanced accuracy is within 0.01 of the best:
 the optimum is flat, and targets score lower on clips that the weights were not trained on. It goes into a bundle's
@@ -78,13 +78,14 @@ def run(options: argparse.Namespace) -> Outcome:
         )
     tracker = load_named(options.bundle, options)
     clips = find_sequences(options.clips)
+    say_left_out(clips.left_out)
     out = make_folder(options.out) if options.out else None
     bar = Progress("clips", len(clips), quiet=options.quiet)
     samples = collect(tracker, clips, limit=options.frames, forced=options.forced, step=bar.step)
     bar.close()
     if out:
         write_rows(out / "lost.csv", samples)
-    report = analyse(samples, bundle.settings.found_threshold)
+    report = {**analyse(samples, bundle.settings.found_threshold), "left_out": clips.left_out}
     if out:
         plot(out, samples, report)
     return Outcome(report, lambda: lost_text(report, tracker.backend.description, out))

@@ -10,7 +10,7 @@ from pathlib import Path
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
 from spm_rt.results import Box
-from spm_rt.terminal import Progress
+from spm_rt.terminal import Progress, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entry, set_threads
@@ -120,10 +120,9 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     def loader(clip: Clip) -> Callable[[], tuple[list[Frame], Box]]:
         return lambda: (list(clip.frames(options.frames)), clip.first_box)
 
-    return [
-        (clip.name, min(len(clip), options.frames or len(clip)), loader(clip))
-        for clip in find_sequences(options.sequences)
-    ]
+    found = find_sequences(options.sequences)
+    say_left_out(found.left_out)
+    return [(clip.name, min(len(clip), options.frames or len(clip)), loader(clip)) for clip in found]
 
 
 def _run_reference(options: argparse.Namespace) -> Outcome:

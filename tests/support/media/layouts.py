@@ -20,7 +20,7 @@ def pictures(folder: Path, numbers: Iterable[int], name: str = "{:04d}.png") -> 
     """One small picture for each number."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in numbers:
-        picture = np.full((6, 8, 3), (number % 256, number // 256, 7), np.uint8)
+        picture = np.full((6, 24, 3), (number % 256, number // 256, 7), np.uint8)
         cv2.imwrite(str(folder / name.format(number)), picture)
 
 
@@ -93,7 +93,7 @@ def got10k(root: Path) -> None:
         text(root / "val" / name / "groundtruth.txt", lines(range(1, 7)))
         text(root / "val" / name / "absence.label", "0\n1\n0\n0\n0\n0\n")
         text(root / "val" / name / "cover.label", "8\n8\n8\n0\n3\n8\n")
-        text(root / "val" / name / "meta_info.ini", "[METAINFO]\nobject_class: fox\nresolution: (8, 6)")
+        text(root / "val" / name / "meta_info.ini", "[METAINFO]\nobject_class: fox\nresolution: (24, 6)")
     text(root / "val" / "list.txt", "GOT-10k_Val_000001\r\nGOT-10k_Val_000010\r\nGOT-10k_Val_000011\r\n")
     pictures(root / "test" / "GOT-10k_Test_000001", range(1, 7), "{:08d}.png")
     text(root / "test" / "GOT-10k_Test_000001" / "groundtruth.txt", lines([1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -13,8 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from spm_rt.errors import SourceError
+from spm_rt.media.datasets import usable
+from spm_rt.media.datasets.folders import read_target, sequence_pictures
+from spm_rt.media.datasets.rows import read_lines
+from spm_rt.media.pictures import read_picture
 
-from .readers import Collection, Image, corners, read_picture, read_text
+from .readers import Collection, Image, corners, read_text
 
 MIN_SIDE = 8.0
 """Boxes with a shorter side, in pixels, are left out of COCO and VID: they hold too little to learn from."""
@@ -34,7 +37,8 @@ class _Folder(Collection):
 class Got10k(_Folder):
     """GOT-10k's layout: one folder per clip with ``groundtruth.txt`` (x,y,w,h per frame) beside its frames.
 
-    ``absence.label`` (1: not there), where present, takes frames out, and so does a box of no size;
+    Pictures, boxes and marks are read as :func:`spm_rt.media.datasets.find_sequences` reads them: ``absence.label``,
+    where present, takes frames out, and so does a box of no size; test sequences, which have one box, are left out.
     ``meta_info.ini`` gives the category. The folder may be the root of the set, its ``train`` or ``val``, or any
     folder of such clips.
     """
@@ -49,29 +53,31 @@ class Got10k(_Folder):
         self.check(root)
 
     def _read_clip(self, clip: Path) -> None:
-        boxes = _read_numbers(clip / "groundtruth.txt")
-        frames = sorted(p for p in clip.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        if boxes.ndim != 2 or boxes.shape[1] != 4:
-            raise SourceError(f"{clip / 'groundtruth.txt'}: not four numbers a line")
-        if len(frames) < len(boxes):
-            raise SourceError(f"{clip}: {len(boxes)} boxes but only {len(frames)} pictures")
-        seen = np.asarray((boxes[:, 2:] > 0).all(1))
-        if (clip / "absence.label").is_file():
-            absent = _read_numbers(clip / "absence.label").reshape(-1)
-            seen[: len(absent)] &= absent[: len(seen)] == 0
-        if not seen.any():
-            return
-        about = (clip / "meta_info.ini").read_text(errors="replace") if (clip / "meta_info.ini").is_file() else ""
-        category = re.search(r"object_class:\s*(.+)", about)
-        size = re.search(r"resolution:\s*(\(.+\))", about)
-        first = len(self.paths)
-        self.paths += frames[: len(boxes)]
-        if size:
-            width, height = ast.literal_eval(size[1])
-            self.sizes |= dict.fromkeys(range(first, len(self.paths)), (int(width), int(height)))
-        boxes[:, 2:] += boxes[:, :2]
-        name = category[1].strip() if category else "object"
-        self.add(name, clip.name, "got10k", (first + np.flatnonzero(seen)).tolist(), boxes[seen])
+        files = sequence_pictures(clip)
+        boxes, frames = read_target(clip, frozenset(os.listdir(clip)), clip / "groundtruth.txt", files)
+        seen = np.flatnonzero(usable(boxes))
+        if len(boxes) == 1 < len(frames):
+            self.left_out.append(f"{clip.name}: 1 box for {len(frames)} pictures, a test sequence")
+        elif len(seen) == 0:
+            self.left_out.append(f"{clip.name}: none of {len(boxes)} pictures has a box")
+        else:
+            category, size = _about(clip / "meta_info.ini")
+            if size is None:
+                height, width = read_picture(frames[0]).shape[:2]
+                size = width, height
+            first = len(self.paths)
+            self.paths += frames[: len(boxes)]
+            self.sizes |= dict.fromkeys(range(first, len(self.paths)), size)
+            boxes[:, 2:] += boxes[:, :2]
+            self.add(category, clip.name, "got10k", (first + seen).tolist(), boxes[seen])
+
+
+def _about(path: Path) -> tuple[str, tuple[int, int] | None]:
+    """The category that GOT-10k's ``meta_info.ini`` names, and the width and height of the clip's pictures."""
+    text = "\n".join(line for _, line in read_lines(path)) if path.is_file() else ""
+    category = re.search(r"^object_class:[ \t]*(.+)", text, re.MULTILINE)
+    size = re.search(r"^resolution:[ \t]*\(([0-9]{1,6}), *([0-9]{1,6})\)", text, re.MULTILINE)
+    return category[1] if category else "object", (int(size[1]), int(size[2])) if size else None
 
 
 class Coco(_Folder):
@@ -165,12 +171,3 @@ class ImagenetVid(_Folder):
                     categories[track] = category
         for track, seen in tracks.items():
             self.add(categories[track], clip.name, "vid", *zip(*seen, strict=True))
-
-
-def _read_numbers(path: Path) -> np.ndarray:
-    """Rows of numbers separated by commas or blanks."""
-    rows = [re.split(r"[,\s]+", line.strip()) for line in read_text(path).splitlines() if line.strip()]
-    try:
-        return np.array(rows, np.float64)
-    except ValueError as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from error

@@ -56,18 +56,30 @@ class Reader(Protocol):
 
 
 class Collection:
-    """What a reader has listed: objects, and the width and height of pictures where they are known without decoding."""
+    """What a reader has listed.
+
+    Attributes:
+        name: of the data set.
+        instances: its objects.
+        sizes: width and height of the pictures for which they are known without decoding.
+        left_out: what the set has and ``instances`` does not, and why: a line each.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.sizes: dict[int, tuple[int, int]] = {}
         self.instances: list[Instance] = []
+        self.left_out: list[str] = []
 
     def add(self, category: str, group: str, data_set: str, pictures: Iterable[int], boxes: npt.ArrayLike) -> None:
         self.instances.append(Instance(category, group, data_set, tuple(pictures), np.array(boxes, np.float32)))
 
     def check(self, place: Path) -> None:
-        """Refuse a data set with nothing in it, nameless categories, empty boxes, or boxes outside their pictures."""
+        """Refuse a data set with nothing in it, nameless categories or empty boxes; leave boxes out of frame out.
+
+        Raises:
+            SourceError: one of these; or most boxes lie outside their pictures, which no annotator does.
+        """
         if not self.instances:
             raise SourceError(f"{place}: no objects with boxes in it")
         for instance in self.instances:
@@ -79,19 +91,35 @@ class Collection:
             wrong = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] <= boxes[:, :2]).any(1)
             if wrong.any():
                 raise SourceError(f"{where}: an empty or unreadable box, {boxes[int(wrong.argmax())].tolist()}")
-            for picture, box in zip(pictures, boxes, strict=True):
-                if picture in self.sizes:
-                    check_inside(where, box, *self.sizes[picture])
+        self._leave_out_boxes_outside(place)
 
-
-def check_inside(where: str, box: npt.ArrayLike, width: int, height: int) -> None:
-    """Refuse a box that lies outside its picture by more than annotation slack (a tenth of its own size plus 2)."""
-    x1, y1, x2, y2 = np.asarray(box, dtype=np.float64)
-    slack_x, slack_y = 2 + 0.1 * (x2 - x1), 2 + 0.1 * (y2 - y1)
-    if x1 < -slack_x or y1 < -slack_y or x2 > width + slack_x or y2 > height + slack_y:
-        raise SourceError(
-            f"{where}: box [{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] lies outside its {width} x {height} picture"
+    def _leave_out_boxes_outside(self, place: Path) -> None:
+        """Leave out boxes that lie outside their pictures, and the objects that then have none."""
+        inside = [self._are_inside(instance) for instance in self.instances]
+        total, outside = sum(len(each) for each in inside), sum(int((~each).sum()) for each in inside)
+        if not outside:
+            return
+        instance, at = next(
+            (i, int(each.argmin())) for i, each in zip(self.instances, inside, strict=True) if not each.all()
         )
+        width, height = self.sizes[instance.pictures[at]]
+        box = ", ".join(f"{v:.1f}" for v in instance.boxes[at])
+        message = f"{instance.group}: box [{box}] lies outside its {width} x {height} picture"
+        if 2 * outside > total:
+            raise SourceError(f"{place}: {message}, as {outside} of {total} boxes do")
+        self.left_out.append(f"{outside} of {total} boxes, the first: {message}")
+        kept = [(i, np.flatnonzero(each)) for i, each in zip(self.instances, inside, strict=True) if each.any()]
+        self.instances = [
+            dataclasses.replace(i, pictures=tuple(i.pictures[k] for k in places), boxes=i.boxes[places])
+            for i, places in kept
+        ]
+
+    def _are_inside(self, instance: Instance) -> npt.NDArray[np.bool_]:
+        """Which boxes lie in their pictures, but for annotation slack: a tenth of their own size plus 2."""
+        sizes = np.array([self.sizes.get(picture, (np.inf, np.inf)) for picture in instance.pictures])
+        low, high = instance.boxes[:, :2], instance.boxes[:, 2:]
+        slack = 2 + 0.1 * (high - low)
+        return np.asarray(((low >= -slack) & (high <= sizes + slack)).all(1))
 
 
 def corners(box: Iterable[Any]) -> list[float]:
@@ -102,7 +130,7 @@ def corners(box: Iterable[Any]) -> list[float]:
 
 def read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error
 
@@ -114,14 +142,6 @@ def decode(data: bytes | Image, where: str) -> Image:
     if image is None:
         raise SourceError(f"{where}: not a readable picture")
     return np.asarray(image, dtype=np.uint8)
-
-
-def read_picture(path: Path) -> Image:
-    """A picture file as BGR."""
-    try:
-        return decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def is_held_out(group: str, every: int) -> bool:
