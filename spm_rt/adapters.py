@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .results import Box
+from .trackers.lifecycle import NotCopied
 from .trackers.single import Tracker
 
 
-class OpenCVTracker:
+class OpenCVTracker(NotCopied):
     """OpenCV's interface: ``init(image, box)``, then ``update(image) -> ok, box``.
 
     ``ok`` is ``TrackResult.found``. OpenCV's own trackers take integer boxes; this one keeps floats.
@@ -30,7 +31,7 @@ class OpenCVTracker:
         return result.found, result.box
 
 
-class Got10kTracker:
+class Got10kTracker(NotCopied):
     """The got10k toolkit's interface, for its experiments: ``ExperimentOTB(...).run(Got10kTracker.load(bundle))``.
 
     The toolkit hands over RGB pictures (PIL) and boxes whose first pixel is 1 (OTB) or 0 as the data set has it; boxes

@@ -31,6 +31,18 @@ class ThreadError(SpmError, RuntimeError):
     """One tracker was entered by two threads at once; use one tracker per thread."""
 
 
+class ProcessError(SpmError, RuntimeError):
+    """A tracker was used in a child that was forked after it was made; load one in the child, or start it by spawn."""
+
+
+class ClosedError(SpmError, RuntimeError):
+    """A tracker was used after ``close``."""
+
+
+class CopyError(SpmError, TypeError):
+    """A tracker cannot be copied or pickled; ``sibling`` makes another one, ``load`` one in another process."""
+
+
 class SettingsError(SpmError, ValueError):
     """A tracker setting, model specification or configuration file that does not make sense."""
 

@@ -8,7 +8,10 @@ import functools
 import hashlib
 import os
 import platform
+import weakref
 from pathlib import Path
+
+_parents_own: weakref.WeakSet[object] = weakref.WeakSet()
 
 
 @functools.lru_cache(maxsize=1)
@@ -45,3 +48,32 @@ def release_memory() -> None:
     """Give back to the system what the C library keeps of freed memory: over 100 MB after a compilation."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # there is such a call in glibc only
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def leave_to_parent(owner: object) -> None:
+    """Let no forked child destroy what ``owner`` holds, directly or not: objects of libraries that have threads.
+
+    A child has none of these threads, and their libraries wait for them for ever: in the destructors of such objects,
+    and in those of their static variables when the process ends.
+    """
+    if hasattr(os, "register_at_fork"):
+        if not _parents_own:
+            _abandon_at_fork()
+        _parents_own.add(owner)
+
+
+@functools.cache
+def _abandon_at_fork() -> None:
+    os.register_at_fork(after_in_child=_abandon)
+
+
+def _abandon() -> None:
+    """In a child: one more reference to each owner, for ever, and an end of the process without static destructors."""
+    for owner in list(_parents_own):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+    with contextlib.suppress(
+        OSError, AttributeError, TypeError
+    ):  # glibc's; the later a handler is set, the earlier it runs
+        library = ctypes.CDLL(None)
+        library.on_exit(library._exit, None)
+        library.__getattr__("__cxa_atexit")(library.fflush, None, None)

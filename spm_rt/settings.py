@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import reprlib
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from .errors import SettingsError
@@ -19,6 +22,8 @@ _SHARES = (
 """Settings from 0 to 1."""
 MAX_LOG_SCALE = math.log(255.0 / 32.0)
 """Largest change of a box's log size in one decode (about a factor of 8)."""
+MOST = 1_000_000
+"""The largest number that any setting can be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,22 +66,22 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         _require(self.backbone == "alexnet", "backbone", self.backbone, "'alexnet', the only one there is")
-        for name in ("template_size", "crop_size", "stride", "template_cells", "search_cells", "response_cells"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, name, getattr(self, name), "> 0")
-        _require(self.roi_cells > 1, "roi_cells", self.roi_cells, "at least 2")
+        for name, least, most in (
+            *((name, 1, 4096) for name in ("template_size", "crop_size", "stride")),
+            *((name, 1, 512) for name in ("template_cells", "search_cells", "response_cells")),
+            ("roi_cells", 2, 64),
+        ):
+            _set_whole(self, name, least, most)
         for name, count, words in (
-            ("anchor_ratios", None, "a list of"),
-            ("anchor_scales", None, "a list of"),
+            ("anchor_ratios", None, "a list of up to 64"),
+            ("anchor_scales", None, "a list of up to 64"),
             ("coarse_scale_factor", 2, "two"),
             ("fine_weights", 4, "four"),
         ):
-            values = getattr(self, name)
-            sound = len(values) == (count or len(values)) > 0 and all(math.isfinite(v) and v > 0 for v in values)
-            _require(sound, name, values, f"{words} positive numbers")
-        mean = self.pixel_mean_bgr
-        _require(len(mean) == 3 and all(math.isfinite(v) for v in mean), "pixel_mean_bgr", mean, "three numbers")
+            _set_numbers(self, name, count, f"{words} positive numbers", positive=True)
+        _set_numbers(self, "pixel_mean_bgr", 3, "three numbers")
         context = self.context_amount
-        _require(context == 0.5, "context_amount", context, "0.5 (the crop geometry is defined for it)")
+        _require(_number(context) == 0.5, "context_amount", context, "0.5 (the crop geometry is defined for it)")
 
     @property
     def anchors_per_cell(self) -> int:
@@ -125,19 +130,16 @@ class TrackerSettings:
     min_side: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
+        _require(isinstance(self.mode, str) and self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
+        _set_whole(self, "num_candidates", 1, 64)
+        _set_whole(self, "num_near_candidates", 0, 1)
         count, near = self.num_candidates, self.num_near_candidates
-        whole = isinstance(count, int) and 1 <= count <= 64
-        _require(whole, "num_candidates", count, "a whole number from 1 to 64")
-        _require(near in (0, 1), "num_near_candidates", near, "0 or 1")
         _require(near < count or count == 1, "num_near_candidates", near, "fewer than num_candidates")
-        for name in _SHARES:
+        for name, most in (*((name, 1) for name in _SHARES), ("fine_box_weight", MOST), ("min_side", MOST)):
             value = getattr(self, name)
-            _require(isinstance(value, (int, float)) and 0.0 <= value <= 1.0, name, value, "from 0 to 1")
-        for name in ("fine_box_weight", "min_side"):
-            value = getattr(self, name)
-            sound = isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
-            _require(sound, name, value, "a number, 0 or more")
+            number = _number(value)
+            _require(number is not None and 0 <= number <= most, name, value, f"a number from 0 to {most}")
+            object.__setattr__(self, name, number)
 
 
 Settings = TypeVar("Settings", ModelSpec, TrackerSettings)
@@ -154,14 +156,14 @@ def from_json(kind: type[Settings], values: object) -> Settings:
         raise SettingsError(f"{kind.__name__}: an object was expected, not {type(values).__name__}")
     defaults = kind()
     known = {field.name for field in dataclasses.fields(kind)}
-    wrong = [f"unknown {name}" for name in sorted(set(values) - known)]
+    wrong = [f"unknown {shortened(name)}" for name in sorted(set(values) - known)[:8]]
     wrong += [f"missing {name}" for name in sorted(known - set(values))]
     clean: dict[str, Any] = {}
     for name in sorted(known & set(values)):
         try:
             clean[name] = _coerce(values[name], getattr(defaults, name))
         except TypeError:
-            wrong.append(f"{name}: {values[name]!r}")
+            wrong.append(f"{name}: {shortened(values[name])}")
     if wrong:
         raise SettingsError(f"{kind.__name__}: " + "; ".join(wrong))
     return kind(**clean)
@@ -173,13 +175,60 @@ def _coerce(value: object, like: object) -> Any:
         return tuple(_coerce(item, like[0]) for item in value)
     if isinstance(like, str) and isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = _number(value)
+    if number is None or (isinstance(like, int) and number != int(number)):
         raise TypeError
-    if isinstance(like, float) or (isinstance(like, int) and value == int(value)):
-        return type(like)(value)
-    raise TypeError
+    return type(like)(number)  # type: ignore[call-arg]
+
+
+def _number(value: object) -> float | None:
+    """A finite number as a float; None for what is none, and for what a float cannot hold."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _set_whole(settings: object, name: str, least: int, most: int) -> None:
+    value = getattr(settings, name)
+    sound = isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) <= most
+    _require(sound, name, value, f"a whole number from {least} to {most}")
+    object.__setattr__(settings, name, int(value))
+
+
+def _set_numbers(settings: object, name: str, count: int | None, words: str, *, positive: bool = False) -> None:
+    values = getattr(settings, name)
+    sound = isinstance(values, Sequence) and not isinstance(values, (str, bytes)) and 0 < len(values) <= 64
+    numbered = [_number(value) for value in values] if sound else []
+    sound = sound and len(values) == (count or len(values))
+    sound = sound and all(n is not None and abs(n) <= MOST and (n > 0 or not positive) for n in numbered)
+    _require(sound, name, values, words)
+    object.__setattr__(settings, name, tuple(numbered))
 
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
     if not condition:
-        raise SettingsError(f"{name} is {value!r}; it must be {wanted}")
+        raise SettingsError(f"{name} is {shortened(value)}; it must be {wanted}")
+
+
+def shortened(value: object) -> str:
+    """A value for a message: on one line, and never long."""
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except Exception:  # whoever wrote its __repr__; numbers of more digits than Python turns into text
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def check_settings(settings: object) -> TrackerSettings:
+    """Tracker settings as a caller gives them.
+
+    Raises:
+        SettingsError: they are something else.
+    """
+    if isinstance(settings, TrackerSettings):
+        return settings
+    advice = "dataclasses.replace(bundle.settings, mode='coarse') changes what a bundle brings"
+    raise SettingsError(f"settings are {shortened(settings)}; they must be TrackerSettings ({advice})")

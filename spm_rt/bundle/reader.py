@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import BundleError, SettingsError
 from ..files import file_digest, seal_manifest
 from ..precision import PRECISIONS
-from ..settings import ModelSpec, TrackerSettings, from_json
+from ..settings import ModelSpec, TrackerSettings, check_settings, from_json
 from .forms import FORMS, forms_of, graphs_of, own_form
 from .self_test import SelfTest
 
@@ -86,8 +86,9 @@ class Bundle:
     @classmethod
     def of(cls, bundle: str | os.PathLike[str] | Bundle, settings: TrackerSettings | None = None) -> Bundle:
         """A bundle by its folder, or as it was opened before; with ``settings`` instead of its own, where given."""
+        chosen = None if settings is None else check_settings(settings)  # before a bundle is read
         opened = bundle if isinstance(bundle, Bundle) else cls.open(bundle)
-        return opened if settings is None else dataclasses.replace(opened, settings=settings)
+        return opened if chosen is None else dataclasses.replace(opened, settings=chosen)
 
     @property
     def precision(self) -> str:

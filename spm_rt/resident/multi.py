@@ -39,7 +39,8 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
     batches at once, each on a stream of its own. The frame is uploaded once for all. A target that gets another slot
     takes its template along.
 
-    Frames are as for :class:`~spm_rt.resident.ResidentTracker`, and ``TrackResult.candidates`` is always None.
+    Frames are as for :class:`~spm_rt.resident.ResidentTracker`, and ``TrackResult.candidates`` is always None. ``with``
+    or :meth:`close` gives the memory back. Settings cannot be changed.
 
     Args:
         networks: makes networks for a number of targets, new ones each time.
@@ -51,6 +52,8 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
         BackendError: see :class:`spm_rt.resident.frame_graph.FrameGraph`.
     """
 
+    _settings_are_fixed = True
+
     def __init__(
         self,
         networks: MakeNetworks,
@@ -60,9 +63,9 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
         *,
         graphs: bool = True,
     ) -> None:
-        self.spec, self.settings = spec, settings
+        self.spec = spec
         self._networks, self._wanted = networks, graphs
-        super().__init__(self._frame_graph, sizes)
+        super().__init__(self._frame_graph, sizes, settings)
         self._template_graph = self._frame_graph(1)
         self._buffer: FrameBuffer | None = None
 
@@ -97,11 +100,13 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
 
     def sibling(self) -> ResidentMultiTracker:
         """Another, independent tracker without targets that shares this one's engines or weights."""
+        self._gate.check()
         return ResidentMultiTracker(self._networks, self._batch_sizes, self.spec, self.settings, graphs=self._wanted)
 
     @property
     def graphs(self) -> bool:
         """Whether graphs are used; False too where one could not be recorded."""
+        self._gate.check()
         return self._wanted and all(batch.context.graphs for pool in self._pool.values() for batch in pool)
 
     def add(self, frame: Any, box: Sequence[float] | NDArray[np.floating]) -> int:
@@ -144,6 +149,13 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
             for id, target in self._targets.items():
                 target.box, results[id] = records[id]["box"].copy(), track_result(records[id], self.settings)
             return results
+
+    def _release(self) -> None:
+        super()._release()
+        del self._networks, self._template_graph, self._buffer
+
+    def _state(self) -> str:
+        return f"{self._template_graph.networks.device.name}; {super()._state()}"
 
     def _frame_graph(self, targets: int) -> FrameGraph:
         return FrameGraph(self._networks(targets), self.spec, self.settings, graphs=self._wanted)

@@ -16,7 +16,8 @@ from ..bundle import Bundle
 from ..errors import NotInitializedError
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
-from ..trackers.checks import OneTarget, check_box
+from ..trackers.checks import check_box
+from ..trackers.one_target import OneTarget
 from .frame_buffer import FrameBuffer, check_shape, frame_facts
 from .frame_graph import FrameGraph, track_result
 from .loading import open_networks
@@ -33,7 +34,8 @@ class ResidentTracker(OneTarget):
             result = tracker.update(frame)
 
     Frames are uint8, BGR, BGRA or grey: numpy arrays, or anything with ``__cuda_array_interface__`` on the same GPU.
-    ``TrackResult.candidates`` is always None. One tracker belongs to one thread.
+    ``TrackResult.candidates`` is always None. One tracker belongs to one thread at a time. ``with`` or :meth:`close`
+    gives its memory back. Its settings cannot be changed.
 
     Args:
         networks: for one target.
@@ -44,9 +46,11 @@ class ResidentTracker(OneTarget):
         BackendError: see :class:`spm_rt.resident.frame_graph.FrameGraph`.
     """
 
+    _settings_are_fixed = True
+
     def __init__(self, networks: Networks, spec: ModelSpec, settings: TrackerSettings, *, graphs: bool = True) -> None:
-        super().__init__()
-        self.networks, self.spec, self.settings = networks, spec, settings
+        super().__init__(settings)
+        self.networks, self.spec = networks, spec
         self._graph = FrameGraph(networks, spec, settings, graphs=graphs)
         self._buffer: FrameBuffer | None = None
 
@@ -74,24 +78,33 @@ class ResidentTracker(OneTarget):
     @property
     def graphs(self) -> bool:
         """Whether graphs are used; False too where one could not be recorded."""
+        self._gate.check()
         return self._graph.graphs
 
     def init(self, frame: Any, box: Sequence[float]) -> None:
         """Start (again) on a frame; see :meth:`spm_rt.Tracker.init`."""
-        facts = frame_facts(frame)
-        start = check_box(box, facts.shape[:2])
-        buffer = FrameBuffer.fitting(facts, self.networks.device, self._buffer)
-        self._graph.make_template(facts, buffer, start)
-        self._buffer, self._box, self._frame_size = buffer, start, facts.shape[:2]
+        with self._gate:
+            facts = frame_facts(frame)
+            start = check_box(box, facts.shape[:2])
+            buffer = FrameBuffer.fitting(facts, self.networks.device, self._buffer)
+            self._graph.make_template(facts, buffer, start)
+            self._buffer, self._box, self._frame_size = buffer, start, facts.shape[:2]
 
     def update(self, frame: Any) -> TrackResult:
         """Find the target in the next frame; see :meth:`spm_rt.Tracker.update`."""
-        if self._box is None or self._buffer is None:
-            raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
-        facts = frame_facts(frame)
-        check_shape(facts, self._buffer.shape, "call init again")
-        self._buffer.bring(facts, self._graph.stream)
-        self._graph.begin(self._box[None])
-        record = self._graph.end()[0]
-        self._box = record["box"].copy()
-        return track_result(record, self.settings)
+        with self._gate:
+            if self._box is None or self._buffer is None:
+                raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
+            facts = frame_facts(frame)
+            check_shape(facts, self._buffer.shape, "call init again")
+            self._buffer.bring(facts, self._graph.stream)
+            self._graph.begin(self._box[None])
+            record = self._graph.end()[0]
+            self._box = record["box"].copy()
+            return track_result(record, self.settings)
+
+    def _release(self) -> None:
+        del self.networks, self._graph, self._buffer
+
+    def _state(self) -> str:
+        return f"{self.networks.device.name}; {self._place()}"

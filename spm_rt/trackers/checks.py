@@ -3,60 +3,16 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BoxError, FrameError, NotInitializedError, ThreadError
-from ..frame.geometry import xywh_to_xyxy, xyxy_to_xywh
+from ..errors import BoxError, FrameError
+from ..frame.geometry import xywh_to_xyxy
 from ..gpu.device_frames import DeviceFrame
-from ..results import Box
 
 Floats = NDArray[np.float32]
-
-
-class Gate:
-    """One thread at a time: a tracker's buffers and state are its own, and are not locked any further."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise ThreadError("this tracker is in use by another thread; make one tracker per thread (sibling())")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-class OneTarget:
-    """The last box of a tracker that follows one object."""
-
-    def __init__(self) -> None:
-        self._box: NDArray[np.float64] | None = None
-        self._frame_size = (0, 0)
-        self._gate = Gate()
-
-    @property
-    def box(self) -> Box:
-        """The last box, ``x, y, width, height``."""
-        if self._box is None:
-            raise NotInitializedError("no box yet: call init(frame, box) first")
-        return xyxy_to_xywh(self._box)
-
-    def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
-        """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.
-
-        Raises:
-            NotInitializedError: before ``init``.
-            BoxError: see ``init``.
-        """
-        with self._gate:
-            if self._box is None:
-                raise NotInitializedError("move_to before init: there is no template yet")
-            self._box = check_box(box, self._frame_size)
 
 
 def no_clock(stage: str) -> None:

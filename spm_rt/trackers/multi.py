@@ -19,12 +19,13 @@ from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .checks import check_box, check_levels, check_size, no_clock
 from .input import AnyFrame, take_frame, write_crop
+from .lifecycle import OnBackend
 from .slots import OTHER_SIZE, Target, TargetSlots
 
 Floats = NDArray[np.float32]
 
 
-class MultiTracker(TargetSlots[SlotContext]):
+class MultiTracker(OnBackend, TargetSlots[SlotContext]):
     """Follows any number of objects through a video; each as a :class:`~spm_rt.trackers.single.Tracker` of its own
     would.
 
@@ -50,12 +51,11 @@ class MultiTracker(TargetSlots[SlotContext]):
     def __init__(
         self, compiled: Callable[[int], Backend], sizes: Sequence[int], spec: ModelSpec, settings: TrackerSettings
     ) -> None:
-        super().__init__(lambda targets: _slot_context(compiled(targets)), sizes)
-        self.backend = compiled(1)
+        super().__init__(lambda targets: _slot_context(compiled(targets)), sizes, settings)
+        self._backend = compiled(1)
         self.spec = spec
-        self.settings = settings
         self._compiled = compiled
-        self._template_context = _slot_context(self.backend)
+        self._template_context = _slot_context(self._backend)
         self._scratch = Scratch()
 
     @classmethod
@@ -101,7 +101,15 @@ class MultiTracker(TargetSlots[SlotContext]):
 
     def sibling(self) -> MultiTracker:
         """Another, independent tracker without targets that shares this one's compiled graphs."""
+        self._gate.check()
         return MultiTracker(self._compiled, self._batch_sizes, self.spec, self.settings)
+
+    def _release(self) -> None:
+        super()._release()
+        del self._backend, self._compiled, self._template_context, self._scratch
+
+    def _state(self) -> str:
+        return f"{self._backend.description}; {super()._state()}"
 
     def add(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> int:
         """Follow another target, seen on this frame; returns its number, which is never given again.
@@ -114,7 +122,7 @@ class MultiTracker(TargetSlots[SlotContext]):
             FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
         """
         with self._gate:
-            frame = take_frame(frame, self._template_context, self.backend)
+            frame = take_frame(frame, self._template_context, self._backend)
             if self._targets:
                 check_size(frame, self._frame_size, OTHER_SIZE)
             start = check_box(box, frame.shape[:2])
@@ -138,7 +146,7 @@ class MultiTracker(TargetSlots[SlotContext]):
             FrameError: the frame cannot be used, or not near one of the targets. All targets stay as they were.
         """
         with self._gate:
-            frame = take_frame(frame, self._template_context, self.backend)
+            frame = take_frame(frame, self._template_context, self._backend)
             if not self._targets:
                 return {}
             check_size(frame, self._frame_size, OTHER_SIZE)

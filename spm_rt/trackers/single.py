@@ -17,13 +17,15 @@ from ..frame.geometry import search_region, to_crop
 from ..frame.steps import TargetView, decide, propose
 from ..results import Box, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
-from .checks import OneTarget, check_box, check_levels, check_size, no_clock
+from .checks import check_box, check_levels, check_size, no_clock
 from .input import AnyFrame, take_frame, write_crop
+from .lifecycle import OnBackend
+from .one_target import OneTarget
 
 __all__ = ["Box", "Candidate", "TrackResult", "Tracker", "check_box"]
 
 
-class Tracker(OneTarget):
+class Tracker(OnBackend, OneTarget):
     """Follows one object through a video.
 
     ::
@@ -36,14 +38,13 @@ class Tracker(OneTarget):
     Frames are numpy arrays: uint8 or float (0..255), BGR, BGRA or grey, any memory layout. Where the backend works on a
     GPU (``tensorrt``, ``pytorch``), they may also be uint8 arrays on that GPU, of PyTorch, CuPy or any other library
     with ``__cuda_array_interface__`` or DLPack: they are cropped there (docs/notes/gpu.md). One tracker belongs to one
-    thread at a time; make one per thread (they may share a backend).
+    thread at a time; make one per thread (they may share a backend). ``with`` or :meth:`close` gives its memory back.
     """
 
     def __init__(self, backend: Backend, spec: ModelSpec, settings: TrackerSettings) -> None:
-        super().__init__()
-        self.backend = backend
+        super().__init__(settings)
+        self._backend = backend
         self.spec = spec
-        self.settings = settings
         self._context = backend.context()
         self._scratch = Scratch()
 
@@ -78,7 +79,14 @@ class Tracker(OneTarget):
 
     def sibling(self) -> Tracker:
         """Another, independent tracker that shares this one's compiled graphs."""
-        return Tracker(self.backend, self.spec, self.settings)
+        self._gate.check()
+        return Tracker(self._backend, self.spec, self.settings)
+
+    def _release(self) -> None:
+        del self._backend, self._context, self._scratch
+
+    def _state(self) -> str:
+        return f"{self._backend.description}; {self._place()}"
 
     def init(self, frame: AnyFrame, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Start (again) on a frame.
@@ -91,7 +99,7 @@ class Tracker(OneTarget):
             FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
         """
         with self._gate:
-            frame = take_frame(frame, self._context, self.backend)
+            frame = take_frame(frame, self._context, self._backend)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
             write_crop(frame, region, self._context, 0, self._scratch)
@@ -117,7 +125,7 @@ class Tracker(OneTarget):
         with self._gate:
             if self._box is None:
                 raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
-            frame = take_frame(frame, self._context, self.backend)
+            frame = take_frame(frame, self._context, self._backend)
             check_size(frame, self._frame_size, "call init again")
             view = TargetView(self._box, search_region(self._box, self.spec), self._frame_size)
             write_crop(frame, view.region, self._context, 0, self._scratch)

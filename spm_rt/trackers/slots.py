@@ -13,7 +13,9 @@ from ..backends.protocol import Template
 from ..errors import TargetError
 from ..frame.geometry import xyxy_to_xywh
 from ..results import Box
-from .checks import Gate, check_box
+from ..settings import TrackerSettings
+from .checks import check_box
+from .lifecycle import Lifecycle
 
 OTHER_SIZE = "remove all targets before a stream of another size"
 
@@ -53,15 +55,17 @@ class Batch(Generic[Holder]):
     ids: list[int] = dataclasses.field(default_factory=list)
 
 
-class TargetSlots(Generic[Holder]):
+class TargetSlots(Lifecycle, Generic[Holder]):
     """Targets that come and go by number, each in a slot of one of a frame's batches: the common part of such trackers.
 
     Args:
         make_context: makes a context for a number of targets. Contexts are kept and used again.
         sizes: the batch sizes that there can be contexts for, ascending, 1 among them.
+        settings: for all targets.
     """
 
-    def __init__(self, make_context: Callable[[int], Holder], sizes: Sequence[int]) -> None:
+    def __init__(self, make_context: Callable[[int], Holder], sizes: Sequence[int], settings: TrackerSettings) -> None:
+        super().__init__(settings)
         self._make_context = make_context
         self._batch_sizes = tuple(sizes)
         self._targets: dict[int, Target] = {}
@@ -69,18 +73,20 @@ class TargetSlots(Generic[Holder]):
         self._batches: list[Batch[Holder]] = []
         self._next_id = 0
         self._frame_size = (0, 0)
-        self._gate = Gate()
 
     def __len__(self) -> int:
+        self._gate.check()
         return len(self._targets)
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The targets, in the order in which they were added."""
+        self._gate.check()
         return tuple(self._targets)
 
     def box(self, id: int) -> Box:
         """The last box of a target, ``x, y, width, height``."""
+        self._gate.check()
         return xyxy_to_xywh(self._target(id).box)
 
     def remove(self, id: int) -> None:
@@ -98,6 +104,12 @@ class TargetSlots(Generic[Holder]):
         with self._gate:
             target = self._target(id)
             target.box = check_box(box, self._frame_size)
+
+    def _release(self) -> None:
+        del self._make_context, self._targets, self._pool, self._batches
+
+    def _state(self) -> str:
+        return f"{len(self._targets)} target(s)"
 
     def _accept(self, target: Target, frame_size: tuple[int, int]) -> int:
         """Give a new target a number and a slot."""

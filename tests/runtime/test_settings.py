@@ -111,7 +111,7 @@ def test_every_wrong_entry_is_named_in_one_error() -> None:
     values |= {"speed": 3, "size_rate": "fast", "num_candidates": 2.5}
     with pytest.raises(SettingsError) as caught:
         from_json(TrackerSettings, values)
-    for part in ("TrackerSettings", "unknown speed", "missing mode", "size_rate: 'fast'", "num_candidates: 2.5"):
+    for part in ("TrackerSettings", "unknown 'speed'", "missing mode", "size_rate: 'fast'", "num_candidates: 2.5"):
         assert part in str(caught.value)
 
 

@@ -146,6 +146,12 @@ def _names(node: Any) -> set[str]:
     return set(node.output(0).get_names()) if node.get_output_size() else set()
 
 
+def _run(request: Any) -> None:
+    """Run a request on the library's own threads: what it would keep for this one hangs forked children at their end."""
+    request.start_async()
+    request.wait()
+
+
 class OpenVinoContext(ArrayTemplates):
     """Inference requests on shared buffers: what search writes, relation reads in place."""
 
@@ -163,10 +169,10 @@ class OpenVinoContext(ArrayTemplates):
         if self._template is None:
             self._template = self._request(self._backend.template, self._arrays)
         self._arrays["box"][:] = box
-        self._template.infer()
+        _run(self._template)
 
     def search(self) -> tuple[Floats, Floats]:
-        self._search.infer()
+        _run(self._search)
         return self._arrays["scores"], self._arrays["boxes"]
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
@@ -180,7 +186,7 @@ class OpenVinoContext(ArrayTemplates):
         arrays["proposals"][:, :count] = proposals
         arrays["proposals"][:, count:] = proposals[:, -1:]
         for request in requests:
-            request.infer()
+            _run(request)
         return arrays["scores"][:, :count].copy(), arrays["boxes"][:, :count].copy()
 
     def _request(self, compiled: Any, arrays: dict[str, Floats]) -> Any:

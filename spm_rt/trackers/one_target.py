@@ -1,0 +1,50 @@
+"""The last box of a tracker that follows one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NotInitializedError
+from ..frame.geometry import xyxy_to_xywh
+from ..results import Box
+from ..settings import TrackerSettings
+from .checks import check_box
+from .lifecycle import Lifecycle
+
+
+class OneTarget(Lifecycle):
+    """What trackers of one object have in common."""
+
+    def __init__(self, settings: TrackerSettings) -> None:
+        super().__init__(settings)
+        self._box: NDArray[np.float64] | None = None
+        self._frame_size = (0, 0)
+
+    @property
+    def box(self) -> Box:
+        """The last box, ``x, y, width, height``."""
+        self._gate.check()
+        if self._box is None:
+            raise NotInitializedError("no box yet: call init(frame, box) first")
+        return xyxy_to_xywh(self._box)
+
+    def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
+        """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.
+
+        Raises:
+            NotInitializedError: before ``init``.
+            BoxError: see ``init``.
+        """
+        with self._gate:
+            if self._box is None:
+                raise NotInitializedError("move_to before init: there is no template yet")
+            self._box = check_box(box, self._frame_size)
+
+    def _place(self) -> str:
+        """Where the target was last, in words."""
+        if self._box is None:
+            return "no target yet"
+        return "target at " + ", ".join(f"{number:.1f}" for number in xyxy_to_xywh(self._box))
