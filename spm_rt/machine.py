@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 
 _parents_own: weakref.WeakSet[object] = weakref.WeakSet()
+_left_behind: list[object] = []
 
 
 @functools.lru_cache(maxsize=1)
@@ -57,9 +58,13 @@ def leave_to_parent(owner: object) -> None:
     and in those of their static variables when the process ends.
     """
     if hasattr(os, "register_at_fork"):
-        if not _parents_own:
-            _abandon_at_fork()
+        _abandon_at_fork()
         _parents_own.add(owner)
+
+
+def is_forked_child() -> bool:
+    """Whether this process was forked from one in which there were such libraries."""
+    return bool(_left_behind)
 
 
 @functools.cache
@@ -68,12 +73,12 @@ def _abandon_at_fork() -> None:
 
 
 def _abandon() -> None:
-    """In a child: one more reference to each owner, for ever, and an end of the process without static destructors."""
-    for owner in list(_parents_own):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
-    with contextlib.suppress(
-        OSError, AttributeError, TypeError
-    ):  # glibc's; the later a handler is set, the earlier it runs
+    """In a child: references to all owners that nobody drops, and an end of the process without static destructors."""
+    owners = list(_parents_own)
+    _left_behind.append(owners)
+    for owner in owners:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))  # dropping _left_behind at the end is no end of them
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc has both; what is set later runs earlier
         library = ctypes.CDLL(None)
         library.on_exit(library._exit, None)
-        library.__getattr__("__cxa_atexit")(library.fflush, None, None)
+        library["__cxa_atexit"](library.fflush, None, None)

@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 from ..bundle import Bundle
-from ..errors import BackendError, SettingsError
-from ..machine import usable_cores
+from ..errors import BackendError, SettingsError, SpmError
+from ..machine import leave_to_parent, usable_cores
 from ..precision import parse_precision
 from .protocol import Backend
-from .registry import BACKENDS, ON_CPU, BackendEntry, available
+from .registry import BACKENDS, ON_CPU, BackendEntry, available, in_words
 
 __all__ = ["BACKENDS", "ON_CPU", "available", "check_precision", "chosen_because", "find_backend", "load_backend"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_backend(
@@ -32,7 +35,8 @@ def load_backend(
     Args:
         bundle: a verified bundle.
         name: a key of :data:`spm_rt.backends.registry.BACKENDS`, or ``auto``: on CPUs the fastest
-            (:mod:`spm_rt.backends.auto`; see :func:`chosen_because`), elsewhere the first whose library is installed.
+            (:mod:`spm_rt.backends.auto`; see :func:`chosen_because`), elsewhere the first whose library can be
+            imported.
         device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
         threads: threads per inference call; by default as many as the process may use cores.
         targets: leading axis of every tensor.
@@ -55,15 +59,21 @@ def load_backend(
     if not offering:
         have = ", ".join(names)
         raise BackendError(f"precision {precision!r}: of what is installed ({have}), nothing offers it")
-    rivals = [name for name in offering if name in ON_CPU] if device.lower() == "cpu" else []
-    if not rivals:
-        return _load(bundle, BACKENDS[offering[0]], options)
-    from .auto import choose
+    from .auto import Attempts, choose
 
-    facts = {**options, "threads": threads or usable_cores()}
-    backend, reason = choose(bundle, rivals, facts, lambda rival: _load(bundle, BACKENDS[rival], options))
-    backend.chosen_because = reason  # type: ignore[attr-defined]
-    return backend
+    rivals = [name for name in offering if name in ON_CPU] if device.lower() == "cpu" else []
+    if rivals:
+        facts = {**options, "threads": threads or usable_cores()}
+        backend, reason = choose(bundle, rivals, facts, lambda rival: _load(bundle, BACKENDS[rival], options))
+        backend.chosen_because = reason  # type: ignore[attr-defined]
+        logger.info("auto took %s: %s", backend.name, reason)
+        return backend
+
+    def importable(name: str) -> BackendEntry:
+        BACKENDS[name].import_library()
+        return BACKENDS[name]
+
+    return _load(bundle, Attempts(importable).first(offering), options)
 
 
 def chosen_because(backend: Backend) -> str:
@@ -107,6 +117,18 @@ def find_backend(name: str, precision: str | None = None) -> BackendEntry:
 
 
 def _load(bundle: Bundle, entry: BackendEntry, options: dict[str, Any]) -> Backend:
+    entry.import_library()
     module: Any = importlib.import_module(f"{__name__}.{entry.folder}.backend")
-    backend: Backend = module.load(bundle, **options, **entry.options)
+    try:
+        backend: Backend = module.load(bundle, **options, **entry.options)
+    except (SpmError, MemoryError):
+        raise
+    except Exception as error:  # what only a library of another version, or half of one, does
+        library = f"{entry.package} {entry.version}"
+        raise BackendError(
+            f"backend {entry.name!r}: {library} could not load {bundle.path} ({in_words(error)}); "
+            f"if it is old or incomplete: `pip install --upgrade --force-reinstall {entry.package}`"
+        ) from error
+    leave_to_parent(backend)
+    logger.info("loaded %s for %s", backend.description, bundle.path)
     return backend

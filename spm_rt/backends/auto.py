@@ -4,18 +4,20 @@ Which library is faster depends on the processor (docs/guide/speed.md has exampl
 time that a bundle is loaded with so many threads, each library runs search and relation a few times. The result is kept
 in the cache (:mod:`spm_rt.cache.store`) until a library, the bundle or the processor changes. With
 ``SPM_RT_AUTO=fixed``, or where the cache is switched off or cannot be written to, the first library of a fixed order is
-taken instead.
+taken instead. A library that cannot be used is left out, and that is told but not remembered: it may be mended, and
+whatever was wrong with one copy of a bundle is not wrong with another.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
+import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,6 +30,8 @@ from .registry import BACKENDS
 if TYPE_CHECKING:
     from .protocol import Backend
 
+logger = logging.getLogger(__name__)
+
 VARIABLE = "SPM_RT_AUTO"
 KIND = "auto"
 RESULT = "times.json"
@@ -36,6 +40,7 @@ MARGIN = 0.95
 """A later library is taken only if it needs less than this share of an earlier one's time: noise decides nothing."""
 
 Load = Callable[[str], "Backend"]
+Loaded = TypeVar("Loaded")
 
 
 def choose(bundle: Bundle, names: Sequence[str], options: Mapping[str, Any], load: Load) -> tuple[Backend, str]:
@@ -48,28 +53,66 @@ def choose(bundle: Bundle, names: Sequence[str], options: Mapping[str, Any], loa
         load: loads a backend by its name.
 
     Raises:
-        BackendError: none of them can be loaded; what is raised is the first one's error.
+        BackendError: none of them can be loaded; what each of them said.
     """
+    attempts = Attempts(load)
     if len(names) == 1:
-        return load(names[0]), "the only one installed"
+        return attempts.first(names), "the only one installed"
     if os.environ.get(VARIABLE, "").lower() == "fixed":
-        return load(names[0]), f"the first installed, as {VARIABLE} says"
+        return attempts.first(names), attempts.told(f"the first installed, as {VARIABLE} says")
     if not _can_remember():
-        return load(names[0]), "the first installed; without a cache to remember it, nothing is measured"
+        why = "the first installed; without a cache to remember it, nothing is measured"
+        return attempts.first(names), attempts.told(why)
     facts = {
         "bundle": str(bundle.manifest["manifest_sha256"]),
         "processor": processor(),
-        "libraries": " ".join(f"{name} {_version(BACKENDS[name].package)}" for name in names),
+        "libraries": " ".join(f"{name} {BACKENDS[name].version}" for name in names),
         "options": json.dumps(dict(options), sort_keys=True, default=str),
     }
     times = _remembered(facts, names)
     if times is not None:
         fastest = pick(names, times)
-        return load(fastest), f"{describe(times)}, measured on this machine before"
-    loaded, times = _measure(names, load)
-    fastest = pick(list(loaded), times)
-    make_entry(KIND, facts, lambda folder: (folder / RESULT).write_text(json.dumps(times), "ascii"))
-    return loaded[fastest], f"{describe(times)}, measured just now"
+        order = [fastest, *(name for name in names if name != fastest)]
+        return attempts.first(order), attempts.told(f"{describe(times)}, measured on this machine before")
+    loaded, times = _measure(names, attempts)
+    if not attempts.errors:
+        make_entry(KIND, facts, lambda folder: (folder / RESULT).write_text(json.dumps(times), "ascii"))
+    how = f"{describe(times)}, measured just now" if len(loaded) > 1 else "the only one that can be used"
+    return loaded[pick(list(loaded), times)], attempts.told(how)
+
+
+class Attempts(Generic[Loaded]):
+    """Loads backends, and keeps what those that cannot be loaded said."""
+
+    def __init__(self, load: Callable[[str], Loaded]) -> None:
+        self._load = load
+        self.errors: dict[str, BackendError] = {}
+
+    def __call__(self, name: str) -> Loaded | None:
+        """The backend, or None: ``errors`` has the reason then."""
+        try:
+            return self._load(name)
+        except BackendError as error:
+            logger.warning("auto leaves %s out: %s", name, error)
+            self.errors[name] = error
+            return None
+
+    def first(self, names: Sequence[str]) -> Loaded:
+        """The first of them that can be loaded."""
+        for name in names:
+            if (backend := self(name)) is not None:
+                return backend
+        raise self.error()
+
+    def error(self) -> BackendError:
+        """What to raise if none can be loaded."""
+        if len(self.errors) == 1:
+            return next(iter(self.errors.values()))
+        return BackendError("no backend can be used: " + "; ".join(map(str, self.errors.values())))
+
+    def told(self, how: str) -> str:
+        """Why a backend was chosen, and why others were not."""
+        return "; ".join([how, *(f"{name} cannot be used ({error})" for name, error in self.errors.items())])
 
 
 def pick(names: Sequence[str], times: Mapping[str, float]) -> str:
@@ -86,14 +129,6 @@ def describe(times: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in times.items())
 
 
-def _version(package: str) -> str:
-    """The version of a package, under whichever name it was installed (``onnxruntime-gpu`` is one of onnxruntime's)."""
-    for name in (package, f"{package}-gpu"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
-    return "unknown"
-
-
 def _can_remember() -> bool:
     folder = cache_folder()
     if folder is None:
@@ -107,27 +142,19 @@ def _remembered(facts: Mapping[str, str], names: Sequence[str]) -> dict[str, flo
     entry = find_entry(KIND, facts)
     try:
         times = json.loads((entry / RESULT).read_bytes()) if entry else {}
-        return {name: float(times[name]) for name in names}
+        known = {name: float(times[name]) for name in names}
+        return known if all(map(math.isfinite, known.values())) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _measure(names: Sequence[str], load: Load) -> tuple[dict[str, Backend], dict[str, float]]:
-    """The backends that can be loaded, and the seconds that search and relation take: the best of a few runs in turns.
-
-    One that cannot be loaded counts as endlessly slow.
-    """
-    loaded: dict[str, Backend] = {}
-    errors: list[BackendError] = []
-    for name in names:
-        try:
-            loaded[name] = load(name)
-        except BackendError as error:
-            errors.append(error)
+def _measure(names: Sequence[str], attempts: Attempts[Backend]) -> tuple[dict[str, Backend], dict[str, float]]:
+    """The backends that can be used, and the seconds that search and relation take: the best of a few runs in turns."""
+    loaded = {name: backend for name in names if (backend := attempts(name)) is not None}
     if not loaded:
-        raise errors[0]
+        raise attempts.error()
     runs = {name: _frame(backend) for name, backend in loaded.items()}
-    times = dict.fromkeys(names, float("inf"))
+    times = dict.fromkeys(loaded, float("inf"))
     for turn in range(1 + RUNS if len(loaded) > 1 else 0):
         for name, run in runs.items():
             start = time.perf_counter()

@@ -6,9 +6,15 @@ benchmarks, and the tests of what every backend must do. CONTRIBUTING.md ("Add a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BackendError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +46,45 @@ class BackendEntry:
     @property
     def installed(self) -> bool:
         """Whether the library is there. Nothing is imported."""
-        return importlib.util.find_spec(self.library) is not None
+        try:
+            spec = importlib.util.find_spec(self.library)
+        except (ImportError, ValueError):  # modules that somebody put there by hand have no spec
+            return sys.modules.get(self.library) is not None
+        # A folder without __init__.py is no library: what an uninstallation left, or one of that name in the current
+        # folder.
+        return spec is not None and (spec.origin is not None or spec.submodule_search_locations is None)
+
+    @property
+    def version(self) -> str:
+        """The library's version, by whichever name it was installed (``onnxruntime-gpu`` is one of onnxruntime's)."""
+        import importlib.metadata
+
+        for name in (self.package, f"{self.package}-gpu"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                return importlib.metadata.version(name) or "unknown"
+        return "unknown"
+
+    def import_library(self) -> Any:
+        """The library, imported.
+
+        Raises:
+            BackendError: it is installed, but cannot be imported; the message says why.
+        """
+        try:
+            return importlib.import_module(self.library)
+        except Exception as error:  # a missing shared object, another version of numpy, half an installation
+            raise BackendError(
+                f"backend {self.name!r}: {self.package} {self.version} is installed, but cannot be imported "
+                f"({in_words(error)}); install it again: `pip install --force-reinstall {self.package}`"
+            ) from error
+
+
+def in_words(error: BaseException) -> str:
+    """An error of somebody else's, its kind and what it says, on one line."""
+    said = " ".join(str(error).split())
+    return (
+        f"{type(error).__name__}: {said if len(said) <= 300 else said[:300] + '...'}" if said else type(error).__name__
+    )
 
 
 BACKENDS = {

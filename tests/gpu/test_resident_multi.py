@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,6 @@ def test_memory_is_given_back(resident: ResidentMachine, clip: Frames, clip_box:
 def test_backends_that_cannot_are_named(
     backend: str, options: dict[str, str], message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # as if all were installed
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))  # as if all were installed
     with pytest.raises(BackendError, match=message):
         open_networks(bundle, backend, "cuda", **options)

@@ -147,7 +147,7 @@ def _names(node: Any) -> set[str]:
 
 
 def _run(request: Any) -> None:
-    """Run a request on the library's own threads: what it would keep for this one hangs forked children at their end."""
+    """Run a request on the library's own threads: what it keeps for any other hangs forked children at their end."""
     request.start_async()
     request.wait()
 

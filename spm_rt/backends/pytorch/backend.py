@@ -25,6 +25,7 @@ from ...gpu.capture import CapturedWork
 from ...gpu.crop import DeviceCrop, crop_module
 from ...gpu.device_frames import DeviceFrame, device_frame, refused
 from ...gpu.driver import Device, Module, Stream
+from ...machine import is_forked_child
 from ...precision import FLOATS, parse_precision
 from .kernels import RoiKernel
 from .network import Network, read_weights
@@ -63,6 +64,11 @@ class PyTorchBackend:
     ) -> None:
         import torch
 
+        if is_forked_child():
+            raise BackendError(
+                "pytorch: this process was forked from one that had loaded a tracker, and PyTorch's threads do not "
+                "survive that: start children by spawn (multiprocessing.get_context('spawn'))"
+            )
         self.torch: Any = torch
         self.spec, self.targets, self.tf32 = bundle.spec, targets, tf32
         self.device = _device(torch, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def test_other_circumstances_are_measured_anew(bundle: Bundle, monkeypatch: pyte
     assert chosen(bundle, slow_second, threads=1)[0] == "second"
     monkeypatch.setattr(auto, "processor", lambda: "another")
     assert chosen(bundle, slow_second, threads=1)[0] == "first"
-    monkeypatch.setattr(auto.importlib.metadata, "version", lambda library: "a later one")
+    monkeypatch.setattr(importlib.metadata, "version", lambda library: "a later one")
     assert chosen(bundle, slow_first, threads=1)[0] == "second"
 
 
@@ -102,6 +103,40 @@ def test_one_that_cannot_be_loaded_is_passed_over(bundle: Bundle) -> None:
     assert chosen(bundle, paced({"first": 0.05, "second": -1}), threads=1)[0] == "first"
     with pytest.raises(BackendError, match="first cannot be loaded"):
         chosen(bundle, paced({"first": -1, "second": -1}), threads=2)
+
+
+BOTH = {"first": 0.05, "second": 0.001}
+ONE_FAILS = {"first": 0.05, "second": -1}
+
+
+def test_a_failure_is_told_and_not_remembered(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    name, reason = chosen(bundle, paced(ONE_FAILS))
+    assert (name, "second cannot be used (second cannot be loaded)" in reason) == ("first", True)
+    assert "auto leaves second out: second cannot be loaded" in caplog.messages
+    # A copy of the same bundle that can be loaded, or the library mended.
+    assert chosen(bundle, paced(BOTH))[0] == "second"
+    assert "before" in chosen(bundle, paced(BOTH))[1]
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["measured before", "fixed order"])
+def test_where_the_chosen_one_fails_the_other_is_taken(
+    fixed: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(bundle, paced(BOTH))
+    if fixed:
+        monkeypatch.setenv(auto.VARIABLE, "fixed")
+    failing = NAMES[0] if fixed else NAMES[1]
+    name, reason = chosen(bundle, paced({**BOTH, failing: -1}))
+    assert (name, f"{failing} cannot be used" in reason) == (({*NAMES} - {failing}).pop(), True)
+
+
+def test_times_that_are_no_numbers_are_measured_anew(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier versions kept failures as endless times."""
+    monkeypatch.setattr(auto.json, "dumps", lambda *_, **__: '{"first": 0.05, "second": Infinity}')
+    chosen(bundle, paced(BOTH))
+    monkeypatch.undo()
+    monkeypatch.setattr(auto, "BACKENDS", {**BACKENDS, **{n: BackendEntry(n, n, n, n, "") for n in NAMES}})
+    assert auto._remembered({}, NAMES) is None
 
 
 def test_the_order_decides_where_it_is_told_to(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
