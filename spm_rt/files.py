@@ -252,10 +252,17 @@ def seal_manifest(manifest: dict[str, Any]) -> bytes:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """What :func:`seal_manifest` wrote into a file; None if it is not there, or was altered."""
     try:
-        raw = path.read_bytes()
+        return unsealed(path.read_bytes())
+    except OSError:
+        return None
+
+
+def unsealed(raw: bytes) -> dict[str, Any] | None:
+    """What :func:`seal_manifest` made these bytes of; None if they are of something else, or were altered."""
+    try:
         content = json.loads(raw)
         return content if isinstance(content, dict) and seal_manifest(content) == raw else None
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError, TypeError):
         return None
 
 

@@ -37,7 +37,7 @@ LAYERS = {
         "cli",
     ),
     "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "plan", "build", "cli"),
-    "spm_export": ("model", "graphs", "proof", "calibration", "bundle", "cli"),
+    "spm_export": ("place pack", "model", "graphs", "proof", "calibration", "bundle", "cli"),
     "spm_train": ("config", "objective", "data", "checkpoints validation", "trainer", "run", "cli"),
     "spm_bench": ("options loading tables", "profiling quality recorded", "timing", "report", "gpu", "commands", "cli"),
 }

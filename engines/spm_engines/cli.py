@@ -11,7 +11,7 @@ from spm_rt.bundle import STAGES, Bundle
 from spm_rt.cache.engines import KIND, engine_folder
 from spm_rt.cache.store import VARIABLE, cache_folder
 from spm_rt.errors import EngineError
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress, format_table, whole_number
 
 from .build import Built, build_engines
 from .doctor import advise, findings, gpus, libraries
@@ -19,6 +19,21 @@ from .toolchain import PACKAGES, BuildOptions
 
 ENGINES = {package: module for module, package in PACKAGES.items()}
 """What ``--engine`` takes, and the library's module."""
+
+
+OPTIONS = (
+    "engine",
+    "compute_capability",
+    "cache",
+    "proposals",
+    "tf32",
+    "workspace",
+    "hardware_compatible",
+    "version_compatible",
+    "plugin",
+    "refuse_stale",
+)
+"""The options of :func:`add_arguments`, as argparse names them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"keep engines in FOLDER/{KIND}, as with {VARIABLE}=FOLDER (default: the user's cache folder)",
     )
-    group.add_argument("--proposals", type=int, metavar="K", help="proposals per target (default: the bundle's, 9)")
+    group.add_argument(
+        "--proposals", type=whole_number(1, 64), metavar="K", help="proposals per target (default: the bundle's, 9)"
+    )
     group.add_argument("--tf32", action="store_true", help="allow TF32 in float32 engines: faster, less exact")
     group.add_argument(
-        "--workspace", type=int, default=0, metavar="MIB", help="scratch memory the builder may plan with"
+        "--workspace",
+        type=whole_number(0, 1 << 20),
+        default=0,
+        metavar="MIB",
+        help="scratch memory the builder may plan with",
     )
     group.add_argument(
         "--hardware-compatible", action="store_true", help="tensorrt: one plan for compute capability 8.0 and later"
@@ -72,10 +93,8 @@ def run(options: argparse.Namespace) -> int:
     bundle = _bundle(options.checkpoint)
     same = ("hardware_compatible", "version_compatible", "tf32", "proposals", "plugin")
     given = {name: getattr(options, name) for name in same}
-    library, cards, workspace = ENGINES[options.engine], options.compute_capability, max(0, options.workspace) << 20
+    library, cards, workspace = ENGINES[options.engine], options.compute_capability, options.workspace << 20
     build = BuildOptions(library, cards, workspace=workspace, **given)
-    if build.proposals is not None and not 1 <= build.proposals <= 64:
-        raise EngineError(f"--proposals {build.proposals}: 1 to 64")
     targets = options.targets or bundle.targets
     folder = Path(options.cache) / KIND if options.cache else engine_folder()
     bar = Progress("building engines", len(targets) * len(STAGES), quiet=options.quiet or options.json)

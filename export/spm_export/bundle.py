@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from .graphs.forms import build_graph, bundle_weights
 from .model.checkpoint import checkpoint_digest, expected_weights
 from .model.network import SPMTracker
 from .model.weights import graph_weights
+from .place import check_place, put_in_place
 from .proof.compare import SAMPLES
 from .proof.self_test import record_self_test
 from .proof.verification import Verification, verify
@@ -94,7 +93,8 @@ def export_bundle(
 
     Args:
         model: the reference model with its weights.
-        out: the bundle's folder. An existing bundle is replaced; anything else is left alone.
+        out: the bundle's folder. An older bundle is replaced, by its own manifest's list of files; where anything else
+            is there, nothing is written (:func:`spm_export.place.check_place`).
         options: see there.
         clip: frames that the exported tracker is compared with the reference on.
         box: the target in the first of them, ``x, y, width, height``.
@@ -104,8 +104,8 @@ def export_bundle(
     Raises:
         ExportError: the place is taken, the disk is full, or the graphs fail their tolerance.
     """
-    target = Path(os.path.realpath(out))
-    _check_place(target)
+    target = Path(out).absolute()
+    check_place(target)
     try:
         with folder_beside(target) as staging:
             graphs = _write_graphs(model, staging, options, step)
@@ -120,36 +120,11 @@ def export_bundle(
             (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
             _write_manifest(model, staging, options, graphs, self_test)
             Bundle.open(staging)
-            _put_in_place(staging, target)
+            put_in_place(staging, target)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(f"{target}: cannot be written ({reason}); nothing was changed") from error
     return verification
-
-
-def _check_place(target: Path) -> None:
-    if target.exists():
-        is_bundle = target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
-        if not is_bundle:
-            raise ExportError(f"{target} exists and is no bundle; it is left alone, choose another --out")
-    if not target.absolute().parent.is_dir():
-        raise ExportError(f"{target.absolute().parent}: no such folder")
-
-
-def _put_in_place(staging: Path, target: Path) -> None:
-    """Rename, with the old bundle set aside until the new one stands."""
-    if not target.exists():
-        staging.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.absolute().parent))
-    target.rename(aside / target.name)
-    try:
-        staging.rename(target)
-    except OSError:
-        (aside / target.name).rename(target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step: Step) -> dict[str, Any]:

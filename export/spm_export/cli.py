@@ -6,23 +6,30 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spm_engines import cli as command
-from spm_rt.errors import ExportError, SpmError
+from spm_rt.bundle import Bundle
+from spm_rt.errors import ExportError
 from spm_rt.media.video import frames
 from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
-from spm_rt.terminal import Progress, format_table, parse_box
+from spm_rt.terminal import Progress, format_table, join_boxes, parse_box, run_command
+
+from .pack import check_archive_place, pack_bundle
+from .place import check_place
 
 if TYPE_CHECKING:
     from .model.network import SPMTracker
 
 DEMO_CLIP = Path(__file__).parent / "data" / "bunny.mp4"
 DEMO_BOX: Box = (193.0, 158.0, 57.0, 72.0)
+
+FOR_BUNDLES = ("mode", "precision", "opset", "calibration", "clip", "box")
+"""Options that say how a bundle is written."""
 
 EPILOG = """examples:
   spm-export --out spm_alexnet                                the shipped weights
@@ -32,6 +39,8 @@ EPILOG = """examples:
   spm-export --precision int8 --calibration OTB --out spm_int8   on clips of the kind that it will meet
   spm-export cm_stage.pt fm_stage.pt --save-checkpoint mine.safetensors --half
   spm-export mine.safetensors --save-checkpoint official/     writes cm_stage.pt and fm_stage.pt there
+  spm-export --out spm_alexnet --pack spm_alexnet.zip         and the same as one file, to be published
+  spm-export spm_alexnet --pack spm_alexnet.zip               a bundle that is there; needs no PyTorch
   spm-export --precision float16 --targets 1,4,16 --out spm_fp16  for GPUs
   spm-export spm_fp16 --engine tensorrt                       engines for the GPU at hand, into the user's cache
   spm-export spm_fp16 --engine tensorrt-rtx --compute-capability 8.6,12.0
@@ -39,31 +48,50 @@ EPILOG = """examples:
   spm-export doctor                                           what is installed here, and which backend to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
-follows the reference box by box over a clip. It takes about half a minute on two cores. Exit status: 0 written,
-1 refused (the message says why), 2 wrong usage.
+follows the reference box by box over a clip. That takes a minute or more.
+Exit status: 0 written, 1 refused (the message says why), 2 wrong usage, 130 interrupted (143 by SIGTERM); what was
+there before is replaced when all is done, or stays.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see ``--help``."""
+    return run_command("spm-export", lambda: _main(join_boxes(arguments)), extra="export")
+
+
+def _main(arguments: Sequence[str]) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     if options.checkpoint == ["doctor"]:
         return command.doctor(options.json)
-    if options.engine and (options.out or options.save_checkpoint or options.precision):
-        parser.error("--engine compiles a bundle that is there: no --out, --save-checkpoint or --precision with it")
+    if wrong := misplaced(parser, options):
+        parser.error(wrong)
     if options.engine:
-        return _guarded(command.run, options)
-    if not options.out and not options.save_checkpoint:
-        parser.error("give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both")
-    return _guarded(run, options)
+        return command.run(options)
+    return run(options) if options.out or options.save_checkpoint else run_pack(options)
 
 
-def _guarded(what: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    try:
-        return what(options)
-    except SpmError as error:
-        print(f"spm-export: {error}", file=sys.stderr)
-        return 1
+def misplaced(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """What is wrong about options that would do nothing beside the others; empty if nothing is."""
+
+    def given(names: Sequence[str]) -> str:
+        flags = ["--" + name.replace("_", "-") for name in names if getattr(options, name) != parser.get_default(name)]
+        return ", ".join(flags)
+
+    if options.engine:
+        wrong = given(("out", "pack", "save_checkpoint", "half", "config", *FOR_BUNDLES))
+        return f"--engine compiles a bundle that is there: {wrong} cannot go with it" if wrong else ""
+    if wrong := given([name for name in command.OPTIONS if name != "engine"]):
+        return f"{wrong}: only with --engine"
+    if not (options.out or options.save_checkpoint or options.pack):
+        return "give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both"
+    if options.half and not str(options.save_checkpoint or "").endswith(".safetensors"):
+        return "--half: only with --save-checkpoint PATH.safetensors"
+    if not options.out and options.pack and options.save_checkpoint:
+        return "--pack: with --out FOLDER, or with a bundle alone"
+    if not options.out and (wrong := given(("config", "targets", *FOR_BUNDLES) if options.pack else FOR_BUNDLES)):
+        return f"{wrong}: only with --out FOLDER"
+    return ""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -77,10 +105,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         nargs="*",
-        help="cm_stage.pt fm_stage.pt, or one .safetensors; none for the weights shipped with the package; "
-        "with --engine: a bundle",
+        help="cm_stage.pt fm_stage.pt, or one file with both stages (of PyTorch or safetensors); none for the default "
+        "weights; with --engine, or with --pack alone: a bundle",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="the bundle's folder; an older bundle there is replaced")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="the bundle's folder; an older bundle there is replaced, and nothing else ever"
+    )
+    parser.add_argument(
+        "--pack", metavar="FILE.zip", help="the bundle as one file too, which spm_rt opens as it does the folder"
+    )
     parser.add_argument(
         "--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)"
     )
@@ -122,18 +155,23 @@ def make_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Convert, export or both, as the options say."""
     # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
-    try:
-        from .graphs.portable import OPSETS
-        from .model.checkpoint import load_model, save_checkpoint
-        from .model.config import load_config
-    except ModuleNotFoundError as error:
-        raise ExportError(f"{error.name} is not installed: pip install 'spm-rt[export]'") from error
+    from .graphs.portable import OPSETS
+    from .model.checkpoint import check_target, load_model, save_checkpoint
+    from .model.config import load_config
 
+    if options.out:
+        check_place(Path(options.out))
+    if options.pack:
+        check_archive_place(Path(options.pack))
+    if options.save_checkpoint:
+        check_target(options.save_checkpoint, options.checkpoint)
     precision = options.precision or "float32"
     if options.opset is None:
         options.opset = PRECISIONS[precision].lowest_opset
     if options.opset not in OPSETS:
         raise ExportError(f"--opset {options.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
+    if options.calibration and precision != "int8":
+        raise ExportError("--calibration is for --precision int8")
     if bool(options.clip) != bool(options.box):
         raise ExportError("--clip and --box go together")
     spec, settings = load_config(options.config) if options.config else (ModelSpec(), TrackerSettings())
@@ -146,13 +184,30 @@ def run(options: argparse.Namespace) -> int:
         report["checkpoint"] = [str(path) for path in written]
         if not (options.quiet or options.json):
             print("wrote " + ", ".join(str(path) for path in written))
-    if options.calibration and precision != "int8":
-        raise ExportError("--calibration is for --precision int8")
     if options.out:
         report.update(_export(model, settings, precision, options))
+    if options.pack:
+        report["packed"] = str(_pack(options.out, options))
     if options.json:
         print(json.dumps(report, indent=1))
     return 0
+
+
+def run_pack(options: argparse.Namespace) -> int:
+    """Pack a bundle that is there."""
+    if len(options.checkpoint) != 1:
+        raise ExportError("--pack without --out FOLDER takes one bundle: spm-export BUNDLE --pack FILE.zip")
+    written = _pack(options.checkpoint[0], options)
+    if options.json:
+        print(json.dumps({"bundle": options.checkpoint[0], "packed": str(written)}, indent=1))
+    return 0
+
+
+def _pack(bundle: str, options: argparse.Namespace) -> Path:
+    written = pack_bundle(Bundle.open(bundle), Path(options.pack))
+    if not (options.quiet or options.json):
+        print(f"wrote {written} ({written.stat().st_size / 1e6:.0f} MB)")
+    return written
 
 
 def _export(

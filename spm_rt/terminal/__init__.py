@@ -1,7 +1,8 @@
-"""What the commands have in common: how they end, progress, tables, boxes as options."""
+"""What the commands have in common: how they end, progress, tables, boxes and numbers as options."""
 
 from .boxes import BOX_FORMS, join_boxes, parse_box
 from .command import DEBUG, EXTRAS, Stopped, run_command, say, say_left_out, stop_signals
+from .numbers import positive_int, real_number, whole_number
 from .progress import Progress, format_table
 
 __all__ = [
@@ -13,8 +14,11 @@ __all__ = [
     "format_table",
     "join_boxes",
     "parse_box",
+    "positive_int",
+    "real_number",
     "run_command",
     "say",
     "say_left_out",
     "stop_signals",
+    "whole_number",
 ]

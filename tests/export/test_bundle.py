@@ -229,25 +229,6 @@ def test_inputs_are_as_many_as_foretold_and_include_the_rim(
     assert (proposals[..., 2:] > 271).any()
 
 
-# The place.
-
-
-def test_what_is_no_bundle_is_left_alone_and_a_missing_parent_is_named(export: Export, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    (tmp_path / "thesis").write_text("years of work")
-    for place, message in (
-        ("photos", "photos exists and is no bundle; it is left alone"),
-        ("thesis", "exists and is no bundle"),
-        ("nowhere/bundle", "nowhere: no such folder"),
-    ):
-        with pytest.raises(ExportError, match=message):
-            export(tmp_path / place)
-    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
-    assert (tmp_path / "thesis").read_text() == "years of work"
-    assert len(list(tmp_path.rglob("*"))) == 3
-
-
 # Failures on the way.
 
 
@@ -262,7 +243,7 @@ def test_a_full_disk_leaves_the_older_bundle(export: Export, older: Path) -> Non
 
 WRITERS = ("bundle.save_file", "graphs.files.ir.save")
 """What the graphs and weights are written with."""
-LATER = ("_write_graphs", "_write_manifest", "verify", "_put_in_place", "folder_beside", "Path.chmod")
+LATER = ("_write_graphs", "_write_manifest", "verify", "put_in_place", "folder_beside", "Path.chmod")
 
 
 @pytest.mark.parametrize("what", [*WRITERS, *(f"bundle.{name}" for name in LATER)])
@@ -273,21 +254,6 @@ def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
         request.getfixturevalue("written")
     monkeypatch.setattr(f"spm_export.{what}", no_space)
     with pytest.raises(ExportError, match=r"No space left on device.*nothing was changed"):
-        export(older)
-
-
-def test_a_rename_that_fails_half_way_brings_the_older_bundle_back(
-    written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = Path.rename
-
-    def fails_for_the_new_one(path: Path, target: Path) -> Path:
-        if path.name.startswith(".spm_part.") and target == older:
-            no_space()
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
-    with pytest.raises(ExportError, match="No space left"):
         export(older)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -84,6 +85,18 @@ def test_help_needs_no_torch() -> None:
         ["b", "--engine", "tensorrt-rtx", "--compute-capability", "8.66"],
         ["b", "--engine", "tensorrt-rtx", "--workspace", "much"],
         ["b", "--engine", "openvino"],
+        ["b", "--engine", "tensorrt", "--half"],
+        ["b", "--engine", "tensorrt", "--opset", "18"],
+        ["b", "--engine", "tensorrt", "--pack", "b.zip"],
+        ["b", "--engine", "tensorrt", "--proposals", "0"],
+        ["b", "--engine", "tensorrt", "--workspace", "-1"],
+        ["--out", "b", "--tf32"],
+        ["--out", "b", "--compute-capability", "8.6"],
+        ["--out", "b", "--half"],
+        ["--save-checkpoint", "official", "--half"],
+        ["--save-checkpoint", "w.safetensors", "--precision", "fp16"],
+        ["--save-checkpoint", "w.safetensors", "--pack", "b.zip"],
+        ["b", "--pack", "b.zip", "--mode", "series"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None:
@@ -101,7 +114,8 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None
         (["--box", "1,2,3,4"], "--clip and --box go together"),
         (["--clip", "video.mp4", "--box", "1,2,3,4"], "video.mp4: no such file"),
         (["--config", "nothing.yaml"], "nothing.yaml"),
-        (["a.pt", "b.pt", "c.pt"], "a.pt: no such file"),
+        (["a.pt", "b.pt", "c.pt"], "3 files given"),
+        (["a.pt", "b.pt"], "a.pt: no such file"),
     ],
 )
 def test_what_is_refused_exits_with_1_and_one_message(
@@ -170,6 +184,43 @@ def test_conversion_to_the_official_layout_and_back(tmp_path: Path, default_mode
     assert json.loads(capsys.readouterr().out) == {"checkpoint": [str(single)]}
     assert digest(load_model([single])) == digest(load_model(files)) == digest(default_model)
     assert single.stat().st_size < 0.6 * sum(Path(file).stat().st_size for file in files)
+
+
+@pytest.mark.parametrize(
+    ("there", "arguments", "message"),
+    [
+        ("official/cm_stage.pt", ["--save-checkpoint", "official"], "cm_stage.pt: is there already"),
+        ("official/fm_stage.pt", ["--save-checkpoint", "official"], "fm_stage.pt: is there already"),
+        ("w.safetensors", ["--save-checkpoint", "w.safetensors"], "w.safetensors: is there already"),
+        ("w.safetensors", ["w.safetensors", "--save-checkpoint", "w.safetensors"], "is read from"),
+        ("w.safetensors/x", ["--save-checkpoint", "w.safetensors"], "there is a folder of that name"),
+        ("official", ["--save-checkpoint", "official"], "there is a file of that name"),
+        ("x", ["--save-checkpoint", "w.onnx"], "give a name ending in .safetensors"),
+    ],
+)
+def test_weights_that_are_there_are_never_written_over(
+    there: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(there).parent.mkdir(exist_ok=True)
+    Path(there).write_bytes(b"months of training")
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert Path(there).read_bytes() == b"months of training"
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+def test_our_own_weights_are_replaced(tmp_path: Path, capsys: Capture) -> None:
+    for _ in range(2):
+        assert main(["--save-checkpoint", str(tmp_path / "w.safetensors"), "--half"]) == 0
+
+
+def test_an_export_is_packed_too(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    out, packed = tmp_path / "bundle", tmp_path / "bundle.zip"
+    assert main(["--out", str(out), "--pack", str(packed), *pictures, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["packed"] == str(packed)
+    with zipfile.ZipFile(packed) as archive:
+        assert archive.read("manifest.json") == (out / "manifest.json").read_bytes()
 
 
 def test_quiet_prints_nothing(tmp_path: Path, capsys: Capture) -> None:

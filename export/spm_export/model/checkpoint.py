@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
@@ -28,6 +29,8 @@ from .network import SPMTracker
 from .weight_files import read_weights
 
 FORMAT = "spm_rt checkpoint 1"
+STAGE_FILES = ("cm_stage.pt", "fm_stage.pt")
+"""The files of the official layout."""
 WEIGHTS_NAME = "spm_alexnet.safetensors"
 """The file of the default weights."""
 
@@ -116,6 +119,42 @@ def expected_weights(model: SPMTracker) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if not name.endswith(_COUNTER)}
 
 
+def check_target(path: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]] = ()) -> None:
+    """Refuse a place for weights where others would be lost: those that are read, or that are not ours.
+
+    Args:
+        path: as :func:`save_checkpoint` takes it.
+        sources: the checkpoint's own files.
+
+    Raises:
+        CheckpointError: the message says what is there.
+    """
+    target = Path(path)
+    single = target.suffix == ".safetensors"
+    if target.suffix and not single:
+        raise CheckpointError(
+            f"{target}: give a name ending in .safetensors, or a folder for cm_stage.pt and fm_stage.pt"
+        )
+    if target.exists() and target.is_dir() == single:
+        raise CheckpointError(
+            f"{target}: cannot be written (there is {'a folder' if single else 'a file'} of that name)"
+        )
+    for file in [target] if single else [target / name for name in STAGE_FILES]:
+        if file.exists() and any(Path(source).exists() and file.samefile(source) for source in sources):
+            raise CheckpointError(f"{file}: is read from and cannot be written to as well; choose another place")
+        # Which .pt files are ours cannot be seen; the release's are not to be had again everywhere.
+        if file.exists() and not (single and _is_ours(file)):
+            raise CheckpointError(f"{file}: is there already and would be lost; move it, or choose another place")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
 def save_checkpoint(
     model: SPMTracker, path: str | os.PathLike[str], *, half: bool = False, metadata: Mapping[str, str] | None = None
 ) -> list[Path]:
@@ -131,8 +170,10 @@ def save_checkpoint(
         The files written.
 
     Raises:
-        CheckpointError: a name of another kind, values beyond float16, or a disk that cannot be written to.
+        CheckpointError: a name of another kind, something else there (:func:`check_target`), values beyond float16, or
+            a disk that cannot be written to.
     """
+    check_target(path)
     try:
         return _save(model, Path(path), half, metadata or {})
     except (OSError, RuntimeError) as error:  # PyTorch's own writer raises the latter where a disk is full
@@ -151,13 +192,9 @@ def _save(model: SPMTracker, target: Path, half: bool, metadata: Mapping[str, st
         with written_whole(target) as part:
             part.write_bytes(payload)
         return [target]
-    if target.suffix:
-        raise CheckpointError(
-            f"{target}: give a name ending in .safetensors, or a folder for cm_stage.pt and fm_stage.pt"
-        )
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, state in zip(("cm_stage.pt", "fm_stage.pt"), to_official(weights), strict=True):
+    for name, state in zip(STAGE_FILES, to_official(weights), strict=True):
         # The old container is the one that the PyTorch of the release's time can open.
         with written_whole(target / name) as part:
             torch.save(state, part, _use_new_zipfile_serialization=False)
