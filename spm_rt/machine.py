@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
+import re
 import weakref
 from pathlib import Path
 
@@ -40,9 +42,74 @@ def cpu_facts() -> dict[str, str]:
     return facts
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores' worth of time that this process may use: those it may run on, or fewer where a container's quota is less.
+
+    Parts of a core count as one, as with the JVM, .NET and Go.
+
+    Args:
+        root: of the file system that is asked for the quota.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """The CPU time per time that this process's control groups grant it, the smallest of a group and those around it.
+
+    Version 1 and 2 of Linux's control groups are read. None where there is no quota, or none can be read.
+
+    Args:
+        root: of the file system.
+    """
+    quotas = []
+    try:
+        memberships = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for membership in memberships:  # 4:cpu,cpuacct:/a/b of version 1, 0::/a/b of version 2
+        _, controllers, group = [*membership.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for top, mount in _mounts(mounts, "cpu" if controllers else ""):
+            folder = root / mount.lstrip("/")
+            inside = os.path.relpath(group, top)
+            # A container may see its own group as the root of all, under whatever name it is known outside.
+            parts = () if inside.startswith("..") else Path(inside).parts
+            for depth in range(len(parts) + 1):
+                quotas.append(_quota_of(folder.joinpath(*parts[:depth])))
+    found = [quota for quota in quotas if quota is not None]
+    return min(found, default=None)
+
+
+def _mounts(mountinfo: list[str], controller: str) -> list[tuple[str, str]]:
+    """Which group is mounted where: of a controller of version 1, or of version 2 (empty)."""
+    found = []
+    for line in mountinfo:  # 30 25 0:26 /group /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate
+        mount, _, system = line.partition(" - ")
+        kind, _, options = [*system.split(" "), "", "", ""][:3]
+        fields = mount.split(" ")
+        wanted = kind == "cgroup" and controller in options.split(",") if controller else kind == "cgroup2"
+        if wanted and len(fields) > 4:
+            top, place = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), name) for name in fields[3:5])
+            found.append((top, place))
+    return found
+
+
+def _quota_of(group: Path) -> float | None:
+    """The quota of one group, by the files of whichever version it is."""
+    texts = []
+    with contextlib.suppress(OSError):
+        texts = ((group / "cpu.max").read_text() + " 100000").split()[:2]
+    with contextlib.suppress(OSError):
+        texts = texts or [(group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+    try:
+        quota = float(texts[0]) / float(texts[1])
+    except (ValueError, IndexError, ZeroDivisionError):  # "max", or nothing of the kind
+        return None
+    return quota if 0 < quota < math.inf else None
 
 
 def release_memory() -> None:
