@@ -2,78 +2,245 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..errors import SourceError
-from .protocol import Decoded, Picture
+from .damage import Evidence, stated_frames
+from .protocol import Decoded, Picture, shown
+
+_MOST_ERRORS = 100
+"""Errors of a container in a row, without a packet between them, after which nothing more is to be expected."""
 
 
 class ContainerReader:
-    """The first video stream of a file, a pipe or a URL."""
+    """The video of a file, a pipe or a URL.
+
+    Args:
+        source: a path or URL for FFmpeg, or a binary stream with ``read``.
+        name: what messages call it.
+        live: frames come at their own pace: each is given out at once.
+        timeout: seconds to wait for data; None: as long as it takes.
+
+    Raises:
+        SourceError: it cannot be opened, or there is no video in it.
+    """
 
     def __init__(self, source: Any, name: str, *, live: bool, timeout: float | None) -> None:
         import av
 
-        self.live = live
-        self.unreadable = 0
-        self.damaged = False
+        self.live, self.unreadable, self._errors = live, 0, 0
         self.notes: list[str] = []
-        self._av, self._name = av, name
+        self._av, self._timeout = av, timeout
+        self._pipe = None if isinstance(source, str) else _Pipe(source)
+        options = {"rtsp_flags": "prefer_tcp"} if str(source).startswith("rtsp") else {}
         try:
-            self._container = av.open(source, "r", timeout=timeout, metadata_errors="replace")
+            self._container: Any = av.open(
+                self._pipe or source, "r", options=options, timeout=timeout, metadata_errors="replace"
+            )
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{name}: cannot be opened as a video ({_reason(error)})") from error
-        if not self._container.streams.video:
-            self._container.close()
-            raise SourceError(f"{name}: there is no video in it")
-        self._stream = self._container.streams.video[0]
+            self._raise_interrupt()
+            reason = self._reason(error)
+            if isinstance(source, str) and _lacks_its_index(source):
+                reason = "its index, which is written last, is missing: the recording was cut off"
+            raise SourceError(f"{shown(name)}: cannot be opened as a video ({reason})") from error
+        self._stream: Any = self._find_video(name)
+        # Decoding several frames at a time keeps some back, which a live stream must not.
         self._stream.thread_type = "SLICE" if live else "AUTO"
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.frame_rate = float(rate) if rate else None
-        self.expected = self._stream.frames or None
+        self._evidence = Evidence(self._container, self._stream)
+        self._stated = stated_frames(self._container, self._stream)
+        self.expected = self._stated or self._estimate()
+
+    @property
+    def damaged(self) -> bool:
+        return self._evidence.damaged
 
     def __iter__(self) -> Iterator[Decoded]:
-        index, first = 0, None
-        for packet in self._container.demux(self._stream):
-            try:
-                decoded = packet.decode()
-            except self._av.error.InvalidDataError:
-                self.unreadable += 1
-                index += 1
-                continue
-            for frame in decoded:
-                time = frame.time
-                if first is None:
-                    first = time
-                since = None if time is None or first is None else time - first
-                yield Decoded(index, since, None, lambda frame=frame: _convert(frame))  # type: ignore[misc]
-                index += 1
+        clock = _Clock(self._stream, by_decoding="avi" in self._evidence.kinds)
+        read = missing = 0
+        for packet in self._packets():
+            for frame in self._decode(packet):
+                time, step = clock.read(frame, read)
+                missing += self._evidence.see_step(step) if step else 0
+                yield Decoded(read + missing, time, None, lambda frame=frame: _convert(frame))  # type: ignore[misc]
+                read += 1
+        self._compare(read, missing)
 
     def close(self) -> None:
         self._container.close()
+        if self._pipe:
+            self._pipe.close()
+
+    def _find_video(self, name: str) -> Any:
+        """The stream that players show; a picture on the cover of a piece of music is none."""
+        stream: Any = self._container.streams.best("video")
+        covers = self._av.stream.Disposition.attached_pic
+        if stream is None or stream.disposition & covers or stream.codec_context is None:
+            self.close()
+            no_decoder = stream is not None and stream.codec_context is None
+            reason = "this PyAV has no decoder for its video" if no_decoder else "there is no video in it"
+            raise SourceError(f"{shown(name)}: {reason}")
+        return stream
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the video, from behind damaged spots as well; None at the end, for what the decoder still has."""
+        errors, restarts = 0, _Restarts()
+        partial: Any = None
+        while errors < _MOST_ERRORS:
+            try:
+                for packet in self._container.demux():
+                    self._raise_interrupt()
+                    if not packet.size:  # it would end the decoder
+                        continue
+                    errors = 0
+                    self._evidence.see_packet(packet)
+                    if packet.stream != self._stream:
+                        continue
+                    if partial:
+                        yield partial
+                    if restarts.follow(packet):
+                        self._evidence.restarts += 1
+                        self.notes.append(f"time stamps start anew at {float(packet.dts * packet.time_base):.2f} s")
+                    partial = packet if packet.is_corrupt else None
+                    if not partial:
+                        yield packet
+                break
+            except self._av.error.InvalidDataError:
+                self._evidence.see_error()
+                errors += 1
+            except self._av.error.FFmpegError as error:
+                self._evidence.see_error()
+                self.notes.append(f"it broke off: {self._reason(error)}")
+                break
+        self._raise_interrupt()
+        # The last packet of a file that was cut off is left out: the error that it gives would cost whole frames, which
+        # the decoder has kept back and does not give out after an error.
+        self._errors += partial is not None
+        yield None
+
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            frames: list[Any] = self._stream.codec_context.decode(packet)
+        except EOFError:
+            return []
+        except self._av.error.FFmpegError:
+            self._evidence.see_error()
+            self._errors += 1
+            return []
+        return frames
+
+    def _estimate(self) -> int | None:
+        """Frames by length and rate: good enough for a bar."""
+        if not self._stream.average_rate or not self._container.duration:
+            return None
+        return round(self._container.duration / self._av.time_base * self._stream.average_rate) or None
+
+    def _compare(self, read: int, missing: int) -> None:
+        """What was met with what is stated, at the end."""
+        self.unreadable = max(missing, self._errors, self._stated - read)
+        self._evidence.damaged |= self.unreadable > 0
+        self.notes += self._evidence.at_the_end()
+        if not self.damaged:
+            self.expected = read
+
+    def _raise_interrupt(self) -> None:
+        if self._pipe and self._pipe.interrupt:
+            raise self._pipe.interrupt
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, self._av.error.ExitError):
+            return f"no data for {self._timeout:g} seconds"
+        return str(getattr(error, "strerror", None) or error)
+
+
+def _lacks_its_index(source: str) -> bool:
+    """Whether an MP4 or QuickTime file, which did not open, was never finished."""
+    try:
+        with open(source.removeprefix("file:"), "rb") as file:
+            return file.read(12)[4:8] == b"ftyp"
+    except OSError:
+        return False
+
+
+class _Pipe:
+    """Reads what is there as soon as it is there; an interrupt while it waits, which FFmpeg would swallow, is kept."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._read = getattr(stream, "read1", stream.read)
+        self.interrupt: BaseException | None = None
+        if stream.seekable():
+            self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, count: int) -> bytes:
+        try:
+            return bytes(self._read(count) or b"")
+        except BaseException as error:
+            self.interrupt = error
+            return b""
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Restarts:
+    """Moves time stamps behind those before them where a stream starts anew, as in joined MPEG-TS files."""
+
+    def __init__(self) -> None:
+        self._shift = 0
+        self._last: int | None = None
+
+    def follow(self, packet: Any) -> bool:
+        """Move a packet; whether the stream starts anew at it."""
+        if packet.dts is None:
+            return False
+        last, anew = self._last, False
+        if last is not None and packet.dts + self._shift < last:
+            self._shift, anew = last + max(packet.duration or 0, 1) - packet.dts, True
+        packet.dts += self._shift
+        if packet.pts is not None:
+            packet.pts += self._shift
+        self._last = packet.dts
+        return anew
+
+
+class _Clock:
+    """Times of frames in seconds since the first, each later than the one before."""
+
+    def __init__(self, stream: Any, *, by_decoding: bool) -> None:
+        self._stream, self._by_decoding = stream, by_decoding
+        self._start: float | None = None
+        self._last = self._step = 0.0
+
+    def read(self, frame: Any, number: int) -> tuple[float | None, float | None]:
+        """A frame's time, and how long after the frame before it; None where nobody knows."""
+        stamp = frame.dts if self._by_decoding else frame.pts
+        if stamp is not None:
+            now = float(stamp * self._stream.time_base)
+        elif self._start is not None:
+            now = self._start + self._last + self._step
+        elif rate := self._stream.codec_context.framerate:
+            return number / float(rate), None
+        else:
+            return None, None
+        if self._start is None:
+            self._start = now
+            return 0.0, None
+        # Behind a damaged spot, decoders give frames out of order.
+        step = max(now - self._start - self._last, 0.001)
+        self._last, self._step = self._last + step, step
+        return self._last, step
 
 
 def _convert(frame: Any) -> Picture:
-    """BGR, turned upright as the video's display matrix says."""
+    """BGR, turned upright as the video's display matrix says.
+
+    Colors are those that the frame states (matrix and range; BT.601 and studio range where it does not), and the
+    scaler is the one that OpenCV uses: the pixels are the same.
+    """
     picture = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
-
-
-def is_installed() -> bool:
-    """Whether PyAV can be imported."""
-    import importlib.util
-
-    return importlib.util.find_spec("av") is not None
-
-
-def open_file(name: str, *, live: bool = False, timeout: float | None = None) -> ContainerReader:
-    """A file or URL."""
-    return ContainerReader(os.fspath(name), name, live=live, timeout=timeout)

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
-from .protocol import Decoded, Picture
+from .protocol import Decoded, Picture, shown
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".avif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2", ".avif"),
+    *(".pgm", ".ppm", ".pbm", ".pnm", ".hdr", ".exr"),
+)
+_LOOKED_AT = 32
+"""Pictures of a sequence from which the range of its counts is taken."""
+_TAILS = 0.1
+"""Percent of counts at either end that the range leaves out: dead pixels."""
 
 
-def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """A key to sort files by: runs of digits count as numbers, so that 2 comes before 10."""
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(int(part), "") if index % 2 else (-1, part.lower()) for index, part in enumerate(parts)], path.name
+def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A key to sort names by, in which runs of digits count as numbers: 2 comes before 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if index % 2 else (-1, part.lower()) for index, part in enumerate(parts)], name
 
 
 def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",)) -> list[Path]:
-    """The pictures of a folder in natural order (2 before 10), hidden files left out.
+    """The pictures of a folder in natural order (2 before 10), without hidden files.
 
     Of the first folder in it that has one of the ``inner`` names, if there is one: a folder in OTB layout may be
     given as itself or as its ``img``.
@@ -33,58 +42,124 @@ def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",
         SourceError: the folder cannot be listed, or holds no pictures.
     """
     path = Path(folder)
-    pictures = next((path / name for name in inner if (path / name).is_dir()), path)
     try:
+        pictures = next((path / name for name in inner if (path / name).is_dir()), path)
         files = [p for p in pictures.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     except OSError as error:
-        raise SourceError(f"{path}: cannot be listed ({error.strerror})") from error
+        raise SourceError(f"{shown(str(path))}: cannot be listed ({error.strerror})") from error
     if not files:
-        raise SourceError(f"{path}: no pictures in it ({', '.join(SUFFIXES)})")
-    return sorted(files, key=natural_order)
+        raise SourceError(f"{shown(str(path))}: no pictures in it ({', '.join(SUFFIXES)})")
+    return sorted(files, key=lambda file: natural_order(file.name))
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """A picture as BGR, uint8 ``[h, w, 3]``, turned as its EXIF data says.
+def files_of_pattern(pattern: str) -> list[Path]:
+    """The files that fit ``%04d`` (as in C: at least four digits), or ``*``, ``?`` and ``[...]``, in order."""
+    path = Path(pattern)
+    if number := re.search(r"%(?:0?([0-9]+))?d", path.name):
+        digits = int(number[1] or 1)
+        before, after = path.name[: number.start()], path.name[number.end() :]
+        fits = re.compile(
+            f"{re.escape(before)}([1-9][0-9]{{{digits},}}|[0-9]{{{digits}}}){re.escape(after)}".replace("%%", "%")
+        )
+        files = [file for file in path.parent.iterdir() if fits.fullmatch(file.name)] if path.parent.is_dir() else []
+    else:
+        files = [Path(name) for name in glob.glob(pattern) if os.path.isfile(name)]
+    return sorted(files, key=lambda file: natural_order(file.name))
+
+
+def read_picture(path: str | os.PathLike[str], levels: tuple[float, float] | None = None) -> Picture:
+    """A picture as BGR, turned as its EXIF data says; transparency is left out.
+
+    Args:
+        path: its file.
+        levels: the values that become 0 and 255, for pictures of more than 8 bits.
+
+    Returns:
+        ``[h, w, 3]`` uint8.
 
     Raises:
-        SourceError: no such file, or not a picture.
+        SourceError: no such file, not a picture, or one of more than 8 bits without ``levels``.
     """
+    picture = _decode(path)
+    if picture.dtype == np.uint8:
+        return picture
+    if levels is None:
+        raise SourceError(
+            f"{shown(os.fspath(path))}: {picture.dtype} instead of 8 bits; say which values are black and white"
+        )
+    return _in_eight_bits(picture, *levels)
+
+
+def _decode(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """A picture in the depth in which it is stored, BGR."""
     try:
         encoded = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise SourceError(f"{os.fspath(path)}: {_reason(error)}") from error
-    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if len(encoded) else None
+    except FileNotFoundError as error:
+        raise SourceError(f"{shown(os.fspath(path))}: no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{shown(os.fspath(path))}: cannot be read ({reason})") from error
+    except cv2.error:
+        picture = None
     if picture is None:
-        raise SourceError(f"{os.fspath(path)}: not a readable picture")
-    return np.asarray(picture, np.uint8)
+        raise SourceError(f"{shown(os.fspath(path))}: not a readable picture")
+    return np.asarray(picture)
 
 
-def _reason(error: OSError) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+def _in_eight_bits(picture: NDArray[Any], low: float, high: float) -> Picture:
+    """Values from ``low`` to ``high`` become 0 to 255; what lies outside, and what is no number, is cut off."""
+    scaled = (picture.astype(np.float32) - low) * np.float32(255 / (high - low))
+    return np.asarray(np.rint(np.clip(np.nan_to_num(scaled), 0, 255)), np.uint8)
 
 
 class PictureReader:
-    """Files of pictures, one frame each."""
+    """Files of pictures, one frame each.
+
+    Args:
+        files: in order.
+        levels: see :func:`read_picture`; None: the range of the whole sequence, of which some pictures are looked at.
+    """
 
     live = False
     damaged = False
+    frame_rate = None
 
-    def __init__(self, files: Sequence[Path], rate: float | None = None) -> None:
+    def __init__(self, files: Sequence[Path], levels: tuple[float, float] | None = None) -> None:
         self.expected: int | None = len(files)
-        self.frame_rate = rate
         self.unreadable = 0
         self.notes: list[str] = []
-        self._files = files
+        self._files, self._levels, self._told = files, levels, False
 
     def __iter__(self) -> Iterator[Decoded]:
         for index, file in enumerate(self._files):
-            yield Decoded(index, None, file.name, lambda file=file: read_picture(file))  # type: ignore[misc]
+            yield Decoded(index, None, file.name, lambda file=file: self._read(file))  # type: ignore[misc]
 
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _read(self, file: Path) -> Picture:
+        picture = _decode(file)
+        if picture.dtype == np.uint8:
+            return picture
+        self._levels = self._levels or self._range()
+        if not self._told:
+            self._told = True
+            low, high = self._levels
+            self.notes.append(f"{picture.dtype} pictures: {low:g} became black and {high:g} white")
+        return _in_eight_bits(picture, *self._levels)
 
-def as_bytes(picture: NDArray[np.uint16], low: int, high: int) -> Picture:
-    """Counts from ``low`` to ``high`` become 0 to 255; what lies outside is cut off."""
-    scaled = (np.clip(picture, low, high).astype(np.float32) - low) * (255.0 / max(high - low, 1))
-    return np.asarray(np.rint(scaled), np.uint8)
+    def _range(self) -> tuple[float, float]:
+        """The lowest and the highest value of the sequence."""
+        chosen = np.linspace(0, len(self._files) - 1, min(_LOOKED_AT, len(self._files))).astype(int)
+        ends = []
+        for index in chosen:
+            try:
+                picture = _decode(self._files[index])
+            except SourceError:
+                continue
+            values = picture[np.isfinite(picture)] if picture.dtype.kind == "f" else picture
+            if picture.dtype != np.uint8 and values.size:
+                ends.append(np.percentile(values, [_TAILS, 100 - _TAILS]))
+        low, high = (float(np.min(ends, axis=0)[0]), float(np.max(ends, axis=0)[1])) if ends else (0.0, 0.0)
+        return low, high if high > low else low + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -56,17 +57,33 @@ class Decoded(NamedTuple):
 class Reader(Protocol):
     """What reads one kind of source."""
 
-    expected: int | None
-    """Frames that the source states; an estimate at best, never to stop at."""
-    frame_rate: float | None
-    """Frames per second, on average; None where the source does not say."""
-    live: bool
-    """Whether frames come at their own pace and end when somebody ends them."""
-    unreadable: int
-    """Frames that could not be decoded, so far."""
     notes: list[str]
-    damaged: bool
-    """Whether something is missing that no count of frames tells, such as the end."""
+
+    @property
+    def expected(self) -> int | None:
+        """Frames that the source states; an estimate at best, never to stop at."""
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames per second, on average; None where the source does not say."""
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own pace and end when somebody ends them."""
+
+    @property
+    def unreadable(self) -> int:
+        """Frames that could not be decoded, so far."""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is missing, such as the end, even if nobody knows how many frames."""
 
     def __iter__(self) -> Iterator[Decoded]: ...
     def close(self) -> None: ...
+
+
+def shown(name: str) -> str:
+    """A name for messages: on one line, without a password, and nothing that a terminal or a file cannot take."""
+    name = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", name)
+    return name if name.isprintable() else ascii(name)
