@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import FrameError
 from .results import Box
 from .trackers.lifecycle import NotCopied
 from .trackers.single import Tracker
@@ -34,8 +35,9 @@ class OpenCVTracker(NotCopied):
 class Got10kTracker(NotCopied):
     """The got10k toolkit's interface, for its experiments: ``ExperimentOTB(...).run(Got10kTracker.load(bundle))``.
 
-    The toolkit hands over RGB pictures (PIL) and boxes whose first pixel is 1 (OTB) or 0 as the data set has it; boxes
-    are passed through as they are.
+    The toolkit hands over PIL pictures, or RGB arrays, and boxes whose first pixel is 1 (OTB) or 0 as the data set has
+    it; boxes are passed through as they are. A PIL picture of any mode with eight bits a channel is taken as viewers
+    show it: colours converted, turned as its EXIF data says, alpha ignored. Other modes are a FrameError.
     """
 
     is_deterministic = True
@@ -61,7 +63,7 @@ class Got10kTracker(NotCopied):
         """The toolkit's loop over one sequence: boxes ``[frames, 4]`` and seconds ``[frames]``; nothing is drawn."""
         import time
 
-        from .media.video import read_picture
+        from .media.pictures import read_picture
 
         boxes = np.zeros((len(img_files), 4))
         seconds = np.zeros(len(img_files))
@@ -80,7 +82,34 @@ class Got10kTracker(NotCopied):
     """Another name of :meth:`forward_test`, by which newer versions of the toolkit call it."""
 
 
-def _bgr(image: Any) -> NDArray[Any]:
-    """A PIL picture or RGB array as BGR."""
-    array = np.asarray(image)
-    return array[:, :, ::-1] if array.ndim == 3 else array
+PIL_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
+"""Modes of PIL pictures with eight bits a channel, whose colours PIL knows to turn into RGB."""
+_EXIF_ORIENTATION = 0x0112
+
+
+def _bgr(image: Any) -> Any:
+    """A PIL picture, or an RGB, RGBA or grey array, as BGR or grey; the tracker refuses what is none of these."""
+    array = _pil_rgb(image) if hasattr(image, "getbands") else image if image is None else np.asarray(image)
+    return array[:, :, 2::-1] if np.ndim(array) == 3 and array.shape[2] in (3, 4) else array
+
+
+def _pil_rgb(image: Any) -> NDArray[np.uint8]:
+    """A PIL picture as viewers show it, turned as its EXIF data says; alpha is ignored.
+
+    Raises:
+        FrameError: its mode has more than eight bits or no known colours, or its file is damaged.
+    """
+    from PIL import ImageOps
+
+    if image.mode not in PIL_MODES:
+        raise FrameError(
+            f"a PIL picture of mode {image.mode} cannot be tracked on: scale it to 8 bits and make it L or RGB first"
+        )
+    try:
+        if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode in ("RGBa", "La"):  # colours multiplied by alpha
+            image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FrameError(f"a PIL picture cannot be read ({error})") from error
