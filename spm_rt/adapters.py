@@ -89,8 +89,10 @@ _EXIF_ORIENTATION = 0x0112
 
 def _bgr(image: Any) -> Any:
     """A PIL picture, or an RGB, RGBA or grey array, as BGR or grey; the tracker refuses what is none of these."""
-    array = _pil_rgb(image) if hasattr(image, "getbands") else image if image is None else np.asarray(image)
-    return array[:, :, 2::-1] if np.ndim(array) == 3 and array.shape[2] in (3, 4) else array
+    if image is None:
+        return None
+    array = _pil_rgb(image) if hasattr(image, "getbands") else np.asarray(image)
+    return array[:, :, 2::-1] if array.ndim == 3 and array.shape[2] in (3, 4) else array
 
 
 def _pil_rgb(image: Any) -> NDArray[np.uint8]:

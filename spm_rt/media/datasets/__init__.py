@@ -41,8 +41,8 @@ A sequence starts with its target's first box. Rows without a usable box (NaN, n
 view) are tracked but not scored.
 """
 
-from .finding import find_sequences
-from .rows import read_boxes, usable
-from .sequences import Sequence, Sequences
-
-__all__ = ["Sequence", "Sequences", "find_sequences", "read_boxes", "usable"]
+from .finding import find_sequences as find_sequences
+from .rows import read_boxes as read_boxes
+from .rows import usable as usable
+from .sequences import Sequence as Sequence
+from .sequences import Sequences as Sequences
