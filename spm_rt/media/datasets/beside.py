@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from ...errors import SourceError
-from ..pictures import natural_order, picture_files
+from ..pictures import picture_files
 from .folders import TEST
-from .pairing import OTB_SPANS, Span, pair, uav123_part
+from .pairing import OTB_SPANS, Span, in_order, pair, uav123_part
 from .rows import read_boxes
 from .sequences import Sequences
 
@@ -87,10 +87,10 @@ def _text_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = (path for path in folder.glob("*.txt") if not path.name.startswith("."))
-    return sorted(files, key=natural_order)
+    return in_order(files)
 
 
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted((Path(entry) for entry in os.scandir(folder) if entry.is_dir()), key=natural_order)
+    return in_order(Path(entry) for entry in os.scandir(folder) if entry.is_dir())

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from ...errors import SourceError
-from ..pictures import SUFFIXES, natural_order
+from ..pictures import SUFFIXES
 from .beside import annotation_folder, read_beside
 from .folders import TEST, read_folder, truth_files
 from .mot import read_mot
 from .packed import read_packed
+from .pairing import in_order
 from .rows import read_lines
 from .sequences import Sequences
 
@@ -67,7 +68,7 @@ def _read_below(folder: Path, root: Path, found: Sequences) -> None:
     elif any(name.lower().endswith(SUFFIXES) for name in names):
         found.left_out.append(f"{place}: pictures without boxes")
     elif len(folder.relative_to(root).parts) < DEPTH:
-        inner = sorted((Path(entry) for entry in entries if entry.is_dir()), key=natural_order)
+        inner = in_order(Path(entry) for entry in entries if entry.is_dir())
         for path in _listed(folder, inner, found) if "list.txt" in names else inner:
             _read_below(path, root, found)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SourceError
-from ..pictures import natural_order, picture_files
-from .pairing import OTB_SPANS, Span, pair
+from ..pictures import picture_files
+from .pairing import OTB_SPANS, Span, in_order, pair
 from .rows import read_boxes, read_lines, read_marks, read_numbers
 from .sequences import Sequences
 
@@ -24,7 +24,7 @@ def truth_files(folder: Path, names: frozenset[str]) -> list[Path]:
     others = [name for name in names if name == "groundtruth.txt" or name.startswith("groundtruth_")]
     temple = [name for name in names if name == f"{folder.name}_gt.txt"]
     chosen = otb or [name for name in others if name.endswith(".txt")] or temple
-    return sorted((folder / name for name in chosen), key=natural_order)
+    return in_order(folder / name for name in chosen)
 
 
 def read_folder(folder: Path, names: frozenset[str], place: str, found: Sequences) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import SourceError
+from ..pictures import natural_order
 
 Span = tuple[int, int]
 """Numbers of the first and the last picture with a box, as in the pictures' file names."""
@@ -62,6 +63,11 @@ def uav123_part(name: str) -> tuple[str, list[Span]] | None:
         return None
     first, last = parts[int(number) - 1]
     return folder, [(first, last), ((first - 1) // 3 + 1, (last - 1) // 3 + 1)]
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Files or folders in the natural order of their names."""
+    return sorted(paths, key=lambda path: natural_order(path.name))
 
 
 def picture_number(path: Path) -> int | None:

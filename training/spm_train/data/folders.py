@@ -37,8 +37,9 @@ class _Folder(Collection):
 class Got10k(_Folder):
     """GOT-10k's layout: one folder per clip with ``groundtruth.txt`` (x,y,w,h per frame) beside its frames.
 
-    Pictures, boxes and marks are read as :func:`spm_rt.media.datasets.finding.find_sequences` reads them: ``absence.label``,
-    where present, takes frames out, and so does a box of no size; test sequences, which have one box, are left out.
+    Pictures, boxes and marks are read as :func:`spm_rt.media.datasets.finding.find_sequences` reads them:
+    ``absence.label``, where present, takes frames out, and so does a box of no size; test sequences, which have one
+    box, are left out.
     ``meta_info.ini`` gives the category. The folder may be the root of the set, its ``train`` or ``val``, or any
     folder of such clips.
     """
