@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Sequence
 
-from spm_rt.errors import SpmError
+from spm_rt.terminal import join_boxes, run_command, say
 
 from .options import Outcome
+from .report.files import json_text
 
 COMMANDS = {
     "latency": "frames per second of the whole tracker, stage by stage, backends side by side",
@@ -40,20 +40,21 @@ EPILOG = """examples:
   spm-bench lost CLIPS                                     when to believe that the target is lost
 
 `spm-bench COMMAND --help` has the options of each. Exit status: 0 done, 1 refused or a check failed (the message says
-which), 2 wrong usage. docs/reference/benchmarks.md explains what is measured and how.
+which), 2 wrong usage, 130 interrupted. docs/reference/benchmarks.md explains what is measured and how.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see ``--help``."""
+    return run_command("spm-bench", lambda: _main(join_boxes(arguments)), extra="bench")
+
+
+def _main(arguments: Sequence[str]) -> int:
     options = make_parser(arguments).parse_args(arguments)
-    try:
-        outcome: Outcome = options.run(options)
-    except SpmError as error:
-        print(f"spm-bench: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(outcome.report, indent=1) if getattr(options, "json", False) else outcome.text())
+    outcome: Outcome = options.run(options)
+    print(json_text(outcome.report).rstrip() if getattr(options, "json", False) else outcome.text())
     if outcome.message:
-        print(f"spm-bench: {outcome.message}", file=sys.stderr)
+        say(f"spm-bench: {outcome.message}")
     return 0 if outcome.passed else 1
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from spm_rt.machine import usable_cores
-from spm_rt.terminal import parse_box
+from spm_rt.terminal import parse_box, positive_int, real_number, whole_number
 
-DEFAULT_BUNDLE = "spm_alexnet"
+WHICH_BUNDLE = "(default: $SPM_RT_BUNDLE, or spm_alexnet)"
+"""What the help says where :func:`default_bundle` is taken."""
+clip_length = whole_number(2)
+"""A number of frames to which clips may be cut: the first and at least one more."""
 
 
 class Outcome(NamedTuple):
@@ -26,7 +30,9 @@ class Outcome(NamedTuple):
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument(
+        "bundle", nargs="?", default=default_bundle(), help=f"the bundle's folder, or its packed file {WHICH_BUNDLE}"
+    )
 
 
 def add_backends(parser: argparse.ArgumentParser, what: str) -> None:
@@ -52,17 +58,17 @@ def add_frame_limit(parser: argparse.ArgumentParser) -> None:
 
 def add_default_bundle(parser: argparse.ArgumentParser) -> None:
     """One bundle and one backend, both with a default."""
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
+    parser.add_argument("--bundle", default=default_bundle(), help=f"the bundle's folder {WHICH_BUNDLE}")
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
 
 
 def add_counted_frames(parser: argparse.ArgumentParser, default: int, what: str) -> None:
-    parser.add_argument("--frames", type=positive, default=default, metavar="N", help=f"{what} (default {default})")
+    parser.add_argument("--frames", type=positive_int, default=default, metavar="N", help=f"{what} (default {default})")
 
 
 def add_numbers(parser: argparse.ArgumentParser, name: str, default: list[int], what: str, metavar: str = "N") -> None:
     """Several whole numbers of 1 or more."""
-    parser.add_argument(name, nargs="+", type=positive, default=default, metavar=metavar, help=what)
+    parser.add_argument(name, nargs="+", type=positive_int, default=default, metavar=metavar, help=what)
 
 
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
@@ -75,9 +81,11 @@ def add_measurement(parser: argparse.ArgumentParser, frames: int, what: str, blo
     add_clip_options(parser)
     add_counted_frames(parser, frames, f"frames counted {what}")
     parser.add_argument(
-        "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
+        "--block", type=positive_int, default=block, metavar="N", help=f"frames counted per turn (default {block})"
     )
-    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+    parser.add_argument(
+        "--pause", type=real_number(), default=0.1, metavar="SECONDS", help="between turns (default 0.1)"
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +99,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=positive,
+        type=positive_int,
         default=default_threads(),
         metavar="N",
         help="threads per inference call, the same for all (default: 2, or 1 on one core)",
@@ -113,33 +121,11 @@ def add_out(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--out", metavar="FOLDER", help=what)
 
 
+def default_bundle() -> str:
+    """The bundle where none is named, as ``spm-track`` has it."""
+    return os.environ.get("SPM_RT_BUNDLE", "spm_alexnet")
+
+
 def default_threads() -> int:
     """Two, the number with which figures are quoted; one where the process may use one core only."""
     return min(2, usable_cores())
-
-
-def positive(text: str, least: int = 1) -> int:
-    """A whole number of ``least`` or more, for argparse."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
-    return number
-
-
-def clip_length(text: str) -> int:
-    """A number of frames to which clips may be cut, for argparse: the first and at least one more."""
-    return positive(text, 2)
-
-
-def seconds(text: str) -> float:
-    """A time of 0 or more, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
-    return value

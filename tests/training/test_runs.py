@@ -147,6 +147,55 @@ def test_refusals(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--steps 0",
+        "--batch -2",
+        "--rate nan",
+        "--rate 1",
+        "--ema 1",
+        "--workers -1",
+        "--threads 0",
+        "--stop-after -1",
+        "--stop-after inf",
+        "--overlap-loss -0.5",
+        "--validation-samples 0",
+        "--max-gap -1",
+        "--shift 1e9",
+        "--seed -3",
+    ],
+)
+def test_numbers_that_make_no_sense_are_wrong_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--data", "got10k:x", "--out", "x", *arguments.split()])
+    assert stop.value.code == 2
+    assert f"argument {arguments.split()[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "more", "message"),
+    [
+        ("log.jsonl", [], "log.jsonl there would be lost"),
+        ("last.safetensors", [], "last.safetensors there would be lost"),
+        ("pictures", ["--resume"], "pictures there would be lost"),
+        ("log.jsonl", ["--resume"], "log.jsonl there would be lost"),
+        ("state.pt", [], "there is a run in it"),
+        ("state.pt", ["--resume"], "not a readable training state"),
+    ],
+)
+def test_files_of_a_run_s_names_that_are_not_its_own_stay(
+    there: str, more: list[str], message: str, stills: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / there).write_text('{"mine": 1}\n')
+    arguments = ["--data", f"packed-stills:{stills}", "--out", str(tmp_path / "out"), "--held-out-every", "0"]
+    assert cli.main([*arguments, "--init", "none", "--quiet", *more]) == 1
+    assert message in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [there]
+    assert (tmp_path / "out" / there).read_text() == '{"mine": 1}\n'
+
+
 def test_an_unreadable_picture_stops_the_run_with_its_name(stills: Path, tmp_path: Path) -> None:
     data = (stills / "images.bin").read_bytes()
     (stills / "images.bin").write_bytes(bytes(len(data)))

@@ -6,15 +6,29 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spm_rt.errors import SourceError, SpmError
+from spm_rt.errors import SourceError
 from spm_rt.precision import precision_argument
+from spm_rt.terminal import real_number, run_command, say, whole_number
 
 from .config import AugmentConfig, LossConfig, SamplingConfig, TrainConfig
 from .data import READERS
+
+NUMBERS: dict[str, Callable[[str], float]] = {
+    "rate": real_number(0, 1, above=True, below=True),
+    "backbone_rate": real_number(0, 1),
+    "decay": real_number(0, 1),
+    "weight_decay": real_number(0, 1),
+    "ema": real_number(0, 1, below=True),
+    "warmup": whole_number(0),
+    "seed": whole_number(0),
+    "held_out_every": whole_number(0),
+    "shift": real_number(0, 271),
+}
+"""Options whose numbers have other limits than 1 or more (whole ones), 0 or more."""
 
 EPILOG = """data sets (--data, as often as you like):
   got10k:FOLDER            GOT-10k: clips with groundtruth.txt; FOLDER is the set, its train or val, or any part
@@ -45,15 +59,17 @@ moment. Exit status: 0 done, 1 refused or failed (the message says why), 2 wrong
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see ``--help``."""
+    return run_command("spm-train", lambda: _main(arguments), extra="train")
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         return run(options)
-    except SpmError as error:
-        print(f"spm-train: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        print(f"spm-train: interrupted; --resume goes on from {options.out}/state.pt", file=sys.stderr)
-        return 130
+        say(f"spm-train: --resume goes on from {options.out}/state.pt, if it was saved already")
+        raise
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_options(samples, AugmentConfig, "shift")
     weight = "weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default %(default)s)"
     samples.add_argument(
-        "--overlap-loss", dest="overlap", type=float, default=LossConfig.overlap, metavar="W", help=weight
+        "--overlap-loss", dest="overlap", type=real_number(), default=LossConfig.overlap, metavar="W", help=weight
     )
     target_alone = "coarse stage: only the target is a positive"
     samples.add_argument("--no-generalised", dest="generalised", action="store_false", help=target_alone)
@@ -99,10 +115,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="auto: bfloat16 where the device has it in hardware",
     )
     workers = "processes that prepare samples; 0: none (default: 1 on a CPU, with cuda one per core)"
-    machine.add_argument("--workers", type=int, default=-1, help=workers)
-    machine.add_argument("--threads", type=int, default=0, help="of the CPU (default: all cores)")
+    machine.add_argument("--workers", type=whole_number(0, 1024), help=workers)
+    machine.add_argument("--threads", type=whole_number(1, 4096), help="of the CPU (default: all cores)")
     ending = "save the state and end there; --resume goes on"
-    machine.add_argument("--stop-after", type=float, default=0, metavar="MINUTES", help=ending)
+    machine.add_argument("--stop-after", type=real_number(above=True), metavar="MINUTES", help=ending)
     _add_options(machine, TrainConfig, "validate_every", "validation_samples", "save_every")
     machine.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     machine.add_argument("--quiet", action="store_true", help="no progress")
@@ -113,8 +129,12 @@ def _add_options(group: argparse._ActionsContainer, config: type[Any], *names: s
     """Options that take a number, with the names, defaults and meanings of fields of a data class."""
     for field in dataclasses.fields(config):
         if field.name in names:
-            flag, kind = "--" + field.name.replace("_", "-"), {"int": int, "float": float}[str(field.type)]
-            group.add_argument(flag, type=kind, default=field.default, **field.metadata)
+            group.add_argument(
+                "--" + field.name.replace("_", "-"),
+                type=NUMBERS.get(field.name) or (whole_number() if str(field.type) == "int" else real_number()),
+                default=field.default,
+                **field.metadata,
+            )
 
 
 def run(options: argparse.Namespace) -> int:

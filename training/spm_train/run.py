@@ -26,6 +26,9 @@ from .data import READERS
 from .data.sampling import PairSampler
 from .trainer import Trainer
 
+FILES = ("state.pt", "last.safetensors", "best.safetensors", "log.jsonl", "pictures")
+"""What a run writes into its folder."""
+
 
 def initial_model(files: Sequence[str], backbone: str | None) -> SPMTracker:
     """The model to start from: given weights, the shipped ones, or random ones; conv1..conv5 from a file if given."""
@@ -77,6 +80,33 @@ def make_config(options: argparse.Namespace, device: torch.device) -> TrainConfi
     return config
 
 
+def check_folder(folder: Path, resume: bool) -> None:
+    """Refuse a folder where files would be replaced that are not of the run that goes on.
+
+    Raises:
+        SettingsError: there is another run in it, something else by one of its names, or no folder can be made there.
+    """
+    try:
+        there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be made or read ({error.strerror})") from error
+    ours = [name for name in FILES if name in there]
+    if "state.pt" in ours and not resume:
+        raise SettingsError(f"{folder}: there is a run in it; --resume goes on with it, or give another --out")
+    # A run that was killed before it saved its first state has left a log, and perhaps weights.
+    if ours and "state.pt" not in ours and not (resume and _is_log(folder / "log.jsonl")):
+        raise SettingsError(f"{folder}: {', '.join(ours)} there would be lost; move them, or give another --out")
+
+
+def _is_log(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return "kind" in json.loads(stream.readline())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def train(options: argparse.Namespace) -> dict[str, Any]:
     """Train as the options say, with ``data`` as kinds and paths and ``weights`` as a dictionary; the summary."""
     started = time.monotonic()
@@ -86,8 +116,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     device = pick_device(options.device)
     config = make_config(options, device)
     folder = Path(options.out)
-    if (folder / "state.pt").exists() and not options.resume:
-        raise SettingsError(f"{folder}: there is a run in it; --resume goes on with it, or give another --out")
+    check_folder(folder, options.resume)
     readers = [READERS[kind](*paths[:2]) for kind, paths in options.data]
     left_out = [f"{reader.name}: {line}" for reader in readers for line in reader.left_out]
     say_left_out(left_out)
@@ -96,12 +125,11 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     held_out = None
     if config.sampling.held_out_every > 0:
         held_out = PairSampler(readers, config.sampling, model.spec, 1000, held_out=True)
-    workers = options.workers if options.workers >= 0 else (1 if device.type == "cpu" else cores)
+    workers = options.workers if options.workers is not None else (1 if device.type == "cpu" else cores)
     trainer = Trainer(model, config, sampler, held_out, folder, device, workers)
     if options.resume:
         trainer.resume()
     first = trainer.step
-    folder.mkdir(parents=True, exist_ok=True)
     log = _Log(folder / "log.jsonl", Progress("training", config.steps - first, quiet=options.quiet or options.json))
     try:
         trainer.run(log, started + 60 * options.stop_after if options.stop_after else math.inf)

@@ -16,7 +16,7 @@ from spm_rt.settings import MODES
 from spm_rt.terminal import Progress, format_table, say_left_out
 
 from ..loading import parse_entries, set_threads
-from ..options import DEFAULT_BUNDLE, Outcome, add_clips, add_out, add_run_options
+from ..options import WHICH_BUNDLE, Outcome, add_clips, add_out, add_run_options, default_bundle
 from ..quality.contenders import Maker, foreign_maker, opencv_maker, own_maker
 from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS
@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=None,
         metavar="FOLDER",
-        help=f"bundles to evaluate (default: {DEFAULT_BUNDLE}; none if only others are asked for)",
+        help=f"bundles to evaluate {WHICH_BUNDLE}; none if only others are asked for",
     )
     parser.add_argument(
         "--backend",
@@ -115,7 +115,7 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
     makers: dict[str, Maker] = {}
     others = [foreign_maker(text) for text in options.tracker]
     others += [(name, opencv_maker(name)) for name in filter(None, options.opencv.split(","))]
-    bundles = options.bundle if options.bundle is not None else [] if others else [DEFAULT_BUNDLE]
+    bundles = options.bundle if options.bundle is not None else [] if others else [default_bundle()]
     for folder in bundles:
         bundle = Bundle.open(folder)
         for entry in parse_entries(options.backend, bundle, options).values():
@@ -155,6 +155,7 @@ def write_results(out: Path, results: Mapping[str, Mapping[str, ClipResult]], re
     write_json(out / "results.json", report)
     with writing_to(out):
         for name, by_clip in results.items():
-            folder = make_folder(out / "boxes" / name.replace(" ", "_").replace("/", "_").replace(":", "_"))
+            folder = out / "boxes" / name.replace(" ", "_").replace("/", "_").replace(":", "_")
+            folder.mkdir(parents=True, exist_ok=True)
             for clip, result in by_clip.items():
                 np.savetxt(folder / f"{clip.replace('/', '_')}.txt", result.boxes, fmt="%.3f", delimiter=",")

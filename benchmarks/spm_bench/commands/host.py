@@ -14,11 +14,11 @@ from spm_rt.bundle import Bundle
 from spm_rt.frame.crop import sample_region
 from spm_rt.frame.steps import compiled_propose
 from spm_rt.results import Box
-from spm_rt.terminal import Progress
+from spm_rt.terminal import Progress, whole_number
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_clip, load_tracker, set_threads
-from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_numbers, add_run_options, positive
+from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_numbers, add_run_options
 from ..tables import table
 
 DESCRIPTION = """What the host does in a frame apart from the network: crop, proposals, fusion and the rest, measured
@@ -107,7 +107,8 @@ def box_at(size: Size, side: int, position: str) -> Box:
 def frame_size(text: str) -> Size:
     """``WxH`` as two numbers, for argparse."""
     width, _, height = text.partition("x")
-    return positive(width, 2), positive(height, 2)
+    side = whole_number(2)
+    return side(width), side(height)
 
 
 def host_text(report: dict[str, Any]) -> str:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.datasets import find_sequences
-from spm_rt.terminal import Progress, say_left_out
+from spm_rt.terminal import Progress, positive_int, say_left_out
 
 from ..loading import load_named, set_threads
-from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, positive
+from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
 from ..quality.metrics import rates_at, roc
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_default_bundle(parser)
     parser.add_argument(
         "--forced",
-        type=positive,
+        type=positive_int,
         default=6,
         metavar="N",
         help="wrong places, and frames of another clip, per clip (default 6)",

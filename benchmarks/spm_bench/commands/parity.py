@@ -10,11 +10,11 @@ from pathlib import Path
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
 from spm_rt.results import Box
-from spm_rt.terminal import Progress, say_left_out
+from spm_rt.terminal import Progress, real_number, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entry, set_threads
-from ..options import DEFAULT_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options
+from ..options import WHICH_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options, default_bundle
 from ..quality.agreement import agreement_table, compare_trackers, overall
 
 DESCRIPTION = """Two trackers over a clip, box by box: `spm-bench parity A B`, where A and B are torch (the PyTorch
@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--bundle",
         default=None,
         metavar="FOLDER",
-        help=f"the bundle that backends are compared on (default: {DEFAULT_BUNDLE})",
+        help=f"the bundle that backends are compared on {WHICH_BUNDLE}",
     )
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs a subject that is a folder")
     add_clip_options(parser)
@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_frame_limit(parser)
     parser.add_argument(
         "--shift",
-        type=float,
+        type=real_number(-1e3, 1e3),
         default=0.0,
         metavar="PX",
         help="start B's free run so many pixels off: "
@@ -104,7 +104,7 @@ def _tracker(name: str, options: argparse.Namespace) -> Tracker:
     elif any(mark in name.partition("@")[0] for mark in "/\\."):
         raise SourceError(f"{name}: no such bundle folder, and no backend's name")
     else:
-        bundle = Bundle.open(options.bundle or DEFAULT_BUNDLE)
+        bundle = Bundle.open(options.bundle or default_bundle())
         entry = parse_entry(name, bundle, device=options.device, threads=options.threads)
     return entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from spm_rt.bundle import STAGES, Bundle
 from spm_rt.errors import BackendError
-from spm_rt.terminal import Progress, format_table
+from spm_rt.terminal import Progress, format_table, positive_int
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entries, set_threads
-from ..options import Outcome, add_backends, add_bundle, add_clip_options, add_counted_frames, add_run_options, positive
+from ..options import Outcome, add_backends, add_bundle, add_clip_options, add_counted_frames, add_run_options
 from ..profiling.hooks import profiler_hooks
 from ..profiling.operators import Operator, name_operators, unmatched_work
 from ..tables import fill
@@ -48,7 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=["search", "relation"],
         help="which graphs (default: search relation)",
     )
-    parser.add_argument("--top", type=positive, default=15, metavar="N", help="operators that are listed (default 15)")
+    parser.add_argument(
+        "--top", type=positive_int, default=15, metavar="N", help="operators that are listed (default 15)"
+    )
     add_clip_options(parser)
     add_counted_frames(parser, 50, "calls that are profiled, and frames that are timed without")
     add_run_options(parser)

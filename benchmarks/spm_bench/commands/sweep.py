@@ -13,11 +13,20 @@ from spm_rt.backends import available
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, SpmError
 from spm_rt.precision import precision_argument
-from spm_rt.terminal import Progress
+from spm_rt.terminal import Progress, positive_int
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
-from ..options import Outcome, add_measurement, add_numbers, add_output_options, clip_length, default_threads, positive
+from ..options import (
+    WHICH_BUNDLE,
+    Outcome,
+    add_measurement,
+    add_numbers,
+    add_output_options,
+    clip_length,
+    default_bundle,
+    default_threads,
+)
 from ..quality.agreement import PARITY_FRAMES, compare_trackers
 from ..report.files import make_folder
 from ..report.plots import pareto_front
@@ -71,7 +80,12 @@ class Combination:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", nargs="+", help="folders of bundles; drift is from the first float32 one")
+    parser.add_argument(
+        "bundle",
+        nargs="*",
+        default=[default_bundle()],
+        help=f"folders of bundles; drift is from the first float32 one {WHICH_BUNDLE}",
+    )
     parser.add_argument("--backend", nargs="+", metavar="NAME", help="default: all that are installed")
     parser.add_argument(
         "--precision",
@@ -94,7 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--together",
-        type=positive,
+        type=positive_int,
         default=4,
         metavar="N",
         help="combinations that are loaded and "

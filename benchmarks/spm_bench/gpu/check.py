@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 import time
 import warnings
@@ -19,9 +18,10 @@ from spm_rt import Bundle, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.errors import SpmError
 from spm_rt.precision import FLOATS
+from spm_rt.terminal import positive_int
 
-from ..options import Outcome
-from ..report.files import write_text
+from ..options import Outcome, add_bundle, clip_length
+from ..report.files import check_file, json_text, write_text
 
 WANTED = {
     "torch": "PyTorch",
@@ -44,13 +44,17 @@ Report = dict[str, Any]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, help="the folder that spm-export wrote")
-    parser.add_argument("--frames", type=int, default=300, help="frames per latency figure (default 300)")
-    parser.add_argument("--maps", type=int, default=500, help="score maps for the proposal kernel (default 500)")
+    add_bundle(parser)
+    parser.add_argument("--frames", type=clip_length, default=300, help="frames per latency figure (default 300)")
+    parser.add_argument(
+        "--maps", type=positive_int, default=500, help="score maps for the proposal kernel (default 500)"
+    )
     parser.add_argument("--out", type=Path, help="write the JSON here too")
 
 
 def run(options: argparse.Namespace) -> Outcome:
+    if options.out:
+        check_file(options.out)
     report: Report = {"packages": {name: is_there(name) for name in WANTED}, "missing": [], "wrong": []}
     try:
         report["gpu"] = find_gpu()
@@ -62,10 +66,10 @@ def run(options: argparse.Namespace) -> Outcome:
         message = "nothing was checked: " + "; ".join(report["missing"])
     else:
         run_all(report, Bundle.open(options.bundle), options)
-    text = json.dumps(report, indent=1)
+    text = json_text(report)
     if options.out:
-        write_text(options.out, text + "\n")
-    return Outcome(report, lambda: text, report["gpu"] is not None and not report["wrong"], message)
+        write_text(options.out, text)
+    return Outcome(report, text.rstrip, report["gpu"] is not None and not report["wrong"], message)
 
 
 def is_there(name: str) -> bool:
