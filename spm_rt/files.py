@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import stat
 import sys
@@ -86,6 +87,17 @@ def folder_beside(target: Path, *, mode: int = 0o777) -> Iterator[Path]:
         yield Path(name)
 
 
+@contextlib.contextmanager
+def file_beside(target: Path) -> Iterator[Path]:
+    """A new, empty file in the folder of ``target``, with its suffix, to be renamed; removed if it is still there.
+
+    Raises:
+        OSError: the folder cannot be written to, the disk is full, and the like.
+    """
+    with _part(os.path.dirname(os.path.abspath(target)), target.suffix, 0o666) as name:
+        yield Path(name)
+
+
 def standard_stream(path: str | os.PathLike[str]) -> int | None:
     """1 or 2 if a path leads to what standard output or standard error is connected to, else None."""
     with contextlib.suppress(OSError):
@@ -116,7 +128,10 @@ def write_all(descriptor: int, content: bytes) -> None:
     """Write to a descriptor until everything is written."""
     rest = memoryview(content)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:  # a pipe that somebody else has made non-blocking, and that is full
+            select.select([], [descriptor], [])
 
 
 def _what_is_there(path: Path) -> os.stat_result | None:

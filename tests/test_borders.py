@@ -33,6 +33,7 @@ LAYERS = {
         "media",
         "trackers",
         "resident",
+        "outputs",
         "adapters",
         "cli",
     ),

@@ -1,0 +1,120 @@
+"""What outputs have in common: what is asked for, what they are given, what they say in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from ..errors import SourceError
+from ..media.drawing import Picture
+from ..media.protocol import SourceFrame, shown
+from ..results import Box, TrackResult
+
+KINDS = {
+    "video": "an annotated video: .mp4, .mov, .m4v, .mkv (H.264), .webm (VP9) or .avi (Motion JPEG)",
+    "sheet": "twelve annotated frames as one picture: .png, .jpg, .webp, ...",
+    "csv": "a table: frame, box, scores, time, file, target",
+    "jsonl": "one JSON object for each frame and target, while tracking",
+    "mot": "a table as of the MOT challenge: frames and boxes from 1, a number for each target",
+    "otb": "boxes only, from 1, as OTB's ground truth; a file for each target",
+    "coco": "one JSON file as of COCO, with videos and tracks as TAO has them",
+}
+"""Kinds of outputs, and what each is."""
+STANDARD_OUTPUT = "-"
+
+
+class Request(NamedTuple):
+    """An output that is asked for.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        path: of the file; ``-``, for what consists of lines, is standard output.
+        resume: jsonl only: go on at the end of the file, whose last line is removed if it is torn.
+    """
+
+    kind: str
+    path: str
+    resume: bool = False
+
+
+class Tracked(NamedTuple):
+    """One target in one frame.
+
+    Attributes:
+        box: ``x, y, width, height`` in pixels of the frame.
+        result: what the tracker said; None in the frame where the box was given.
+    """
+
+    box: Box
+    result: TrackResult | None
+
+
+class Written(NamedTuple):
+    """What became of an output.
+
+    Attributes:
+        path: as it was asked for.
+        frames: that are in it; 0 where there is nothing, then a file that was there before is what it was.
+        note: what the user should know; empty as a rule.
+    """
+
+    path: str
+    frames: int
+    note: str = ""
+
+
+Targets = Mapping[str, Tracked]
+
+
+class Output(Protocol):
+    """One output. Its errors are OSError and SourceError."""
+
+    label: str
+    """The path in words."""
+    frames: int
+    """Frames that are in it and can be read."""
+    note: str
+
+    def write(self, frame: SourceFrame, targets: Targets, drawn: Callable[[], Picture]) -> None:
+        """One more frame; ``drawn`` gives its picture with the boxes."""
+
+    def finish(self) -> None:
+        """Complete what there is and check it; what was asked for appears under its name. Also after an error."""
+
+    def close(self) -> None:
+        """Let go of everything; what is not finished is removed."""
+
+
+def label(path: str) -> str:
+    """A path for messages."""
+    return "standard output" if path == STANDARD_OUTPUT else shown(path)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Errors of the system become a SourceError that names an output."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"{label(path)}: cannot be written ({reason(error)})") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, without names of temporary files."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def suffix_of(path: str) -> str:
+    """How a file's name ends, in lower case."""
+    return os.path.splitext(path)[1].lower()
+
+
+def number(value: float) -> float | None:
+    """A Python float; None for what JSON cannot say."""
+    value = float(value)
+    return value if math.isfinite(value) else None

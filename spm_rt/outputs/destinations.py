@@ -1,0 +1,137 @@
+"""Where outputs go: what cannot be written, is the source or another output is refused before anything is touched."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import SourceError
+from ..files import standard_stream
+from ..media.pictures import files_of_pattern, picture_files
+from .base import KINDS, STANDARD_OUTPUT, Request, label, naming, suffix_of
+from .sheet import PICTURE_SUFFIXES
+from .video import VIDEO_SUFFIXES
+
+LINES = ("csv", "jsonl", "mot", "otb")
+"""Kinds that consist of lines, which can go to standard output."""
+_SUFFIXES = {"video": VIDEO_SUFFIXES, "sheet": PICTURE_SUFFIXES}
+
+
+def check_destinations(requests: Sequence[Request], source: str, targets: Sequence[str]) -> None:
+    """Refuse what cannot work; nothing is written for that.
+
+    Raises:
+        SourceError: a kind or suffix that is not known, a folder that is not there, a path that is the source or one of
+            its pictures, or two outputs in one file, whatever links and spellings are between them.
+    """
+    taken: dict[object, str] = {}
+    sources = {identity: path for path in _files_of(source) if (identity := _inode(str(path)))}
+    for request in requests:
+        if request.kind not in KINDS:
+            raise SourceError(f"{request.kind}: no kind of output; there are {', '.join(KINDS)}")
+        _check_name(request)
+        for path in paths_of(request, targets):
+            _check_place(path)
+            for identity in _identities(path):
+                if identity in sources:
+                    raise SourceError(f"{label(path)}: this is the source; give the output another name")
+                if identity in taken:
+                    raise SourceError(
+                        f"{label(path)}: two outputs cannot be one file ({label(taken[identity])} is it too)"
+                    )
+                taken[identity] = path
+
+
+def paths_of(request: Request, targets: Sequence[str]) -> list[str]:
+    """The files of an output: one, or for OTB one for each target, ``boxes.rabbit.txt`` for ``boxes.txt``."""
+    if request.kind != "otb" or len(targets) == 1:
+        return [request.path]
+    if request.path == STANDARD_OUTPUT:
+        raise SourceError(f"otb: one file for each of {len(targets)} targets cannot go to standard output")
+    base, suffix = os.path.splitext(request.path)
+    plain = all(re.fullmatch(r"[\w-][\w.-]{0,63}", name) for name in targets)
+    names = targets if plain else [str(k) for k in range(1, len(targets) + 1)]
+    return [f"{base}.{name}{suffix}" for name in names]
+
+
+def _check_name(request: Request) -> None:
+    kind, path = request.kind, request.path
+    if not path:
+        raise SourceError(f"{kind}: the name of the output is empty")
+    if path == STANDARD_OUTPUT:
+        if kind not in LINES:
+            raise SourceError(f"{kind}: {KINDS[kind].split(':')[0]} cannot go to standard output; give it a name")
+        return
+    suffixes = _SUFFIXES.get(kind, ())
+    if suffixes and suffix_of(path) not in suffixes:
+        raise SourceError(f"{label(path)}: the name of this output ({kind}) ends in {', '.join(suffixes)}")
+
+
+def _check_place(path: str) -> None:
+    if path == STANDARD_OUTPUT:
+        return
+    with naming(path):
+        try:
+            there = os.stat(path)
+        except FileNotFoundError:
+            there = None
+        if path.endswith(("/", os.sep)) or (there and stat.S_ISDIR(there.st_mode)):
+            raise SourceError(f"{label(path)}: this is a folder; give the file a name")
+        folder = os.path.dirname(os.path.realpath(path))
+        if not there and not os.path.isdir(folder):
+            raise SourceError(f"{label(path)}: there is no folder {label(folder)}")
+
+
+def _identities(path: str) -> Iterator[object]:
+    """What two paths have in common if they lead to the same file, there or not."""
+    if path == STANDARD_OUTPUT or (stream := standard_stream(path)) == 1:
+        yield "standard output"
+        return
+    if stream is not None:
+        return
+    there = _inode(path)
+    if there:
+        if stat.S_ISCHR(os.stat(path).st_mode):  # any number of outputs fit into /dev/null
+            return
+        yield there
+    whole = os.path.realpath(path)
+    folder, name = os.path.split(whole)
+    if _ignores_case(folder):
+        name = unicodedata.normalize("NFC", name).casefold()
+    yield (_inode(folder), name)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        there = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return there.st_dev, there.st_ino
+
+
+def _ignores_case(folder: str) -> bool:
+    """Whether a folder is found under another spelling, as on macOS and Windows."""
+    other = folder.swapcase()
+    return other != folder and _inode(other) is not None and _inode(other) == _inode(folder)
+
+
+def _files_of(source: str) -> list[Path]:
+    """The files that a source is read from; none for cameras, streams and standard input."""
+    if not source or source == STANDARD_OUTPUT:
+        return []
+    if source.lower().startswith("file://"):
+        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
+    try:
+        if os.path.isdir(source):
+            return picture_files(source)
+        if os.path.exists(source):
+            return [Path(source)]
+        return files_of_pattern(source) if re.search(r"%0?[0-9]*d|[*?\[]", source) else []
+    except (SourceError, OSError, ValueError):
+        return []
