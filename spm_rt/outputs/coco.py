@@ -13,7 +13,7 @@ from ..errors import SourceError
 from ..files import written_whole
 from ..media.drawing import Picture
 from ..media.protocol import SourceFrame
-from .base import Targets, label, number
+from .base import Targets, label, number, reason
 
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -68,7 +68,7 @@ class CocoOutput:
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                problem = error.strerror
+                problem = reason(error)
                 count = count * 9 // 10  # what fits on the disk
         if not count:
             self._part.unlink()

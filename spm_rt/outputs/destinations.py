@@ -31,7 +31,7 @@ def check_destinations(requests: Sequence[Request], source: str, targets: Sequen
             its pictures, or two outputs in one file, whatever links and spellings are between them.
     """
     taken: dict[object, str] = {}
-    sources = {identity: path for path in _files_of(source) if (identity := _inode(str(path)))}
+    sources = {_inode(str(path)) for path in _files_of(source)} - {None}
     for request in requests:
         if request.kind not in KINDS:
             raise SourceError(f"{request.kind}: no kind of output; there are {', '.join(KINDS)}")

@@ -70,7 +70,7 @@ class Outputs:
 
         with _undisturbed():
             for output in self._outputs:
-                self._attempt(output, lambda output=output: output.write(frame, targets, drawn))  # type: ignore[misc]
+                self._attempt(output, lambda output=output: output.write(frame, targets, drawn))
             if self._problems:
                 self.finish()
 

@@ -72,7 +72,8 @@ def _element(stream: BinaryIO, place: int) -> tuple[int, int, int] | None:
 
 def _end_of_chunks(stream: BinaryIO, size: int) -> int:
     """Where the last whole frame of an AVI file ends; the lists around it are said to end there."""
-    place, around = 0, []
+    around: list[int] = []
+    place = 0
     while len(head := _read(stream, place, 12)) == 12:
         kind, length, inner = struct.unpack("<4sI4s", head)
         if kind == b"RIFF" or (kind == b"LIST" and inner == b"movi"):
