@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 
 from ...errors import SourceError
-from ..pictures import picture_files
-from .folders import TEST
+from .folders import sequence_pictures
 from .pairing import OTB_SPANS, Span, in_order, pair, uav123_part
 from .rows import read_boxes
 from .sequences import Sequences
@@ -38,49 +37,50 @@ def annotation_folder(folder: Path) -> Path | None:
     return None
 
 
-def read_beside(boxes_folder: Path, place: str, found: Sequences) -> None:
-    """Add the sequences of a folder with a file of boxes for each.
+def read_beside(boxes_folder: Path, place: str, found: Sequences) -> bool:
+    """Add the sequences of a folder with a file of boxes for each; whether there are pictures for any of them.
 
     Raises:
         SourceError: unreadable boxes, or numbers that do not match.
     """
     top = boxes_folder.parent if boxes_folder.name in ANNOTATIONS else boxes_folder.parent.parent
     inner = [f"data_seq/{boxes_folder.name}", "data_seq/UAV123", "data_seq", *PICTURES, ""]
-    roots = [top / name for name in inner if (top / name).is_dir()]
-    used = set()
+    folders = {path.name.lower(): path for name in reversed(inner) for path in _folders(top / name)}
+    without, used = [], set()
     for truth in _text_files(boxes_folder):
-        name = truth.stem
-        pictures, spans = _pictures_of(name, roots)
+        pictures, spans = _pictures_of(truth.stem, folders)
         if pictures is None:
-            found.left_out.append(f"{name}: {truth.name}, but no folder of pictures with this name")
-            continue
-        used.add(pictures)
-        boxes = read_boxes(truth)
-        files = picture_files(pictures)
-        if len(boxes) == 0:
-            found.left_out.append(f"{name}: {truth.name} is empty")
-        elif len(boxes) == 1 < len(files):
-            found.left_out.append(f"{name}: 1 box for {len(files)} pictures, {TEST}")
+            without.append(f"{truth.stem}: {truth.name}, but no folder of pictures with this name")
         else:
-            found.add_pictures(name, f"{place}/{name}", pair(files, len(boxes), truth, spans), boxes)
-    for folder in (folder for name in PICTURES for folder in _folders(top / name) if folder not in used):
-        found.left_out.append(f"{folder.name}: pictures without a file of boxes in {boxes_folder.name}")
+            used.add(pictures)
+            _read_sequence(truth, pictures, spans, place, found)
+    if used:
+        unused = [path for name in PICTURES for path in _folders(top / name) if path not in used]
+        found.left_out += without
+        found.left_out += [f"{path.name}: pictures without a file of boxes in {boxes_folder.name}" for path in unused]
+    return bool(used)
 
 
-def _pictures_of(name: str, roots: list[Path]) -> tuple[Path | None, list[Span]]:
+def _read_sequence(truth: Path, pictures: Path, spans: list[Span], place: str, found: Sequences) -> None:
+    """Add one sequence."""
+    boxes, files = read_boxes(truth), sequence_pictures(pictures)
+    if len(boxes) > 1:
+        files = pair(files, len(boxes), truth, spans)
+    found.add_pictures(truth.stem, f"{place}/{truth.stem}", files, boxes)
+
+
+def _pictures_of(name: str, folders: dict[str, Path]) -> tuple[Path | None, list[Span]]:
     """The folder of a sequence's pictures, and the spans of it that the sequence may be.
 
     It has the sequence's name, is the folder that UAV123's sequence is a part of, or has the name without what marks
     a target (OTB's ``Jogging-1``) or the file (UAVDT's ``S0101_gt``).
     """
     part = uav123_part(name)
+    if part and name.lower() not in folders and part[0] in folders:
+        return folders[part[0]], part[1]
     spans = [OTB_SPANS[name.lower()]] if name.lower() in OTB_SPANS else []
-    shorter = {name.removesuffix("_gt"), re.sub(r"[-.][0-9]+$", "", name)} - {name}
-    for candidate in (name, *([part[0]] if part else []), *sorted(shorter)):
-        for root in roots:
-            if (root / candidate).is_dir() and (root / candidate) not in roots:
-                return root / candidate, part[1] if part and candidate == part[0] else spans
-    return None, []
+    candidates = name, name.removesuffix("_gt"), re.sub(r"[-.][0-9]+$", "", name)
+    return next((folders[key.lower()] for key in candidates if key.lower() in folders), None), spans
 
 
 def _text_files(folder: Path) -> list[Path]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from ...errors import SourceError
 from ..pictures import SUFFIXES
 from .beside import annotation_folder, read_beside
-from .folders import TEST, read_folder, truth_files
+from .folders import read_folder, truth_files
 from .mot import read_mot
 from .packed import read_packed
 from .pairing import in_order
 from .rows import read_lines
-from .sequences import Sequences
+from .sequences import TEST, Sequences
 
 DEPTH = 5
 """Folders below the given one in which sequences are looked for: ``LaSOT/zip/CATEGORY/CATEGORY/NAME``."""
@@ -38,31 +38,35 @@ def find_sequences(folder: str | os.PathLike[str]) -> Sequences:
     """
     root, found = Path(folder), Sequences()
     if not root.is_dir():
-        raise SourceError(f"{root}: no such folder")
-    if (root / "tracks.json").is_file():
-        read_packed(root, found)
-    else:
-        _read_below(root, root, found)
+        raise SourceError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+    try:
+        if (root / "tracks.json").is_file():
+            read_packed(root, found)
+        else:
+            _read_below(root, root, found, set())
+    except OSError as error:
+        raise SourceError(f"{error.filename or root}: cannot be read ({error.strerror or error})") from error
     if not found:
         reasons = "; ".join(found.left_out[:5])
         raise SourceError(f"{root}: no clips in it; what is read has {LAYOUTS}" + (f" ({reasons})" if reasons else ""))
     return found
 
 
-def _read_below(folder: Path, root: Path, found: Sequences) -> None:
+def _read_below(folder: Path, root: Path, found: Sequences, visited: set[str]) -> None:
     """Read a folder that is a sequence, or has boxes beside pictures; else look into the folders in it."""
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith((".", "__MACOSX"))]
-    except OSError as error:
-        raise SourceError(f"{folder}: cannot be listed ({error.strerror})") from error
+    real = os.path.realpath(folder)
+    if real in visited:  # a link to what has been read
+        return
+    visited.add(real)
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith((".", "__MACOSX"))]
     names = frozenset(entry.name for entry in entries)
     place = folder.relative_to(root).as_posix() if folder != root else folder.name
     if "gt" in names and (folder / "gt" / "gt.txt").is_file():
         read_mot(folder, place, found)
     elif truth_files(folder, names):
         read_folder(folder, names, place, found)
-    elif (boxes := annotation_folder(folder)) is not None:
-        read_beside(boxes, place, found)
+    elif (boxes := annotation_folder(folder)) is not None and read_beside(boxes, place, found):
+        pass
     elif "seqinfo.ini" in names:
         found.left_out.append(f"{folder.name}: no gt/gt.txt, {TEST}")
     elif any(name.lower().endswith(SUFFIXES) for name in names):
@@ -70,7 +74,7 @@ def _read_below(folder: Path, root: Path, found: Sequences) -> None:
     elif len(folder.relative_to(root).parts) < DEPTH:
         inner = in_order(Path(entry) for entry in entries if entry.is_dir())
         for path in _listed(folder, inner, found) if "list.txt" in names else inner:
-            _read_below(path, root, found)
+            _read_below(path, root, found, visited)
 
 
 def _listed(folder: Path, inner: list[Path], found: Sequences) -> list[Path]:

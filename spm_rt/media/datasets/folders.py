@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +16,20 @@ from .rows import read_boxes, read_lines, read_marks, read_numbers
 from .sequences import Sequences
 
 VOT_CHANNELS = ("color", "ir")
-TEST = "a test sequence, whose other boxes are not published"
+ABSENT = {"absence.label": True, "cover.label": False, "full_occlusion.txt": True, "out_of_view.txt": True}
+"""File with a number for each picture -> whether a positive one (else 0) marks a target that is not to be seen."""
 
 
 def truth_files(folder: Path, names: frozenset[str]) -> list[Path]:
     """The files with boxes among the ``names`` of a folder's entries, one for each target, in natural order."""
-    otb = [name for name in names if name.startswith("groundtruth_rect") and name.endswith(".txt")]
-    others = [name for name in names if name == "groundtruth.txt" or name.startswith("groundtruth_")]
-    temple = [name for name in names if name == f"{folder.name}_gt.txt"]
-    chosen = otb or [name for name in others if name.endswith(".txt")] or temple
-    return in_order(folder / name for name in chosen)
+    otb = [name for name in names if re.fullmatch(r"groundtruth_rect([._-]?[0-9]+)?\.txt", name)]
+    vot = [name for name in names if _is_vot(names) and re.fullmatch(r"groundtruth_.+\.txt", name)]
+    others = [name for name in ("groundtruth.txt", f"{folder.name}_gt.txt") if name in names]
+    return in_order(folder / name for name in otb or vot or others[:1])
+
+
+def _is_vot(names: frozenset[str]) -> bool:
+    return not names.isdisjoint({*VOT_CHANNELS, "sequence"})
 
 
 def read_folder(folder: Path, names: frozenset[str], place: str, found: Sequences) -> None:
@@ -37,16 +42,7 @@ def read_folder(folder: Path, names: frozenset[str], place: str, found: Sequence
     for truth, target in _targets(truth_files(folder, names)):
         name = "/".join([folder.name, *target])
         boxes, chosen = read_target(folder, names, truth, files)
-        if len(boxes) == 0:
-            found.left_out.append(f"{name}: {truth.name} is empty")
-        elif len(boxes) == 1 < len(chosen):
-            found.left_out.append(f"{name}: 1 box for {len(chosen)} pictures, {TEST}")
-        else:
-            if len(boxes) < len(chosen):
-                found.left_out.append(
-                    f"{name}: the last {len(chosen) - len(boxes)} of {len(chosen)} pictures, without boxes"
-                )
-            found.add_pictures(name, "/".join([place, *target]), chosen, boxes)
+        found.add_pictures(name, "/".join([place, *target]), chosen, boxes)
 
 
 def sequence_pictures(folder: Path) -> list[Path]:
@@ -66,7 +62,7 @@ def read_target(
     boxes = read_boxes(truth, regions=not truth.name.startswith("groundtruth_rect"))
     if len(boxes) <= 1:
         return boxes, files
-    if len(boxes) < len(files) and not names.isdisjoint({*VOT_CHANNELS, "sequence"}):
+    if len(boxes) < len(files) and _is_vot(names):
         return boxes, files  # VOT's toolkit takes the rows that are missing at the end for frames without a region
     spans = [*_written_spans(folder, names), *([OTB_SPANS[key]] if (key := folder.name.lower()) in OTB_SPANS else [])]
     advice = "; write the numbers of the first and the last of them into frames.txt, as FIRST,LAST"
@@ -76,10 +72,6 @@ def read_target(
             marks = read_marks(folder / file, len(boxes))
             boxes[marks > 0 if present else marks == 0] = np.nan
     return boxes, chosen
-
-
-ABSENT = {"absence.label": True, "cover.label": False, "full_occlusion.txt": True, "out_of_view.txt": True}
-"""File with a number for each picture -> whether a positive one (else 0) marks a target that is not to be seen."""
 
 
 def _targets(files: list[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:

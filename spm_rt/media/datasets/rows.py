@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ...errors import SourceError
 
-NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf)", re.IGNORECASE | re.ASCII)
 COMMENT = re.compile(r"#|%|//")
 SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 NOWHERE = [np.nan] * 4
@@ -38,7 +37,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 def read_numbers(line: str) -> list[float] | None:
     """The numbers of a line, separated by commas, semicolons or blanks; None if something else is in it."""
     parts = SEPARATOR.split(re.sub(r"\s*[,;]$", "", line.strip()))
-    return [float(part) for part in parts] if all(NUMBER.fullmatch(part) for part in parts) else None
+    try:
+        return [float(part) for part in parts] if line.isascii() and "_" not in line else None
+    except ValueError:
+        return None
 
 
 def usable(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from ..pictures import read_picture
 from .rows import usable
 
 Frame = NDArray[np.uint8]
+TEST = "a test sequence, whose other boxes are not published"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,18 @@ class Sequences(list[Sequence]):
         self._names: set[str] = set()
 
     def add_pictures(self, name: str, place: str, files: ListOf[Path], boxes: NDArray[np.float64]) -> None:
-        """Add the sequence of these ``files`` and ``boxes`` ``[files, 4]``, as :meth:`add` does."""
-        self.add(name, place, boxes, lambda index: read_picture(files[index]))
+        """Add the sequence of these ``files``, the first of which have ``boxes`` ``[n, 4]``, as :meth:`add` does.
+
+        None or one of several is left out.
+        """
+        if len(boxes) == 0:
+            self.left_out.append(f"{name}: no boxes in its file")
+        elif len(boxes) == 1 < len(files):
+            self.left_out.append(f"{name}: 1 box for {len(files)} pictures, {TEST}")
+        else:
+            if missing := len(files) - len(boxes):
+                self.left_out.append(f"{name}: the last {missing} of {len(files)} pictures, without boxes")
+            self.add(name, place, boxes, lambda index: read_picture(files[index]))
 
     def add(self, name: str, place: str, boxes: NDArray[np.float64], read: Callable[[int], Frame]) -> None:
         """Add a sequence from its first box on; one with fewer than two boxes is left out.

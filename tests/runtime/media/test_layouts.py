@@ -32,7 +32,7 @@ Expected = dict[str, list[int | None]]
         pytest.param(
             layouts.otb_targets,
             {"Human4/2": EVERY, "Human4/3": EVERY},
-            ["Human4/1: groundtruth_rect.1.txt is empty"],
+            ["Human4/1: no boxes in its file"],
             id="OTB, several targets",
         ),
         pytest.param(layouts.otb_flat, {"Deer": EVERY, "Jogging-1": EVERY, "Jogging-2": EVERY}, [], id="OTB, flat"),
@@ -222,3 +222,23 @@ def test_a_row_that_is_no_box_is_named(row: str, tmp_path: Path) -> None:
 def test_a_mask_becomes_the_bounds_of_its_pixels(mask: str, box: list[int] | None, tmp_path: Path) -> None:
     (found,) = read_boxes(text(tmp_path / "groundtruth.txt", mask), regions=True).tolist()
     assert found == (box or pytest.approx([float("nan")] * 4, nan_ok=True))
+
+
+def test_links_are_followed_once_and_folders_without_boxes_are_passed_by(tmp_path: Path) -> None:
+    otb("Deer", EVERY, EVERY)(tmp_path / "set")
+    (tmp_path / "set" / "again").symlink_to(tmp_path / "set", target_is_directory=True)
+    (tmp_path / "set" / "Fawn").symlink_to(tmp_path / "set" / "Deer", target_is_directory=True)
+    text(tmp_path / "set" / "annotations" / "README.txt", "Boxes lie beside the pictures.")
+    found = find_sequences(tmp_path)
+    assert ([sequence.name for sequence in found], found.left_out) == (["Deer"], [])
+    with pytest.raises(SourceError, match=r"README\.txt: not a folder"):
+        find_sequences(tmp_path / "set" / "annotations" / "README.txt")
+
+
+def test_annotation_files_need_not_be_written_as_the_folders_are(tmp_path: Path) -> None:
+    pictures(tmp_path / "MotorRolling" / "img", EVERY)
+    text(tmp_path / "anno" / "motorRolling.txt", lines(EVERY))
+    pictures(tmp_path / "uavdt" / "sequences" / "S0103", EVERY, "img{:06d}.png")
+    text(tmp_path / "uavdt" / "annotations" / "S0103_gt.txt", lines(EVERY))
+    assert [numbers_of(sequence) for sequence in find_sequences(tmp_path)] == [EVERY]
+    assert [numbers_of(sequence) for sequence in find_sequences(tmp_path / "uavdt")] == [EVERY]

@@ -59,7 +59,7 @@ def otb(
 def otb_targets(root: Path) -> None:
     """As Jogging and Human4: one file for each target, of which one is empty."""
     pictures(root / "Human4" / "img", range(1, 5))
-    for target, rows in (("1", ""), ("2", lines(range(1, 5), "\t")), ("3", lines(range(1, 5), " "))):
+    for target, rows in (("1", ""), ("2", lines(range(1, 5), "\t")), ("3", lines(range(1, 5), " ")), ("2 (copy)", "")):
         text(root / "Human4" / f"groundtruth_rect.{target}.txt", rows)
 
 
