@@ -242,5 +242,9 @@ def _convert(frame: Any) -> Picture:
     Colors are those that the frame states (matrix and range; BT.601 and studio range where it does not), and the
     scaler is the one that OpenCV uses: the pixels are the same.
     """
-    picture = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
+    converted = frame.reformat(format="bgr24", interpolation="BICUBIC", threads=1)
+    plane, height, width = converted.planes[0], converted.height, converted.width
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
+    picture: Picture = rows.reshape(height, width, 3)
+    # The frame's own memory, unless its rows are padded or it is turned.
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)) if frame.rotation else picture)

@@ -75,14 +75,16 @@ def write_film(
     import av
 
     with av.open(str(path), "w", format=form, container_options=container or {}) as film:
-        if sound:
-            _add_silence(film, sound)
+        # All streams before the first packet: FFmpeg aborts otherwise.
+        audio = film.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
         stream: Any = film.add_stream(codec, rate=RATE, options={**_DEFAULTS.get(codec, {}), **(options or {})})
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.time_base = Fraction(1, 1000) if stamps else Fraction(1, RATE)
         stream.codec_context.gop_size = 8
         if rotation:
             stream.set_display_rotation(rotation)
+        if audio:
+            film.mux(_silence(audio, sound))
         for index, number in enumerate(numbers):
             frame = av.VideoFrame.from_ndarray(numbered(number, size), format="bgr24").reformat(format=pixels)
             frame.pts, frame.time_base = stamps[index] if stamps else index, stream.codec_context.time_base
@@ -110,12 +112,10 @@ def _write(film: Any, packets: Iterable[Any], delay: int) -> None:
         film.mux(packet)
 
 
-def _add_silence(film: Any, seconds: float) -> None:
-    """A stream of silence."""
+def _silence(stream: Any, seconds: float) -> list[Any]:
+    """Packets of silence."""
     import av
 
-    stream = film.add_stream("aac", rate=8000)
-    stream.layout, stream.codec_context.time_base = "mono", Fraction(1, 8000)
-    frame = av.AudioFrame.from_ndarray(np.zeros((1, int(8000 * seconds)), np.float32), format="fltp", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = 8000, 0, Fraction(1, 8000)
-    film.mux([*stream.encode(frame), *stream.encode(None)])
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, int(8000 * seconds)), np.int16), format="s16", layout="mono")
+    frame.sample_rate = 8000
+    return [*stream.encode(frame), *stream.encode(None)]

@@ -1,0 +1,267 @@
+"""Videos of every kind, whole and damaged: which frames come out, when, and what is said of those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from spm_rt.errors import SourceError
+from spm_rt.media.sources import SourceFrame, SourceReport, open_source
+
+from ...support.media.cells import DAMAGED, WHOLE, Cell, count_frames, cut, has_ffprobe
+from ...support.media.films import COUNT, RATE, SIZE, number_of, numbered, write_film
+
+Films = Callable[[str], Path]
+FROM_THE_KEYFRAME_BEHIND = set(range(16, COUNT))
+DEMO = Path(__file__).parents[3] / "export" / "spm_export" / "data" / "bunny.mp4"
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
+    """Gives the film of a cell, which is written once."""
+    folder = tmp_path_factory.mktemp("films")
+    cells = {**WHOLE, **DAMAGED}
+
+    def film(name: str) -> Path:
+        path = folder / name
+        return path if path.exists() else cells[name].write(path)
+
+    return film
+
+
+def read(path: Path, **options: object) -> tuple[list[SourceFrame], SourceReport]:
+    with open_source(path, **options) as source:  # type: ignore[arg-type]
+        return list(source), source.report()
+
+
+def numbers(frames: list[SourceFrame]) -> list[int]:
+    return [number_of(frame.picture) for frame in frames]
+
+
+def assert_times(frames: list[SourceFrame], cell: Cell) -> None:
+    assert cell.times is not None
+    np.testing.assert_allclose([frame.time for frame in frames], cell.times, atol=cell.accuracy)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_frame_arrives_once_and_in_order_at_its_own_time(name: str, films: Films) -> None:
+    cell = WHOLE[name]
+    frames, report = read(films(name))
+    assert numbers(frames) == list(cell.numbers)
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert_times(frames, cell)
+    assert (report.read, report.unreadable, report.expected) == (len(frames), 0, len(frames))
+    assert not report.damaged
+
+
+@pytest.mark.skipif(not has_ffprobe(), reason="ffprobe is not installed (apt-get install ffmpeg)")
+@pytest.mark.parametrize("name", [*WHOLE, *DAMAGED])
+def test_as_many_frames_arrive_as_ffprobe_counts(name: str, films: Films) -> None:
+    """Of damaged videos, up to two more or fewer: whether a torn picture is given out is the decoder's choice."""
+    frames, _ = read(films(name))
+    assert abs(len(frames) - count_frames(films(name))) <= (0 if name in WHOLE else 2)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_is_behind_a_damaged_spot_is_read_and_the_difference_is_said(name: str, films: Films) -> None:
+    frames, report = read(films(name))
+    found = numbers(frames)
+    assert report.damaged
+    assert 9 <= report.read == len(frames) < COUNT
+    if name.startswith("cut"):
+        assert found == sorted(set(found))
+        assert found[-1] <= len(found)  # of reordered frames at the cut, one may lack
+        assert report.unreadable or "end" in report.notes[0] or "cut off" in report.notes[0]
+    else:
+        assert set(range(5)) | FROM_THE_KEYFRAME_BEHIND <= set(found)
+        assert report.unreadable or name == "zeros.h264"  # which has neither times nor an index
+    times = [frame.time for frame in frames if frame.time is not None]
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("name", ["zeros_ffv1.mkv", "zeros.ts", "zeros_index_at_end.mp4"])
+def test_frames_behind_a_damaged_spot_keep_their_numbers(name: str, films: Films) -> None:
+    frames, report = read(films(name))
+    assert [frame.index for frame in frames[-8:]] == numbers(frames)[-8:] == sorted(FROM_THE_KEYFRAME_BEHIND)
+    assert report.expected == report.read + report.unreadable == COUNT
+
+
+def test_start_step_and_rate() -> None:
+    frames, report = read(DEMO, start=5, step=3, rate=10)
+    assert [frame.index for frame in frames] == list(range(5, 122, 3))
+    assert [frame.time for frame in frames] == [frame.index / 10 for frame in frames]
+    assert report.expected == report.read == len(frames)
+
+
+def test_a_start_behind_the_end_says_how_many_frames_there_are(films: Films) -> None:
+    with pytest.raises(SourceError, match=r"no frame can be read from it \(it has 24 frames"):
+        read(films("h264.mp4"), start=24)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc_10_bit.mkv", "odd_size.webm", "h264_444.mp4", "animated.gif", DEMO])
+def test_pixels_are_those_of_opencv(name: str | Path, films: Films) -> None:
+    path = films(name) if isinstance(name, str) else name
+    ours, _ = read(path, reader="pyav")
+    theirs, _ = read(path, reader="opencv")
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.picture, b.picture)
+        assert a.picture.flags.c_contiguous
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270, -90])
+@pytest.mark.parametrize("reader", ["pyav", "opencv"])
+def test_a_turned_video_is_shown_upright(degrees: int, reader: str, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "turned.mp4", rotation=degrees, numbers=[0b010011])
+    (frame,), _ = read(path, reader=reader)
+    upright = np.rot90(numbered(0b010011), degrees // 90)
+    assert frame.picture.shape == upright.shape
+    assert np.abs(frame.picture.astype(int) - upright).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("matrix", "inside"), [({"colorspace": "bt709"}, "bt709"), ({"colorspace": "smpte170m"}, "smpte170m")]
+)
+def test_colors_are_those_that_the_video_states(matrix: dict[str, str], inside: str, tmp_path: Path) -> None:
+    """The same BGR picture, written by either matrix, comes back as it was."""
+    import av
+
+    color = np.full((SIZE[1], SIZE[0], 3), (40, 60, 210), np.uint8)
+    frame = av.VideoFrame.from_ndarray(color, format="bgr24").reformat(
+        format="yuv444p", dst_colorspace="ITU709" if inside == "bt709" else "ITU601", dst_color_range="MPEG"
+    )
+    with av.open(str(tmp_path / "c.mkv"), "w") as film:
+        stream = film.add_stream("ffv1", rate=RATE, options=matrix)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv444p"
+        frame.pts = 0
+        film.mux([*stream.encode(frame), *stream.encode(None)])
+    (found,), _ = read(tmp_path / "c.mkv")
+    np.testing.assert_allclose(found.picture.reshape(-1, 3).mean(axis=0), (40, 60, 210), atol=2)
+
+
+def test_a_change_of_size_is_named(tmp_path: Path) -> None:
+    first = write_film(tmp_path / "a.ts").read_bytes()
+    second = write_film(tmp_path / "b.ts", size=(320, 240)).read_bytes()
+    (tmp_path / "both.ts").write_bytes(first + second)
+    with open_source(tmp_path / "both.ts") as source:
+        with pytest.raises(SourceError, match=r"both\.ts: frame 2\d is 320 x 240, those before it are 160 x 120"):
+            list(source)
+        assert 20 <= source.report().read <= COUNT
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "text.mp4": (lambda path: path.write_text("no video"), "cannot be opened as a video"),
+    "nothing.mp4": (lambda path: path.touch(), "the file is empty"),
+    "a_folder.mp4": (lambda path: path.mkdir(), "no pictures in it"),
+    "noise.mkv": (lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), "cannot be opened as a video"),
+    "without_index.mp4": (Cell(change=cut(0.6)).write, "its index, which is written last, is missing"),
+    "no_header.mkv": (
+        Cell(change=lambda data: bytes(600) + data[600:]).write,
+        "(cannot be opened|no frame can be read)",
+    ),
+    "only_header.mkv": (Cell(change=cut(0.05)).write, "(cannot be opened|no frame can be read|no video)"),
+}
+
+
+@pytest.mark.parametrize("reader", ["pyav", "opencv"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_holds_no_video_is_named_with_the_reason(name: str, reader: str, tmp_path: Path) -> None:
+    make, reason = REFUSED[name]
+    make(tmp_path / name)
+    reason = reason if reader == "pyav" or "index" not in reason else "cannot be opened as a video"
+    with pytest.raises(SourceError, match=rf"{name}: .*{reason}") as caught:
+        read(tmp_path / name, reader=reader)
+    assert "\n" not in str(caught.value)
+
+
+def test_sound_alone_is_no_video_even_with_a_picture_on_its_cover(tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "song.mp3"), "w") as song:
+        sound = song.add_stream("libmp3lame", rate=44100, layout="mono")
+        cover = song.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = *SIZE, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 44100
+        picture = av.VideoFrame.from_ndarray(numbered(1), format="bgr24").reformat(format="yuvj420p")
+        picture.pts = 0
+        song.mux([*cover.encode(picture), *cover.encode(None), *sound.encode(silence), *sound.encode(None)])
+    with pytest.raises(SourceError, match=r"song\.mp3: there is no video in it"):
+        open_source(tmp_path / "song.mp3")
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "uneven.mkv", "mpeg4.avi", "vp9.webm", "joined.ts", "fragmented.mp4"])
+def test_opencv_alone_reads_the_same_frames_and_says_what_it_cannot_know(name: str, films: Films) -> None:
+    frames, report = read(films(name), reader="opencv")
+    assert numbers(frames) == list(WHOLE[name].numbers)
+    assert "OpenCV" in report.notes[0]
+    assert not report.damaged
+
+
+@pytest.mark.parametrize("name", ["zeros.mp4", "zeros_h264.mkv"])
+def test_opencv_alone_goes_on_behind_a_damaged_spot(name: str, films: Films) -> None:
+    frames, report = read(films(name), reader="opencv")
+    assert set(numbers(frames)) >= FROM_THE_KEYFRAME_BEHIND
+    assert report.damaged
+    assert report.unreadable
+
+
+def test_opencv_reads_where_pyav_cannot_be_imported(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "av", None)
+    frames, report = read(films("h264.mp4"))
+    assert len(frames) == COUNT
+    assert "PyAV" in report.notes[0]
+    with pytest.raises(SourceError, match=r"PyAV cannot be imported .*pip install 'spm-rt\[video\]'"):
+        open_source(films("h264.mp4"), reader="pyav")
+    with pytest.raises(SourceError, match="read by PyAV only"):
+        open_source("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": -1}, "start -1"),
+        ({"step": 0}, "step 0"),
+        ({"rate": 0.0}, "rate 0"),
+        ({"rate": float("nan")}, "rate nan"),
+        ({"timeout": float("inf")}, "timeout inf"),
+        ({"levels": (5, 5)}, "levels 5, 5"),
+        ({"reader": "vlc"}, "reader 'vlc': there are auto, pyav, opencv"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str, films: Films) -> None:
+    with pytest.raises(SourceError, match=message):
+        open_source(films("h264.mp4"), **options)  # type: ignore[arg-type]
+
+
+def test_a_camera_is_read_by_opencv_at_its_own_pace(
+    monkeypatch: pytest.MonkeyPatch, films: Films, tmp_path: Path
+) -> None:
+    """A film stands in for the camera; a folder of the same name is taken first."""
+    opened = []
+    film, capture = str(films("mpeg4.avi")), cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or capture(film))
+    monkeypatch.chdir(tmp_path)
+    with open_source("2024") as source:
+        times = [frame.time for frame in source]
+        assert source.live
+        assert source.expected is None
+    assert opened == [2024]
+    assert len(times) == COUNT
+    assert times == sorted(times)
+    cv2.imwrite("2024.png", numbered(3))
+    Path("2024").mkdir()
+    Path("2024.png").rename("2024/1.png")
+    assert numbers(read(Path("2024"))[0]) == [3]
+
+
+def test_a_camera_that_is_not_there_is_named() -> None:
+    with pytest.raises(SourceError, match="97: there is no such camera"):
+        open_source("97")
