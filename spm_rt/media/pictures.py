@@ -80,31 +80,46 @@ def read_picture(path: str | os.PathLike[str], levels: tuple[float, float] | Non
     Raises:
         SourceError: no such file, not a picture, or one of more than 8 bits without ``levels``.
     """
-    picture = _decode(path)
-    if picture.dtype == np.uint8:
-        return picture
-    if levels is None:
-        raise SourceError(
-            f"{shown(os.fspath(path))}: {picture.dtype} instead of 8 bits; say which values are black and white"
-        )
-    return _in_eight_bits(picture, *levels)
+    return _require_eight_bits(_decode(path), shown(os.fspath(path)), levels)
+
+
+def decode_picture(encoded: NDArray[np.uint8], name: str) -> Picture:
+    """The bytes of a picture file as :func:`read_picture` gives them.
+
+    Raises:
+        SourceError: not a picture, or one of more than 8 bits; the message begins with ``name``.
+    """
+    return _require_eight_bits(_decode_bytes(encoded, name), name, None)
 
 
 def _decode(path: str | os.PathLike[str]) -> NDArray[Any]:
     """A picture in the depth in which it is stored, BGR."""
+    name = shown(os.fspath(path))
     try:
         encoded = np.fromfile(path, np.uint8)
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if len(encoded) else None
     except FileNotFoundError as error:
-        raise SourceError(f"{shown(os.fspath(path))}: no such file") from error
+        raise SourceError(f"{name}: no such file") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{shown(os.fspath(path))}: cannot be read ({reason})") from error
+        raise SourceError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    return _decode_bytes(encoded, name)
+
+
+def _decode_bytes(encoded: NDArray[np.uint8], name: str) -> NDArray[Any]:
+    try:
+        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if len(encoded) else None
     except cv2.error:
         picture = None
     if picture is None:
-        raise SourceError(f"{shown(os.fspath(path))}: not a readable picture")
+        raise SourceError(f"{name}: not a readable picture")
     return np.asarray(picture)
+
+
+def _require_eight_bits(picture: NDArray[Any], name: str, levels: tuple[float, float] | None) -> Picture:
+    if picture.dtype == np.uint8:
+        return picture
+    if levels is None:
+        raise SourceError(f"{name}: {picture.dtype} instead of 8 bits; say which values are black and white")
+    return _in_eight_bits(picture, *levels)
 
 
 def _in_eight_bits(picture: NDArray[Any], low: float, high: float) -> Picture:

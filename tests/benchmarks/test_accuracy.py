@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from spm_bench.commands.lost import analyse
+from spm_bench.loading import load_clip
 from spm_bench.quality.samples import Sample
 from spm_rt.errors import SourceError
 
-from ..support.bench import bench_error, bench_report
+from ..support.bench import bench_error, bench_report, spm_bench
 from ..support.media.clips import box, write_got10k, write_otb, write_packed
+from ..support.media.layouts import otb
 
 TRACKERS = """
 class Perfect:
@@ -51,6 +53,29 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop("known_trackers", None)
     return "known_trackers"
+
+
+def test_what_is_left_out_of_a_data_set_is_said(tmp_path: Path, known: str) -> None:
+    write_otb(tmp_path / "clips" / "a", 3)
+    for number in range(12):
+        (tmp_path / "clips" / f"empty{number}").mkdir()
+        (tmp_path / "clips" / f"empty{number}" / "1.png").write_bytes(b"")
+    ran = spm_bench("accuracy", tmp_path / "clips", f"--tracker {known}:Still --json --quiet")
+    report = json.loads(ran.out)
+    assert report["left_out"] == [f"empty{number}: pictures without boxes" for number in range(12)]
+    assert report["clips"] == ["a"]
+    said = [f"left out: {line}" for line in report["left_out"][:10]]
+    assert ran.error.splitlines() == [*said, "left out: 2 more"]
+
+
+def test_a_clip_without_a_box_is_a_sequence_of_a_data_set(tmp_path: Path) -> None:
+    otb("Football1", range(1, 75), range(1, 82))(tmp_path)
+    otb("David", range(300, 771), range(295, 771))(tmp_path)
+    frames, first_box, name = load_clip(str(tmp_path / "David"), None, 3)
+    assert [int(frame[0, 0, 0]) + 256 * int(frame[0, 0, 1]) for frame in frames] == [300, 301, 302]
+    assert (first_box, name) == ((300, 1, 5, 4), "David")
+    with pytest.raises(SourceError, match=r"needs --box X,Y,W,H, .* or one sequence of its 2"):
+        load_clip(str(tmp_path), None)
 
 
 def test_known_trackers(tmp_path: Path, known: str) -> None:

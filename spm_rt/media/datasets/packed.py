@@ -6,11 +6,11 @@ import functools
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SourceError
+from ..pictures import decode_picture
 from .sequences import Frame, Sequences
 
 
@@ -36,8 +36,4 @@ def read_packed(folder: Path, found: Sequences) -> None:
 def _read_packed_picture(data: NDArray[np.uint8], spans: list[list[int]], name: str, index: int) -> Frame:
     """Picture ``index``, at its offset and of its length in the packed file."""
     offset, length = spans[index]
-    encoded = np.asarray(data[offset : offset + length])
-    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    if picture is None:
-        raise SourceError(f"{name}: frame {index} is not a readable picture")
-    return np.asarray(picture, np.uint8)
+    return decode_picture(np.asarray(data[offset : offset + length]), f"{name}: frame {index}")

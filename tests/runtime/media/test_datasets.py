@@ -99,7 +99,7 @@ def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
 def test_a_damaged_packed_set_is_refused(tmp_path: Path) -> None:
     folder = write_packed(tmp_path / "packed")
     (folder / "frames.bin").write_bytes((folder / "frames.bin").read_bytes()[:500])
-    with pytest.raises(SourceError, match="frame 5 is not a readable picture"):
+    with pytest.raises(SourceError, match="patch/0: frame 5: not a readable picture"):
         find_sequences(folder)[0].read(5)
     (folder / "tracks.json").write_text("{}")
     with pytest.raises(SourceError, match="not a packed set"):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from spm_rt.errors import SourceError
+from spm_rt.media.pictures import decode_picture
 
-from .readers import Collection, Image, corners, decode, read_text
+from .readers import Collection, Image, corners, read_text
 
 
 class _Packed(Collection):
@@ -33,7 +34,7 @@ class _Packed(Collection):
         where = f"{self._path}: picture {index} at byte {offset}"
         if offset < 0 or length <= 0 or offset + length > len(self._data):
             raise SourceError(f"{where} lies outside the file")
-        return decode(np.asarray(self._data[offset : offset + length]), where)
+        return decode_picture(np.asarray(self._data[offset : offset + length]), where)
 
 
 class PackedStills(_Packed):

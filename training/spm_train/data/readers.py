@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -133,15 +132,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error
-
-
-def decode(data: bytes | Image, where: str) -> Image:
-    """A JPEG or PNG file's bytes as BGR."""
-    buffer = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
-    if image is None:
-        raise SourceError(f"{where}: not a readable picture")
-    return np.asarray(image, dtype=np.uint8)
 
 
 def is_held_out(group: str, every: int) -> bool:
