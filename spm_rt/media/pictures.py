@@ -26,10 +26,10 @@ _TAILS = 0.1
 """Percent of counts at either end that the range leaves out: dead pixels."""
 
 
-def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A key to sort names by, in which runs of digits count as numbers: 2 comes before 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(int(part), "") if index % 2 else (-1, part.lower()) for index, part in enumerate(parts)], name
+def natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
+    """A key to sort files by their names, in which runs of digits count as numbers: 2 comes before 10."""
+    parts = re.split(r"([0-9]+)", file.stem)
+    return [(int(part), "") if index % 2 else (-1, part.lower()) for index, part in enumerate(parts)], file.name
 
 
 def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",)) -> list[Path]:
@@ -49,7 +49,7 @@ def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",
         raise SourceError(f"{shown(str(path))}: cannot be listed ({error.strerror})") from error
     if not files:
         raise SourceError(f"{shown(str(path))}: no pictures in it ({', '.join(SUFFIXES)})")
-    return sorted(files, key=lambda file: natural_order(file.name))
+    return sorted(files, key=natural_order)
 
 
 def files_of_pattern(pattern: str) -> list[Path]:
@@ -64,7 +64,7 @@ def files_of_pattern(pattern: str) -> list[Path]:
         files = [file for file in path.parent.iterdir() if fits.fullmatch(file.name)] if path.parent.is_dir() else []
     else:
         files = [Path(name) for name in glob.glob(pattern) if os.path.isfile(name)]
-    return sorted(files, key=lambda file: natural_order(file.name))
+    return sorted(files, key=natural_order)
 
 
 def read_picture(path: str | os.PathLike[str], levels: tuple[float, float] | None = None) -> Picture:
@@ -105,13 +105,20 @@ def _decode(path: str | os.PathLike[str]) -> NDArray[Any]:
 
 
 def _decode_bytes(encoded: NDArray[np.uint8], name: str) -> NDArray[Any]:
-    try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if len(encoded) else None
-    except cv2.error:
-        picture = None
+    picture = _try(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if picture is None and encoded[:2].tobytes() in (b"II", b"MM"):
+        picture = _try(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)  # grey floating point TIFF
     if picture is None:
         raise SourceError(f"{name}: not a readable picture")
-    return np.asarray(picture)
+    return picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
+
+
+def _try(encoded: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
+    try:
+        picture: NDArray[Any] | None = cv2.imdecode(encoded, flags) if len(encoded) else None
+    except cv2.error:
+        return None
+    return picture
 
 
 def _require_eight_bits(picture: NDArray[Any], name: str, levels: tuple[float, float] | None) -> Picture:

@@ -67,7 +67,7 @@ def uav123_part(name: str) -> tuple[str, list[Span]] | None:
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Files or folders in the natural order of their names."""
-    return sorted(paths, key=lambda path: natural_order(path.name))
+    return sorted(paths, key=natural_order)
 
 
 def picture_number(path: Path) -> int | None:
