@@ -44,9 +44,11 @@ def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",
     path = Path(folder)
     try:
         pictures = next((path / name for name in inner if (path / name).is_dir()), path)
-        files = [p for p in pictures.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        with os.scandir(pictures) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
     except OSError as error:
         raise SourceError(f"{shown(str(path))}: cannot be listed ({error.strerror})") from error
+    files = [pictures / name for name in names if Path(name).suffix.lower() in SUFFIXES]
     if not files:
         raise SourceError(f"{shown(str(path))}: no pictures in it ({', '.join(SUFFIXES)})")
     return sorted(files, key=natural_order)
