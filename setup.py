@@ -1,4 +1,4 @@
-"""Says in which top-level folder each package lies and builds two C files; the rest is in pyproject.toml."""
+"""Says in which top-level folder each package lies and builds a C and a C++ file; the rest is in pyproject.toml."""
 
 import sys
 
@@ -13,7 +13,10 @@ HOMES = {
 }
 """Package -> the folder that it lies in."""
 # Without fused multiply-adds: results shall be numpy's, bit for bit.
-FLAGS = ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]
+WINDOWS = sys.platform == "win32"
+FLAGS = ["/O2", "/fp:precise"] if WINDOWS else ["-O3", "-ffp-contract=off"]
+CPP17 = "/std:c++17" if WINDOWS else "-std=c++17"
+KERNELS = "spm_rt/gpu/kernels"
 
 setup(
     package_dir={name: f"{home}/{name}" for name, home in HOMES.items()},
@@ -22,7 +25,13 @@ setup(
     include_package_data=False,
     # Optional: without a C compiler numpy and OpenCV do the same, more slowly.
     ext_modules=[
-        Extension(f"spm_rt.frame.{name}", [f"spm_rt/frame/{name}.c"], extra_compile_args=FLAGS, optional=True)
-        for name in ("_sampling", "_choosing")
+        Extension("spm_rt.frame._sampling", ["spm_rt/frame/_sampling.c"], extra_compile_args=FLAGS, optional=True),
+        Extension(
+            "spm_rt.frame._choosing",
+            ["spm_rt/frame/_choosing.cpp"],
+            depends=[f"{KERNELS}/{name}.h" for name in ("portable", "geometry", "proposals", "fusion")],
+            extra_compile_args=[*FLAGS, CPP17],
+            optional=True,
+        ),
     ],
 )

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from spm_export.model.network import make_anchors
 from spm_rt.errors import BackendError
 from spm_rt.frame.crop import MeanColor, crop_exact
-from spm_rt.frame.fusion import cosine_window, fuse, next_box
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
+from spm_rt.frame.steps import Proposals, TargetView, decide
 from spm_rt.gpu import kernels
 from spm_rt.settings import ModelSpec, TrackerSettings
 
 from ..support.emulator.host_build import SPEC, call, settings_of, state_of
+from ..support.stages import both_stages
 
 Floats = NDArray[np.float32]
 ANCHORS = make_anchors(SPEC).astype(np.float32)
@@ -297,67 +298,36 @@ def test_more_anchors_than_there_is_room_for_are_refused() -> None:
 # Fusion.
 
 
-def random_proposals(rng: np.random.Generator, count: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Coarse scores, boxes in crop pixels, fine scores, fine boxes in crop pixels."""
-    center, size = rng.uniform(0, SIZE, (count, 2)), rng.uniform(5, 120, (count, 2))
-    boxes = np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
-    coarse, fine = rng.uniform(0, 1, (2, count)).astype(np.float32)
-    return coarse, boxes, fine, (boxes + rng.normal(0, 4, boxes.shape)).astype(np.float32)
+def fuse_both(
+    library: ctypes.CDLL, proposals: Proposals, fine: tuple[Floats, Floats], view: TargetView, **changed: Any
+) -> int:
+    """Compares spm_fuse with numpy (which makes lists of candidates); the proposal that was chosen."""
+    settings, record = settings_of(**changed)
+    given = None if settings.mode == "coarse" else fine
+    box, wanted = decide(proposals, given, view, SPEC, settings, candidates=True)
+    state, counts = state_of(view.last, view.region), np.array([len(proposals.scores)], np.int32)
+    coarse = (proposals.scores, proposals.crop_boxes, proposals.boxes)
+    result = fuse_on_device(library, counts, coarse, fine, record, state)
+    np.testing.assert_array_equal(state["box"][0], box)
+    np.testing.assert_array_equal(result["box"][0], box)
+    for name in ("score", "coarse_score", "fine_score"):
+        np.testing.assert_array_equal(result[name][0], getattr(wanted, name))
+    chosen = int(result["chosen"][0])
+    assert proposals.scores[chosen] == wanted.coarse_score
+    return chosen
 
 
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, library: ctypes.CDLL) -> None:
-    rng = np.random.default_rng(6)
-    settings, record = settings_of(mode=mode)
-    frame_size = (480, 640)
-    for _ in range(300):
-        last = np.array([rng.uniform(-20, 600), rng.uniform(-20, 450), 0, 0])
-        last[2:] = last[:2] + rng.uniform(5, 150, 2)
-        region = search_region(last, SPEC)
-        coarse_scores, crop_boxes, fine_scores, in_crop = random_proposals(rng, count)
-        if rng.uniform() < 0.2:
-            coarse_scores *= np.float32(0.1)
-            fine_scores *= np.float32(0.1)
-        coarse_boxes = to_frame(crop_boxes, region)
-        given = (
-            (np.full(count, np.nan, np.float32), coarse_boxes)
-            if mode == "coarse"
-            else (fine_scores, to_frame(in_crop, region))
-        )
-        window = cosine_window(crop_boxes, SIZE)
-        fused = fuse(coarse_scores, coarse_boxes, *given, window, settings)
-        score = float(fused.scores[fused.chosen])
-        moves = score >= settings.update_threshold
-        wanted = next_box(last, fused.boxes[fused.chosen], score, frame_size, settings) if moves else last
-
-        state, counts = state_of(last, region), np.array([count], np.int32)
-        coarse = (coarse_scores, crop_boxes, coarse_boxes)
-        result = fuse_on_device(library, counts, coarse, (fine_scores, in_crop), record, state)
-        margin = np.sort(fused.ranking)[::-1]
-        if count > 1 and margin[0] - margin[1] < 1e-6:
-            continue  # the window's cosine may differ in its last digit
-        assert result["chosen"][0] == fused.chosen
-        assert result["score"][0] == fused.scores[fused.chosen]
-        np.testing.assert_array_equal(state["box"][0], wanted)
-        np.testing.assert_array_equal(result["box"][0], wanted)
-        assert result["coarse_score"][0] == coarse_scores[fused.chosen]
-        np.testing.assert_array_equal(result["fine_score"][0], given[0][fused.chosen])
+    for seed in range(300):
+        fuse_both(library, *both_stages(count, seed), mode=mode)
 
 
 def test_a_score_that_is_no_number_is_chosen_as_numpy_chooses_it(built: ctypes.CDLL) -> None:
-    settings, record = settings_of()
-    last = np.array([100.0, 100, 160, 150])
-    region = search_region(last, SPEC)
-    coarse_scores, crop_boxes, fine_scores, in_crop = random_proposals(np.random.default_rng(7), 5)
-    fine_scores[[2, 4]] = np.nan
-    boxes = to_frame(crop_boxes, region)
-    window = cosine_window(crop_boxes, SIZE)
-    fused = fuse(coarse_scores, boxes, fine_scores, to_frame(in_crop, region), window, settings)
-    state, coarse = state_of(last, region), (coarse_scores, crop_boxes, boxes)
-    result = fuse_on_device(built, np.array([5], np.int32), coarse, (fine_scores, in_crop), record, state)
-    assert result["chosen"][0] == fused.chosen == 2
-    np.testing.assert_array_equal(state["box"][0], last)
+    proposals, fine, view = both_stages(5, 1)
+    fine[0][[2, 4]] = np.nan
+    assert fuse_both(built, proposals, fine, view) == 2
 
 
 def test_no_proposal_at_all_changes_nothing(built: ctypes.CDLL) -> None:

@@ -45,7 +45,8 @@ SPM_FUNCTION float overlap(Box a, Box b, float one) {
     const float height = minimum(a.y2, b.y2) - maximum(a.y1, b.y1) + one;
     const float inter = maximum(width, 0.0f) * maximum(height, 0.0f);
     const float area_a = (a.x2 - a.x1 + one) * (a.y2 - a.y1 + one), area_b = (b.x2 - b.x1 + one) * (b.y2 - b.y1 + one);
-    return inter / (area_a + area_b - inter);
+    const float both = area_a + area_b - inter;
+    return inter == 0.0f && both > 0.0f ? 0.0f : inter / both;  // most of them: the same without a division
 }
 
 // One tracker on the device; spm_rt/gpu/kernels/__init__.py has the same layout as STATE.
@@ -56,6 +57,12 @@ struct State {
     unsigned long long sum[3];  // of all the frame's pixels, blue, green, red; of several targets only the first's
 };
 static_assert(sizeof(State) == 96, "spm_rt/gpu/kernels/__init__.py: STATE");
+
+// The last box in float32, as overlaps are computed.
+SPM_FUNCTION Box last_box(const State* state) {
+    const double* box = state->box;
+    return {(float)box[0], (float)box[1], (float)box[2], (float)box[3]};
+}
 
 // Kernels are launched for a fixed number of targets. A place that nobody has is one whose scale is zero.
 SPM_FUNCTION bool is_empty(const State* state) { return !(state->scale > 0.0); }

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 import spm_rt.frame.steps
 from spm_rt.frame.crop import MeanColor, fill_rim, finish_sums, sample_region, start_sums
-from spm_rt.frame.geometry import Region, search_region, to_frame
-from spm_rt.frame.proposals import select_proposals
+from spm_rt.frame.geometry import search_region
 from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
 from spm_rt.settings import ModelSpec, TrackerSettings
+
+from ...support.stages import both_stages, boxes_like_a_frame
 
 pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
 
@@ -207,18 +208,6 @@ def test_samples_are_not_written_into_a_read_only_array() -> None:
 # Proposals.
 
 
-def boxes_like_a_frame(count: int, seed: int) -> tuple[Floats, Floats]:
-    """Scores in clusters and boxes that overlap much, in crop pixels."""
-    rng = RNG(seed)
-    center = rng.uniform(60, 210, (count, 2)) if seed % 3 else rng.normal(135, 15, (count, 2))
-    size = rng.uniform(30, 120, (count, 2))
-    boxes = np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
-    scores = rng.uniform(0, 1, count) ** 4
-    if seed % 2:  # many equal scores, as in a crop that is mostly padding
-        scores = np.round(scores * 8) / 8
-    return scores.astype(np.float32), boxes
-
-
 CHANGES: list[dict[str, Any]] = [
     {},
     {"num_candidates": 1},
@@ -276,15 +265,16 @@ def test_inputs_of_other_kinds_are_refused() -> None:
     assert compiled_propose is not None
     scores, boxes = boxes_like_a_frame(20, 1)
     rest = ((1.0, 0.0, 0.0), 0.8, 0.1, 0.5, 1, 9)
-    last = np.zeros(4, np.float32)
+    last = np.zeros(4)
     for given in (
         (scores[:0], boxes[:0], last),
         (scores.astype(np.float64), boxes, last),
         (scores, boxes[:19], last),
         (scores, boxes.astype(np.int32), last),
         (scores, boxes, last[:3]),
+        (scores, boxes, last.astype(np.float32)),
     ):
-        with pytest.raises(ValueError, match="must be float32"):
+        with pytest.raises(ValueError, match="must be float"):
             compiled_propose(*given, *rest)
     with pytest.raises(ValueError, match="wanted"):
         compiled_propose(scores, boxes, last, *rest[:-1], 0)
@@ -292,28 +282,7 @@ def test_inputs_of_other_kinds_are_refused() -> None:
         compiled_propose(scores[::2], boxes[::2], last, *rest)
 
 
-def test_region_and_selection_are_the_ones_of_the_documents() -> None:
-    scores, boxes = boxes_like_a_frame(400, 2)
-    last, region = np.array([10.0, 20, 60, 90]), Region(-30.0, -20.0, 110.0, 120.0, 271 / 140)
-    found = propose(scores, boxes, TargetView(last, region, (480, 640)), SETTINGS)
-    rows = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), SETTINGS)
-    np.testing.assert_array_equal(found.crop_boxes, boxes[rows])
-
-
 # The choice among them.
-
-
-def both_stages(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats], TargetView]:
-    """Proposals, the fine stage's scores and boxes, and where it was looked, as of a frame of 640 x 480."""
-    rng = RNG(seed)
-    scores, crop_boxes = boxes_like_a_frame(count, seed)
-    center, size = rng.uniform(-20, 500, 2), rng.uniform(4, 300, 2)
-    last = np.concatenate([center - size / 2, center + size / 2])
-    region = search_region(last, SPEC)
-    fine_boxes = (crop_boxes + rng.normal(0, 4, crop_boxes.shape)).astype(np.float32)
-    fine_scores = np.round(rng.uniform(0, 1, count) * (8 if seed % 2 else 1e6)) / (8 if seed % 2 else 1e6)
-    proposals = Proposals(crop_boxes, to_frame(crop_boxes, region), scores)
-    return proposals, (fine_scores.astype(np.float32), fine_boxes), TargetView(last, region, (480, 640))
 
 
 def decide_both(
@@ -376,8 +345,8 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
         for other in (arrays[place].astype(np.int32), arrays[place][:-1], np.repeat(arrays[place], 2, axis=0)):
             with pytest.raises(ValueError, match="must be float"):
                 compiled_decide(*arrays[:place], other, *arrays[place + 1 :], *rest)
-    none = [array[:0] for array in arrays[:5]]
-    with pytest.raises(ValueError, match="k > 0"):
-        compiled_decide(*none, last, *rest)
+    for wrong in ([array[:0] for array in arrays[:5]], [np.repeat(array, 8, axis=0) for array in arrays[:5]]):
+        with pytest.raises(ValueError, match="k > 0 and at most 64"):
+            compiled_decide(*wrong, last, *rest)
     with pytest.raises((ValueError, BufferError)):
         compiled_decide(*(array[::2] for array in arrays[:5]), last, *rest)
