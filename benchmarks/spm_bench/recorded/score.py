@@ -79,13 +79,7 @@ def score_set(subject: Subject, recorded: RecordedSet, advance: Callable[[], Non
 
 
 class Score:
-    """Comparisons with one set; each method adds to ``checks``.
-
-    Args:
-        recorded: the set.
-        spec: of the model.
-        advance: called after every step.
-    """
+    """Comparisons with one set; each method adds to ``checks``, and calls ``advance`` after every step."""
 
     def __init__(self, recorded: RecordedSet, spec: ModelSpec, advance: Callable[[], None] = lambda: None) -> None:
         self.recorded, self.spec, self.advance = recorded, spec, advance

@@ -16,12 +16,9 @@ from .score import Subject, score_set
 
 def reference_subject(checkpoint: Sequence[str], threads: int) -> tuple[Subject, Any]:
     """The PyTorch reference, and what has the single operators."""
-    import torch
-
     from spm_export.model.checkpoint import load_model
 
-    torch.set_num_threads(threads)
-    backend = ReferenceInnerValues(load_model(checkpoint))
+    backend = ReferenceInnerValues(load_model(checkpoint), threads=threads)
     return Subject(backend.model.spec, backend, (backend,)), backend.model
 
 
