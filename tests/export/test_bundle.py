@@ -14,7 +14,6 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
@@ -31,9 +30,8 @@ from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.results import Box
 
 from ..support.disk import full_disk
-from ..support.exports import UNVERIFIED, alter_weight, copy_graphs, verify_quickly
+from ..support.exports import UNVERIFIED, Frames, alter_weight, copy_graphs, verify_quickly
 
-Frames = list[NDArray[np.uint8]]
 Export = Callable[..., Verification]
 
 
@@ -54,9 +52,14 @@ def export(quick: None, synthetic_model: SPMTracker, clip: Frames, clip_box: Box
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch, synthetic_bundle: Path) -> None:
-    """What is exported has the graphs that a bundle of the same weights has already, and passes."""
+def copied(monkeypatch: pytest.MonkeyPatch, synthetic_bundle: Path) -> None:
+    """What is exported has the graphs that a bundle of the same weights has already."""
     monkeypatch.setattr(exporter, "_write_graphs", lambda _, folder, *__: copy_graphs(synthetic_bundle, folder))
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch, copied: None) -> None:
+    """The same, and it passes."""
     monkeypatch.setattr(exporter, "verify", lambda *_: UNVERIFIED)
 
 
@@ -178,7 +181,9 @@ def test_one_altered_graph_of_one_variant_is_refused(
 FAR = TrackCheck("clip", 2, 0.9, 0.5, 0.5, 3.0, 9.0, 0.8)
 
 
-def test_boxes_that_differ_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_that_differ_are_refused(
+    copied: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(verification, "check_tensors", lambda *_, **__: [])
     monkeypatch.setattr(verification, "check_tracks", lambda *_: FAR)
     with pytest.raises(ExportError, match=r"mean IoU 0\.90000 \(0\.999 allowed\), lowest 0\.50000, 50\.0% of frames"):

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
@@ -21,9 +19,8 @@ from spm_export.proof.compare import TensorCheck
 from spm_rt import Bundle
 from spm_rt.results import Box
 
-from ..support.exports import copy_graphs, verify_quickly
+from ..support.exports import Frames, copy_graphs, verify_quickly
 
-Frames = list[NDArray[np.uint8]]
 Capture = pytest.CaptureFixture[str]
 
 

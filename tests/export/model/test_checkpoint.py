@@ -15,16 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spm_export.model.checkpoint import (
-    DEFAULT_WEIGHTS,
-    FORMAT,
-    checkpoint_digest,
-    expected_weights,
-    load_model,
-    load_weights,
-    save_checkpoint,
-    to_official,
-)
+from spm_export.model import checkpoint
+from spm_export.model.checkpoint import checkpoint_digest, expected_weights, load_model, save_checkpoint
 from spm_export.model.network import SPMTracker
 from spm_rt import CheckpointError
 
@@ -82,7 +74,7 @@ def test_files_may_be_given_in_either_order(synthetic_checkpoint: Pair, syntheti
 
 
 def test_shipped_weights_are_the_default() -> None:
-    assert digest(load_model()) == digest(load_model([DEFAULT_WEIGHTS]))
+    assert digest(load_model()) == digest(load_model([checkpoint.DEFAULT_WEIGHTS]))
 
 
 def test_meaningless_keys_may_be_absent_and_do_not_reach_the_model(
@@ -131,7 +123,7 @@ def test_written_official_files_are_in_the_old_container_with_every_key_and_shap
 
 def test_half_precision_is_within_its_rounding(synthetic_model: SPMTracker, tmp_path: Path) -> None:
     (path,) = save_checkpoint(synthetic_model, tmp_path / "h.safetensors", half=True)
-    again, wanted = load_weights([path], synthetic_model), expected_weights(synthetic_model)
+    again, wanted = checkpoint.load_weights([path], synthetic_model), expected_weights(synthetic_model)
     for name, value in again.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, wanted[name], rtol=2**-10, atol=2**-24)
@@ -152,7 +144,7 @@ def test_metadata_is_kept_beside_the_format(tmp_path: Path) -> None:
 
     (path,) = save_checkpoint(EMPTY, tmp_path / "w.safetensors", metadata={"note": "mine", "format": "other"})
     with safe_open(path, framework="pt") as file:
-        assert file.metadata() == {"note": "mine", "format": FORMAT}
+        assert file.metadata() == {"note": "mine", "format": checkpoint.FORMAT}
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.onnx", "w.pth"])
@@ -170,7 +162,7 @@ def test_digest_depends_on_names_shapes_and_values() -> None:
 
 def test_official_names_are_a_bijection() -> None:
     meaningless = ("num_batches", "rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
-    names = [name for state in to_official(expected_weights(EMPTY)) for name in state]
+    names = [name for state in checkpoint.to_official(expected_weights(EMPTY)) for name in state]
     kept = [name for name in names if not any(part in name for part in meaningless)]
     assert len(kept) == len(set(kept)) == len(expected_weights(EMPTY))
 
@@ -184,7 +176,7 @@ def without(state: State, *names: str) -> State:
 
 def error_of(paths: Any) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_weights(paths, EMPTY)
+        checkpoint.load_weights(paths, EMPTY)
     return str(caught.value)
 
 
@@ -234,7 +226,7 @@ def test_files_that_are_no_pair_are_named(synthetic_checkpoint: Pair, tmp_path: 
         ([coarse, coarse], "both are coarse-stage files"),
         ([fine, fine], "neither is a coarse-stage file"),
         ([coarse], "the official layout needs two"),
-        ([coarse, fine, DEFAULT_WEIGHTS], "3 files given"),
+        ([coarse, fine, checkpoint.DEFAULT_WEIGHTS], "3 files given"),
         ([coarse, tmp_path / "nothing.pt"], "nothing.pt: no such file"),
         ([tmp_path], "no such file"),
     ):
