@@ -29,15 +29,34 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle's folder")
 
 
+def add_number(
+    parser: argparse.ArgumentParser,
+    names: str,
+    default: float,
+    what: str,
+    metavar: str = "N",
+    kind: Callable[[str], float] | None = None,
+) -> None:
+    """A number with a default that its help names; by default a whole one of 1 or more."""
+    what = f"{what} (default {default})"
+    parser.add_argument(*names.split(), type=kind or positive, default=default, metavar=metavar, help=what)
+
+
+def add_several(
+    parser: argparse.ArgumentParser,
+    name: str,
+    default: Any,
+    what: str,
+    metavar: str = "N",
+    kind: Callable[[str], Any] | None = None,
+) -> None:
+    """An option with several values; by default whole numbers of 1 or more."""
+    parser.add_argument(name, nargs="+", type=kind or positive, default=default, metavar=metavar, help=what)
+
+
 def add_backends(parser: argparse.ArgumentParser, what: str) -> None:
     """``--backend`` with several names; ``what`` says what for, and which."""
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME[:PRECISION][@BUNDLE]",
-        help=f"{what}, ... (default: auto)",
-    )
+    add_several(parser, "--backend", ["auto"], f"{what}, ... (default: auto)", "NAME[:PRECISION][@BUNDLE]", str)
 
 
 def add_clips(parser: argparse.ArgumentParser, clips: str = "folder of clips with ground truth") -> None:
@@ -56,15 +75,6 @@ def add_default_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
 
 
-def add_counted_frames(parser: argparse.ArgumentParser, default: int, what: str) -> None:
-    parser.add_argument("--frames", type=positive, default=default, metavar="N", help=f"{what} (default {default})")
-
-
-def add_numbers(parser: argparse.ArgumentParser, name: str, default: list[int], what: str, metavar: str = "N") -> None:
-    """Several whole numbers of 1 or more."""
-    parser.add_argument(name, nargs="+", type=positive, default=default, metavar=metavar, help=what)
-
-
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
@@ -73,33 +83,20 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
 def add_measurement(parser: argparse.ArgumentParser, frames: int, what: str, block: int = 10) -> None:
     """The clip, how many frames are counted (``what`` says per what), and how contestants take turns."""
     add_clip_options(parser)
-    add_counted_frames(parser, frames, f"frames counted {what}")
-    parser.add_argument(
-        "--block", type=positive, default=block, metavar="N", help=f"frames counted per turn (default {block})"
-    )
-    parser.add_argument("--pause", type=seconds, default=0.1, metavar="SECONDS", help="between turns (default 0.1)")
+    add_number(parser, "--frames", frames, f"frames counted {what}")
+    add_number(parser, "--block", block, "frames counted per turn")
+    add_number(parser, "--pause", 0.1, "between turns", "SECONDS", seconds)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="the bundle's checkpoint, for "
-        "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        default=default_threads(),
-        metavar="N",
-        help="threads per inference call, the same for all (default: 2, or 1 on one core)",
-    )
-    add_output_options(parser)
+    files = "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)"
+    add_several(parser, "--checkpoint", [], f"the bundle's checkpoint, for {files}", "FILE", str)
+    calls = "threads per inference call, the same for all (default: 2, or 1 on one core)"
+    parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N", help=calls)
+    add_output(parser)
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     add_json(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")

@@ -98,13 +98,9 @@ class _RecordingBackend(ReferenceBackend):
 def calibrate(
     model: SPMTracker, settings: TrackerSettings, clips: Sequence[Clip], step: Callable[[], None] = lambda: None
 ) -> Calibration:
-    """A quantisation of the model for what its tracker meets on these clips.
+    """A quantisation of the model for what its tracker meets on a few frames of each of these clips.
 
-    Args:
-        model: the reference model.
-        settings: of the tracker.
-        clips: where to look; a few dozen frames of each are used.
-        step: called after each clip and each layer.
+    ``step`` is called after each clip and each layer.
 
     Raises:
         ExportError: no clip has a second frame.

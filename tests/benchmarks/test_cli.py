@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spm_bench.cli import COMMANDS, main
-from spm_bench.loading import ask_for, parse_entry
+from spm_bench.loading import parse_entry
 from spm_rt.backends import BACKENDS
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError
@@ -90,24 +90,10 @@ def test_entries(default_bundle: Path) -> None:
     plain = parse_entry("onnxruntime", bundle)
     assert (plain.label, plain.backend, plain.asked, plain.precision) == ("onnxruntime", "onnxruntime", None, "float32")
     other = parse_entry(f"openvino:bf16@{default_bundle}", bundle)
-    assert (other.label, other.asked, other.precision) == (
-        f"openvino:bf16@{default_bundle.name}",
-        "bfloat16",
-        "bfloat16",
-    )
+    assert other.label == f"openvino:bf16@{default_bundle.name}"
+    assert other.asked == other.precision == "bfloat16"
     assert parse_entry("auto", bundle).label in BACKENDS
     with pytest.raises(BackendError, match="'fastest' is unknown"):
         parse_entry("fastest:bf16", bundle)
     with pytest.raises(BundleError, match="no such bundle"):
         parse_entry("openvino@nowhere", bundle)
-
-
-def test_a_precision_is_passed_only_if_asked_for() -> None:
-    def able(precision: str) -> None: ...
-
-    def unable() -> None: ...
-
-    assert ask_for(None, unable) == {}
-    assert ask_for("bf16", able) == {"precision": "bf16"}
-    with pytest.raises(BackendError, match="precision 'bf16'"):
-        ask_for("bf16", unable)

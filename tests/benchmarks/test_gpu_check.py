@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_bench.cli import main
-from spm_bench.gpu import check as gpu_check
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import Bundle
@@ -25,7 +24,7 @@ from ..support.emulator.driver import CUresult, Emulator, emulated_gpu
 from ..support.emulator.host_build import built_for_the_host
 from ..support.fakes.backend import bright_multi_tracker, bright_tracker
 
-SCRIPT = Path(gpu_check.__file__).parents[2] / "gpu_check.py"
+SCRIPT = Path(gpu_parts.__file__).parents[2] / "gpu_check.py"
 
 
 def test_without_a_gpu_it_says_so_and_fails(tmp_path: Path, synthetic_bundle: Path) -> None:

@@ -21,7 +21,7 @@ from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_named, set_threads
-from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
+from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, add_several
 from ..quality.contenders import own_maker, with_settings
 from ..quality.evaluation import FIGURES_COLUMNS, evaluate, summarize
 from ..report.files import make_folder, write_json
@@ -54,20 +54,10 @@ RECALL_K = (1, 3, 5, 9, 15)
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_clips(parser)
     add_default_bundle(parser)
-    parser.add_argument(
-        "--plain-checkpoint",
-        nargs="+",
-        metavar="PATH",
-        help="a checkpoint made without generalised "
-        "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)",
-    )
-    parser.add_argument(
-        "--proposals",
-        type=_numbers,
-        default=tuple(range(1, 16)),
-        metavar="K,...",
-        help="numbers of proposals to try (default 1 to 15)",
-    )
+    plain = "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)"
+    add_several(parser, "--plain-checkpoint", None, f"a checkpoint made without generalised {plain}", "PATH", str)
+    tried = "numbers of proposals to try (default 1 to 15)"
+    parser.add_argument("--proposals", type=_numbers, default=range(1, 16), metavar="K,...", help=tried)
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
     add_out(parser, "write ablation.json, proposals.png, recall.png")
     add_run_options(parser)

@@ -18,7 +18,7 @@ from spm_rt.media.clips import find_sequences
 from spm_rt.terminal import Progress
 
 from ..loading import load_named, set_threads
-from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, positive
+from ..options import Outcome, add_clips, add_default_bundle, add_number, add_out, add_run_options
 from ..quality.metrics import rates_at, roc
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
@@ -58,13 +58,7 @@ MEASURED = f"""measure {{name}} | AUC-ROC {{auc_roc:.3f}} {"".join(f"| {s} {{by_
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_clips(parser, "folder of clips with ground truth, or a packed set")
     add_default_bundle(parser)
-    parser.add_argument(
-        "--forced",
-        type=positive,
-        default=6,
-        metavar="N",
-        help="wrong places, and frames of another clip, per clip (default 6)",
-    )
+    add_number(parser, "--forced", 6, "wrong places, and frames of another clip, per clip")
     add_out(parser, "write lost.csv (every frame), lost_roc.png, lost_scores.png")
     add_run_options(parser)
 

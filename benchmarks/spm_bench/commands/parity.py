@@ -14,7 +14,7 @@ from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entry, set_threads
-from ..options import DEFAULT_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options
+from ..options import DEFAULT_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options, add_several
 from ..quality.agreement import agreement_table, compare_trackers, overall
 
 DESCRIPTION = """Two trackers over a clip, box by box: `spm-bench parity A B`, where A and B are torch (the PyTorch
@@ -35,32 +35,17 @@ MEAN_IOU = 0.999
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "subjects",
-        nargs="+",
-        metavar="SUBJECT",
-        help="torch, a backend's name, or a bundle's "
-        "folder; two of them (a third is taken as --bundle), or one with --reference",
-    )
+    folder = "folder; two of them (a third is taken as --bundle), or one with --reference"
+    add_several(parser, "subjects", None, f"torch, a backend's name, or a bundle's {folder}", "SUBJECT", str)
     parser.add_argument("--reference", nargs="+", metavar="FILE.npz", help="recorded reference data")
-    parser.add_argument(
-        "--bundle",
-        default=None,
-        metavar="FOLDER",
-        help=f"the bundle that backends are compared on (default: {DEFAULT_BUNDLE})",
-    )
+    bundle = f"the bundle that backends are compared on (default: {DEFAULT_BUNDLE})"
+    parser.add_argument("--bundle", metavar="FOLDER", help=bundle)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs a subject that is a folder")
     add_clip_options(parser)
     parser.add_argument("--sequences", metavar="FOLDER", help="a folder of clips with ground truth, instead of --clip")
     add_frame_limit(parser)
-    parser.add_argument(
-        "--shift",
-        type=float,
-        default=0.0,
-        metavar="PX",
-        help="start B's free run so many pixels off: "
-        "what a free run owes to the last digits (try torch torch --shift 1e-5)",
-    )
+    shift = "start B's free run so many pixels off: what a free run owes to the last digits (try torch torch --shift "
+    parser.add_argument("--shift", type=float, default=0.0, metavar="PX", help=f"{shift}1e-5)")
     add_run_options(parser)
 
 
@@ -106,7 +91,7 @@ def _tracker(name: str, options: argparse.Namespace) -> Tracker:
     else:
         bundle = Bundle.open(options.bundle or DEFAULT_BUNDLE)
         entry = parse_entry(name, bundle, device=options.device, threads=options.threads)
-    return entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
+    return entry.load(options)
 
 
 def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tuple[list[Frame], Box]]]]:

@@ -26,9 +26,7 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
     What depends on constants alone (the transforms of Winograd's kernels) is left out: libraries compute it once, when
     they load the graph.
 
-    Args:
-        path: an ONNX file; its weights are not read, only their shapes.
-        proposals: stands in for the symbolic dimension ``K``.
+    The weights of the file at ``path`` are not read, only their shapes; ``proposals`` stands for the dimension ``K``.
 
     Raises:
         BundleError: a multiplying node's shape cannot be inferred.

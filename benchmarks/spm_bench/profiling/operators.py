@@ -34,12 +34,9 @@ class Operator:
 
 
 def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposals: int) -> list[Operator]:
-    """Operators by name, the most expensive first.
+    """Operators by name from the events of each call, the most expensive first.
 
-    Args:
-        calls: the events of each call.
-        graph: the file that was loaded; without it, work is counted from the shapes in the profile alone.
-        proposals: K.
+    Without the file that was loaded, work is counted from the shapes in the profile alone.
     """
     times: dict[tuple[str, str], list[float]] = {}
     examples: dict[tuple[str, str], Event] = {}

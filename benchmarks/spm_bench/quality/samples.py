@@ -45,14 +45,10 @@ class Sample:
 def collect(
     tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int, step: Callable[[], None] = lambda: None
 ) -> list[Sample]:
-    """Samples from all clips.
+    """Samples from all clips, by a tracker in series-parallel mode.
 
-    Args:
-        tracker: in series-parallel mode.
-        clips: where the target of clip k is looked for in another clip, it is the one half the list away.
-        limit: frames per free run.
-        forced: wrong places, and frames of the other clip, per clip.
-        step: called once per clip.
+    The target of a clip is looked for in the clip half the list away, too. ``limit`` is frames per free run, ``forced``
+    wrong places, and frames of the other clip, per clip; ``step`` is called once per clip.
     """
     rng = np.random.default_rng(7)
     samples: list[Sample] = []

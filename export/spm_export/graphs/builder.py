@@ -17,13 +17,7 @@ Shape = Sequence[int | str]
 
 
 class GraphBuilder:
-    """Collects the nodes of one graph or function body.
-
-    Args:
-        name: of the graph.
-        opset: of the standard operators.
-        weights: tensors that :meth:`weight` may refer to.
-    """
+    """Collects the nodes of one graph or function body; ``weights`` are what :meth:`weight` may refer to."""
 
     def __init__(self, name: str, opset: int, weights: Mapping[str, NDArray[Any]] | None = None) -> None:
         self.name = name
@@ -79,7 +73,6 @@ class GraphBuilder:
         return self._initializers[name]
 
     def weight_shape(self, name: str) -> tuple[int, ...]:
-        """The named weight's shape."""
         return self._weights[name].shape
 
     def constant(self, value: Sequence[int] | Sequence[float] | float | NDArray[Any]) -> ir.Value:
@@ -95,7 +88,7 @@ class GraphBuilder:
             self._functions.append(function)
         return self.op(function.name, *inputs, name=name, domain=function.domain, **attributes)
 
-    def function(self, outputs: Sequence[ir.Value], attributes: Sequence[ir.Attr] = ()) -> ir.Function:
+    def function(self, outputs: Sequence[ir.Value], attributes: Sequence[ir.Attr]) -> ir.Function:
         """What was collected, as a function of our own domain."""
         return ir.Function(DOMAIN, self.name, graph=self._graph(outputs), attributes=attributes)
 

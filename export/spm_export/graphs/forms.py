@@ -62,15 +62,12 @@ def build_graph(
     precision: str = "float32",
     plan: Quantization | None = None,
 ) -> ir.Model:
-    """One graph of a bundle.
+    """One graph of a bundle, which is of ``precision``.
 
     Args:
         stage, form: a pair of :func:`spm_rt.bundle.forms.graphs_of` the precision.
-        spec: of the model.
+        spec, opset, targets: as :class:`GraphOptions` and the model have them.
         weights: of :func:`bundle_weights`.
-        opset: of the standard operators.
-        targets: leading axis of every tensor.
-        precision: of the bundle.
         plan: what int8 needs.
     """
     if form == "flat":
