@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     """Convert, export or both, as the options say."""
     # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
     try:
-        from .graphs.portable import OPSETS
+        from .graphs.builder import OPSETS
         from .model.checkpoint import load_model, save_checkpoint
         from .model.config import load_config
     except ModuleNotFoundError as error:

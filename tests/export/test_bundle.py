@@ -166,11 +166,12 @@ def test_one_altered_graph_of_one_variant_is_refused(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = BUILDERS["relation", "portable"]
-    monkeypatch.setitem(
-        BUILDERS,
-        ("relation", "portable"),
-        lambda spec, *rest: build(dataclasses.replace(spec, fine_weights=(5.0, 5.0, 10.0, 9.0)), *rest),
-    )
+    other = ModelSpec(fine_weights=(5.0, 5.0, 10.0, 9.0))
+
+    def altered(weights: Any, options: Any, *rest: Any) -> Any:
+        return build(weights, dataclasses.replace(options, spec=other), *rest)
+
+    monkeypatch.setitem(BUILDERS, ("relation", "portable"), altered)
     with pytest.raises(ExportError) as caught:
         export(tmp_path / "bundle")
     assert "portable relation.boxes: worst absolute error" in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,42 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from spm_rt.settings import ModelSpec
+
 DOMAIN = "spm"
 DOMAIN_VERSION = 1
 PRODUCER = "spm_rt"
 
+OPSETS = range(17, 24)
+LRN_FORMS = ("operator", "expanded")
+SPEC = ModelSpec()
+
 Shape = Sequence[int | str]
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphOptions:
+    """How the graphs are written.
+
+    Attributes:
+        spec: of the model.
+        opset: of the standard operators, 17 to 23.
+        targets: T.
+        lrn: ``operator`` (one LRN node) or ``expanded`` (basic operators without ``pow``).
+    """
+
+    spec: ModelSpec = SPEC
+    opset: int = 17
+    targets: int = 1
+    lrn: str = "operator"
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ValueError(f"opset {self.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
+        if self.targets < 1:
+            raise ValueError(f"targets {self.targets}: 1 or more")
+        if self.lrn not in LRN_FORMS:
+            raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
 
 
 class GraphBuilder:
@@ -28,6 +60,9 @@ class GraphBuilder:
         self._initializers: dict[str, ir.Value] = {}
         self._functions: list[ir.Function] = []
         self._constants = 0
+        # What the functions that write a stage's graph ask for (portable.begin).
+        self.spec, self.targets, self.lrn = SPEC, 1, LRN_FORMS[0]
+        self.outputs: Mapping[str, Shape] = {}
 
     def input(self, name: str, shape: Shape | None = None) -> ir.Value:
         """A float32 input; the shape is left open in a function."""

@@ -15,12 +15,10 @@ from spm_export.graphs.fast import fast_weights, trim_kernel
 from spm_export.graphs.roi import roi_features
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
-from spm_rt.settings import ModelSpec
 
 from ...support.graphs.nodes import draw, evaluate
 from ...support.graphs.regions import ROI_BOXES, roi_in_reference
 
-SPEC = ModelSpec()
 Floats = NDArray[np.float32]
 
 
@@ -138,7 +136,7 @@ def test_gathered_roi_features(targets: int, synthetic_model: SPMTracker) -> Non
     boxes = np.array([list(ROI_BOXES.values())] * targets, np.float32)
     boxes += 3 * np.arange(targets, dtype=np.float32)[:, None, None]
     maps = (channels_last(deep), channels_last(shallow))
-    (found,) = evaluate(lambda g, v: roi_features(g, SPEC, *v, targets), *maps, boxes, weights=weights)
+    (found,) = evaluate(lambda g, v: roi_features(g, *v), *maps, boxes, weights=weights, targets=targets)
     wanted = roi_in_reference(synthetic_model, deep, shallow, boxes)
     found = found.transpose(0, 2, 1).reshape(wanted.shape)
     np.testing.assert_array_equal(found == 0, wanted == 0)

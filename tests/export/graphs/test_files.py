@@ -12,10 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_export.bundle import ExportOptions, _write_graphs
-from spm_export.graphs.builder import DOMAIN
+from spm_export.graphs.builder import DOMAIN, OPSETS, GraphOptions
 from spm_export.graphs.fast import fast_contract
 from spm_export.graphs.forms import BUILDERS, INT8_BUILDERS, build_graph, bundle_weights
-from spm_export.graphs.portable import OPSETS, GraphOptions
 from spm_export.graphs.roi import PLUGIN
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights

@@ -28,10 +28,11 @@ from spm_export.bundle import ExportOptions, export_bundle
 from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, quantized, sampled
 from spm_export.cli import main
 from spm_export.graphs import int8
+from spm_export.graphs.builder import GraphOptions
 from spm_export.graphs.fast import build_plain_search
 from spm_export.graphs.forms import bundle_weights
 from spm_export.graphs.int8 import LAYERS, Grid, Quantization, QuantizedBuilder, SignedBuilder, best_grid
-from spm_export.graphs.portable import GraphOptions, build_search, convolution
+from spm_export.graphs.portable import build_search, convolution
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import Arrays, reference_outputs, sample_inputs
@@ -185,7 +186,7 @@ def test_the_search_graph_computes_what_the_rounded_reference_computes(
     feeds, exact = case
     weights = bundle_weights(graph_weights(default_model), "int8", calibration.plan)
     make = functools.partial(QuantizedBuilder, plan=calibration.plan)
-    graph = build_plain_search(default_model.spec, weights, GraphOptions(), make)
+    graph = build_plain_search(weights, GraphOptions(), make)
     found = run(session_of(ir.serde.to_proto(graph)), feeds)
     with quantized(default_model, calibration.plan):
         features = default_model.features(torch.from_numpy(feeds["crop"]))
@@ -369,9 +370,9 @@ def test_both_ways_compute_the_same(
     weights = bundle_weights(graph_weights(default_model), "int8", plan)
     feeds, exact = case
     make = functools.partial(SignedBuilder, plan=plan)
-    found = compute(build_search(default_model.spec, weights, GraphOptions(), make), feeds)
+    found = compute(build_search(weights, GraphOptions(), make), feeds)
     unsigned = functools.partial(QuantizedBuilder, plan=plan)
-    other = compute(build_plain_search(default_model.spec, weights, GraphOptions(), unsigned), feeds)
+    other = compute(build_plain_search(weights, GraphOptions(), unsigned), feeds)
     deep = found["deep"].reshape(1, 384, -1).transpose(0, 2, 1)
     # A value in the middle of two codes may go to either, here and there.
     assert np.abs(deep - other["deep"]).mean() < 1e-3 * np.abs(deep).mean()
