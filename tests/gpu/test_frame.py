@@ -18,7 +18,7 @@ from spm_rt.frame.steps import Proposals, TargetView, decide
 from spm_rt.gpu import kernels
 from spm_rt.settings import ModelSpec, TrackerSettings
 
-from ..support.emulator.host_build import SPEC, call, settings_of, state_of
+from ..support.emulator.host_build import SPEC, launch, settings_of, state_of
 from ..support.stages import both_stages
 
 Floats = NDArray[np.float32]
@@ -46,7 +46,7 @@ def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> Non
         box = random_box(rng)
         state = state_of(box)
         state["sum"] = 7
-        call(built, "spm_begin", state, record, 1)
+        launch(built, kernels.begin_launch(1), state, record)
         assert region_of(state) == search_region(box, SPEC)
         assert (state["sum"] == 0).all()
         np.testing.assert_array_equal(state["box"][0], box)
@@ -55,15 +55,15 @@ def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> Non
 # Crop.
 
 
-def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any], blocks: int = 5) -> Floats:
+def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any]) -> Floats:
     height, width = frame.shape[:2]
     channels = 1 if frame.ndim == 2 else frame.shape[2]
     pixel_step = frame.strides[1]
     start = ctypes.c_void_p(frame.ctypes.data)
     shape = (LongLong(frame.strides[0]), LongLong(pixel_step), height, width, channels, SIZE)
     out = np.full((len(state), 3, SIZE, SIZE), -1, np.float32)
-    call(library, "spm_frame_sum", start, *shape, state, blocks, len(state))
-    call(library, "spm_crop_f32", start, *shape, state, out, *kernels.crop_launch(SIZE, targets=len(state)).blocks[:2])
+    launch(library, kernels.sum_launch(len(state)), start, *shape, state)
+    launch(library, kernels.crop_launch(SIZE, targets=len(state)), start, *shape, state, out)
     return out if len(state) > 1 else out[0]
 
 
@@ -97,7 +97,7 @@ BOXES = {
 def test_crops_are_the_exact_form_bit_by_bit(name: str, place: str, library: ctypes.CDLL) -> None:
     frame = pictures()[name]
     state = state_of(BOXES[place])
-    call(library, "spm_begin", state, settings_of()[1], 1)
+    launch(library, kernels.begin_launch(1), state, settings_of()[1])
     shaped = frame[:, :, None] if frame.ndim == 2 else frame
     wanted = crop_exact(shaped, search_region(np.array(BOXES[place], float), SPEC), SIZE)
     got = crop(library, frame, state)
@@ -108,7 +108,7 @@ def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:
     frame = pictures()["color"]
     inside, outside = (state_of(BOXES[place]) for place in ("inside", "outside"))
     for state in (inside, outside):
-        call(built, "spm_begin", state, settings_of()[1], 1)
+        launch(built, kernels.begin_launch(1), state, settings_of()[1])
         crop(built, frame, state)
     assert (inside["sum"] == 0).all()
     np.testing.assert_array_equal(outside["sum"][0], frame.reshape(-1, 3).sum(0))
@@ -122,14 +122,14 @@ EMPTY = [0, 0, 0, 0]
 def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None:
     frame, boxes = pictures()["color"], [*BOXES.values(), EMPTY]
     states = np.concatenate([state_of(box) for box in boxes])
-    call(library, "spm_begin", states, settings_of()[1], len(states))
+    launch(library, kernels.begin_launch(len(states)), states, settings_of()[1])
     assert (states["scale"] > 0).tolist() == [True] * len(BOXES) + [False]
     together = crop(library, frame, states)
     np.testing.assert_array_equal(states["sum"][0], frame.reshape(-1, 3).sum(0))
     assert (states["sum"][1:] == 0).all()
     for t, box in enumerate(boxes[:-1]):
         state = state_of(box)
-        call(library, "spm_begin", state, settings_of()[1], 1)
+        launch(library, kernels.begin_launch(1), state, settings_of()[1])
         np.testing.assert_array_equal(states["region"][t], state["region"][0])
         np.testing.assert_array_equal(together[t], crop(library, frame, state))
     assert (together[-1] == -1).all()  # an empty place is left as it is
@@ -138,7 +138,7 @@ def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None
 @pytest.mark.parametrize("places", [["inside", "a pixel"], ["inside", None], [None, None]], ids=str)
 def test_a_frame_that_nobody_leaves_is_not_summed(places: list[str | None], built: ctypes.CDLL) -> None:
     states = np.concatenate([state_of(BOXES[place] if place else EMPTY) for place in places])
-    call(built, "spm_begin", states, settings_of()[1], len(states))
+    launch(built, kernels.begin_launch(len(states)), states, settings_of()[1])
     crop(built, pictures()["color"], states)
     assert (states["sum"] == 0).all()
 
@@ -157,7 +157,7 @@ class Selected:
         self.crop_boxes, self.frame_boxes = (np.full((targets, k, 4), np.nan, np.float32) for _ in range(2))
         self.scores = np.full((targets, k), np.nan, np.float32)
         written = (self.indices, self.counts, self.crop_boxes, self.frame_boxes, self.scores)
-        call(library, "spm_select", scores, boxes, state, record, *written, targets)
+        launch(library, kernels.select_launch(targets), scores, boxes, state, record, *written)
 
     @property
     def rows(self) -> NDArray[np.int32]:
@@ -286,7 +286,8 @@ def fuse_on_device(
 ) -> NDArray[Any]:
     """spm_fuse in a frame of 640 x 480: its records. ``coarse``: scores, boxes in the crop and in the frame."""
     results = np.zeros(len(states), kernels.RESULT)
-    call(library, "spm_fuse", counts, *coarse, *fine, 480, 640, record, states, results, len(states))
+    fuse = kernels.fuse_launch(len(states))
+    launch(library, fuse, counts, *coarse, *fine, 480, 640, record, states, results)
     return results
 
 
