@@ -27,7 +27,7 @@ start_sums: Callable[..., object] | None
 finish_sums: Callable[..., tuple[int, ...]] | None
 try:
     from ._sampling import fill_rim, finish_sums, sample_region, start_sums
-except ImportError:  # not built: no C compiler when the package was installed
+except ImportError:  # not built: no C++ compiler when the package was installed
     sample_region = fill_rim = start_sums = finish_sums = None
 
 Frame = NDArray[Any]

@@ -24,7 +24,7 @@ compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, f
 try:
     from ._choosing import decide as compiled_decide
     from ._choosing import propose as compiled_propose
-except ImportError:  # not built: no C compiler when the package was installed
+except ImportError:  # not built: no C++ compiler when the package was installed
     compiled_propose = compiled_decide = None
 
 _selection = operator.attrgetter(*("near_iou", "score_floor", "nms_threshold", "num_near_candidates", "num_candidates"))

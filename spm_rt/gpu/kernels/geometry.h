@@ -8,11 +8,20 @@ struct Box {
     float x1, y1, x2, y2;
 };
 
-// `at`-th of `count` positions from low to high along an axis whose last index is `last`.
-SPM_FUNCTION float sample_position(float low, float high, float last, int count, int at) {
+// `count` positions from low to high along an axis whose last index is `last`.
+struct Steps {
+    float start, step;
+};
+
+SPM_FUNCTION Steps sample_steps(float low, float high, float last, int count) {
     const float a = low / last, b = high / last;
-    const float step = (b - a) * last / (float)(count - 1);
-    return a * last + (float)at * step;
+    return {a * last, (b - a) * last / (float)(count - 1)};
+}
+
+SPM_FUNCTION float sample_at(Steps steps, int at) { return steps.start + (float)at * steps.step; }
+
+SPM_FUNCTION float sample_position(float low, float high, float last, int count, int at) {
+    return sample_at(sample_steps(low, high, last, count), at);
 }
 
 SPM_FUNCTION bool is_inside(float position, float last) { return position >= 0.0f && position <= last; }

@@ -164,6 +164,7 @@ FAR: list[tuple[float, float, float, float]] = [
     (1, 1e30, 4, 1e31),
     (-1e38, 2, 1e38, 5),
     (5, 2, 1, 5),
+    (5, 2, -9e6, 5),
 ]
 
 
