@@ -26,7 +26,7 @@ import spm_export.calibration as calibrate_module
 import spm_export.proof.compare as compare
 from spm_export.bundle import ExportOptions, export_bundle
 from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, quantized, sampled
-from spm_export.cli import main
+from spm_export.cli import DEMO_BOX, main
 from spm_export.graphs import int8
 from spm_export.graphs.builder import GraphOptions
 from spm_export.graphs.fast import build_plain_search
@@ -41,7 +41,6 @@ from spm_rt import Bundle, ExportError, SourceError, Tracker, TrackerSettings
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.frame.geometry import iou
-from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
 from ...support.exports import Frames, export_quickly, export_unverified, verify_quickly
@@ -50,25 +49,21 @@ from ...support.graphs.sessions import run, session_of
 
 Floats = NDArray[np.float32]
 Refusal = Callable[[Calibration], str]
+Case = tuple[Arrays, dict[str, Arrays]]
+Factory = pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def int8_bundle(
-    tmp_path_factory: pytest.TempPathFactory,
-    default_model: SPMTracker,
-    calibration: Calibration,
-    clip: Frames,
-    clip_box: Box,
-) -> Path:
+def int8_bundle(tmp_path_factory: Factory, default_model: SPMTracker, calibration: Calibration, clip: Frames) -> Path:
     folder, options = tmp_path_factory.mktemp("int8") / "bundle", int8_options(calibration)
     # Where another proposal wins, a frame's overlap is 0.9: the mean of a handful of frames may miss the bound.
-    return export_quickly(default_model, folder, options, clip, clip_box, frames=16)
+    return export_quickly(default_model, folder, options, clip, DEMO_BOX, frames=16)
 
 
 @pytest.fixture(scope="module")
-def case(default_model: SPMTracker, clip: Frames, clip_box: Box) -> tuple[Arrays, dict[str, Arrays]]:
+def case(default_model: SPMTracker, clip: Frames) -> Case:
     """Inputs of the search graphs on a frame of the clip, and what the reference gives there."""
-    _, given = next(itertools.islice(sample_inputs(default_model, clip, clip_box), 2, 3))
+    _, given = next(itertools.islice(sample_inputs(default_model, clip, DEMO_BOX), 2, 3))
     exact = reference_outputs(default_model, given)
     return {"crop": given["search"], **{n: exact["template"][n] for n in ("head_kernel", "head_bias")}}, exact
 
@@ -78,15 +73,13 @@ def int8_options(calibration: Calibration) -> ExportOptions:
 
 
 @pytest.fixture
-def refusal(
-    tmp_path: Path, default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
-) -> Refusal:
+def refusal(tmp_path: Path, default_model: SPMTracker, clip: Frames, monkeypatch: pytest.MonkeyPatch) -> Refusal:
     """Exports with a calibration, which must be refused without a trace; gives the error's text."""
 
     def run(calibration: Calibration) -> str:
         verify_quickly(monkeypatch)
         with pytest.raises(ExportError) as refused:
-            export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
+            export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], DEMO_BOX, "clip")
         assert not (tmp_path / "b").exists()
         return str(refused.value)
 
@@ -181,7 +174,7 @@ def test_rounding_the_reference_is_undone(default_model: SPMTracker, calibration
 
 @torch.inference_mode()
 def test_the_search_graph_computes_what_the_rounded_reference_computes(
-    default_model: SPMTracker, calibration: Calibration, case: tuple[Arrays, dict[str, Arrays]]
+    default_model: SPMTracker, calibration: Calibration, case: Case
 ) -> None:
     feeds, exact = case
     weights = bundle_weights(graph_weights(default_model), "int8", calibration.plan)
@@ -196,9 +189,9 @@ def test_the_search_graph_computes_what_the_rounded_reference_computes(
 
 
 def test_layers_that_lose_accuracy_stay_float32(
-    default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+    default_model: SPMTracker, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = [("clip", lambda: clip[:3], clip_box)]
+    clips = [("clip", lambda: clip[:3], DEMO_BOX)]
     everything = calibrate(default_model, TrackerSettings(), clips)
     assert {drift.layer for drift in everything.drifts} == {layer for layers in LAYERS.values() for layer in layers}
     worst = min(everything.drifts, key=lambda drift: drift.overlap)
@@ -210,14 +203,12 @@ def test_layers_that_lose_accuracy_stay_float32(
     assert len(steps) == calibration_steps(1)
 
 
-def test_a_clip_of_one_frame_is_refused(default_model: SPMTracker, clip: Frames, clip_box: Box) -> None:
+def test_a_clip_of_one_frame_is_refused(default_model: SPMTracker, clip: Frames) -> None:
     with pytest.raises(ExportError, match="second frame"):
-        calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:1], clip_box)])
+        calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:1], DEMO_BOX)])
 
 
-def test_an_int8_bundle_says_so_and_tracks_alike(
-    int8_bundle: Path, default_bundle: Path, clip: Frames, clip_box: Box
-) -> None:
+def test_an_int8_bundle_says_so_and_tracks_alike(int8_bundle: Path, default_bundle: Path, clip: Frames) -> None:
     bundle = Bundle.open(int8_bundle)
     assert bundle.manifest["precision"] == "int8"
     assert {d["layer"] for d in bundle.manifest["quantization"]["layers"]} >= {"conv1", "linear1"}
@@ -225,7 +216,7 @@ def test_an_int8_bundle_says_so_and_tracks_alike(
         if backend == "openvino":
             pytest.importorskip("openvino")
         float32, int8 = (Tracker.load(path, backend, threads=1) for path in (default_bundle, int8_bundle))
-        tracks = follow_both(float32, int8, clip[:8], clip_box)
+        tracks = follow_both(float32, int8, clip[:8], DEMO_BOX)
         overlaps = iou(tracks.first, tracks.forced)
         assert overlaps.mean() > 0.95
         assert overlaps.min() < 1  # it did compute something else
@@ -285,9 +276,7 @@ def compute(model: ir.Model, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 @pytest.fixture(scope="module")
-def signed_bundle(
-    tmp_path_factory: pytest.TempPathFactory, default_model: SPMTracker, calibration: Calibration
-) -> Bundle:
+def signed_bundle(tmp_path_factory: Factory, default_model: SPMTracker, calibration: Calibration) -> Bundle:
     """Not verified, for one target and for two; conv4 and linear2 are held to have lost too much."""
     plan = Quantization(calibration.plan.layers - {"conv4", "linear2"}, calibration.plan.grids)
     less = dataclasses.replace(calibration, plan=plan)
@@ -361,9 +350,7 @@ def test_the_graphs_follow_tensorrts_rules(stage: str, variant: str, targets: in
     assert quantized == set(LAYERS.get(stage, ())) - {"conv4", "linear2"}
 
 
-def test_both_ways_compute_the_same(
-    default_model: SPMTracker, calibration: Calibration, case: tuple[Arrays, dict[str, Arrays]]
-) -> None:
+def test_both_ways_compute_the_same(default_model: SPMTracker, calibration: Calibration, case: Case) -> None:
     """Where inputs have no negative values, signed and unsigned codes are the same, and so are the graphs' outputs."""
     plan = Quantization(calibration.plan.layers - {"conv1", "relate_proposal"}, calibration.plan.grids)
     assert {plan.grids[f"{layer}.input"].zero for layer in plan.layers} == {0}
