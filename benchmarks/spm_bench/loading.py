@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_export.cli import DEMO_BOX, DEMO_CLIP
 from spm_rt.backends import BACKENDS, available, load_backend
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
+from spm_rt.media.clips import read_boxes
 from spm_rt.media.video import frames
 from spm_rt.precision import parse_precision
 from spm_rt.results import Box
@@ -127,9 +130,6 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
 
     A folder in OTB layout needs no box: its first annotated one is taken.
     """
-    from itertools import islice
-
-    from spm_export.cli import DEMO_BOX, DEMO_CLIP
 
     if clip is None:
         clip, box = str(DEMO_CLIP), box or DEMO_BOX
@@ -137,7 +137,6 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
         truth = Path(clip) / "groundtruth_rect.txt"
         if not truth.is_file():
             raise SourceError(f"--clip {clip} needs --box X,Y,W,H, the target in its first frame")
-        from spm_rt.media.clips import read_boxes
 
         x, y, width, height = (float(v) for v in read_boxes(truth)[0])
         box = (x, y, width, height)

@@ -10,6 +10,7 @@ from spm_rt.machine import usable_cores
 from spm_rt.terminal import parse_box
 
 DEFAULT_BUNDLE = "spm_alexnet"
+Parser = argparse.ArgumentParser
 
 
 class Outcome(NamedTuple):
@@ -23,91 +24,6 @@ class Outcome(NamedTuple):
     """exit status 0, or else 1"""
     message: str = ""
     """why not, if the text does not say it"""
-
-
-def add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="the bundle's folder")
-
-
-def add_number(
-    parser: argparse.ArgumentParser,
-    names: str,
-    default: float,
-    what: str,
-    metavar: str = "N",
-    kind: Callable[[str], float] | None = None,
-) -> None:
-    """A number with a default that its help names; by default a whole one of 1 or more."""
-    what = f"{what} (default {default})"
-    parser.add_argument(*names.split(), type=kind or positive, default=default, metavar=metavar, help=what)
-
-
-def add_several(
-    parser: argparse.ArgumentParser,
-    name: str,
-    default: Any,
-    what: str,
-    metavar: str = "N",
-    kind: Callable[[str], Any] | None = None,
-) -> None:
-    """An option with several values; by default whole numbers of 1 or more."""
-    parser.add_argument(name, nargs="+", type=kind or positive, default=default, metavar=metavar, help=what)
-
-
-def add_backends(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--backend`` with several names; ``what`` says what for, and which."""
-    add_several(parser, "--backend", ["auto"], f"{what}, ... (default: auto)", "NAME[:PRECISION][@BUNDLE]", str)
-
-
-def add_clips(parser: argparse.ArgumentParser, clips: str = "folder of clips with ground truth") -> None:
-    """The folder of clips, and how many frames of each."""
-    parser.add_argument("clips", help=clips)
-    add_frame_limit(parser)
-
-
-def add_frame_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
-
-
-def add_default_bundle(parser: argparse.ArgumentParser) -> None:
-    """One bundle and one backend, both with a default."""
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
-
-
-def add_clip_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
-    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
-
-
-def add_measurement(parser: argparse.ArgumentParser, frames: int, what: str, block: int = 10) -> None:
-    """The clip, how many frames are counted (``what`` says per what), and how contestants take turns."""
-    add_clip_options(parser)
-    add_number(parser, "--frames", frames, f"frames counted {what}")
-    add_number(parser, "--block", block, "frames counted per turn")
-    add_number(parser, "--pause", 0.1, "between turns", "SECONDS", seconds)
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    files = "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)"
-    add_several(parser, "--checkpoint", [], f"the bundle's checkpoint, for {files}", "FILE", str)
-    calls = "threads per inference call, the same for all (default: 2, or 1 on one core)"
-    parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N", help=calls)
-    add_output(parser)
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    add_json(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-
-
-def add_out(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--out", metavar="FOLDER", help=what)
 
 
 def default_threads() -> int:
@@ -140,3 +56,74 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
     return value
+
+
+def add_bundle(parser: Parser) -> None:
+    parser.add_argument("bundle", help="the bundle's folder")
+
+
+def add_number(parser: Parser, names: str, default: float, what: str, metavar: str = "N", kind: Any = positive) -> None:
+    """A number with a default that its help names; by default a whole one of 1 or more."""
+    what = f"{what} (default {default})"
+    parser.add_argument(*names.split(), type=kind, default=default, metavar=metavar, help=what)
+
+
+def add_several(parser: Parser, name: str, default: Any, what: str, metavar: str = "N", kind: Any = positive) -> None:
+    """An option with several values; by default whole numbers of 1 or more."""
+    parser.add_argument(name, nargs="+", type=kind, default=default, metavar=metavar, help=what)
+
+
+def add_backends(parser: Parser, what: str) -> None:
+    """``--backend`` with several names; ``what`` says what for, and which."""
+    add_several(parser, "--backend", ["auto"], f"{what}, ... (default: auto)", "NAME[:PRECISION][@BUNDLE]", str)
+
+
+def add_clips(parser: Parser, clips: str = "folder of clips with ground truth") -> None:
+    """The folder of clips, and how many frames of each."""
+    parser.add_argument("clips", help=clips)
+    add_frame_limit(parser)
+
+
+def add_frame_limit(parser: Parser) -> None:
+    parser.add_argument("--frames", type=clip_length, metavar="N", help="at most so many frames of each clip")
+
+
+def add_default_bundle(parser: Parser) -> None:
+    """One bundle and one backend, both with a default."""
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"the bundle's folder (default: {DEFAULT_BUNDLE})")
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
+
+
+def add_clip_options(parser: Parser) -> None:
+    parser.add_argument("--clip", metavar="VIDEO|FOLDER", help="what to track in (default: the shipped clip)")
+    parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
+
+
+def add_measurement(parser: Parser, frames: int, what: str, block: int = 10) -> None:
+    """The clip, how many frames are counted (``what`` says per what), and how contestants take turns."""
+    add_clip_options(parser)
+    add_number(parser, "--frames", frames, f"frames counted {what}")
+    add_number(parser, "--block", block, "frames counted per turn")
+    add_number(parser, "--pause", 0.1, "between turns", "SECONDS", seconds)
+
+
+def add_run_options(parser: Parser) -> None:
+    files = "torch: cm_stage.pt fm_stage.pt, or one .safetensors (default: the shipped weights)"
+    add_several(parser, "--checkpoint", [], f"the bundle's checkpoint, for {files}", "FILE", str)
+    calls = "threads per inference call, the same for all (default: 2, or 1 on one core)"
+    parser.add_argument("--threads", type=positive, default=default_threads(), metavar="N", help=calls)
+    add_output(parser)
+
+
+def add_output(parser: Parser) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    add_json(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+
+
+def add_out(parser: Parser, what: str) -> None:
+    parser.add_argument("--out", metavar="FOLDER", help=what)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BoxError
@@ -73,9 +72,11 @@ def run(options: argparse.Namespace) -> Outcome:
     runs = len(MODES) * (1 + bool(plain)) * ("modes" in parts) + len(options.proposals) * ("proposals" in parts)
     bar = Progress("clips x settings", len(clips) * (runs + ("recall" in parts)), quiet=options.quiet)
     report: dict[str, Any] = {}
-    figures: Callable[..., dict[str, Any]] = functools.partial(
-        _figures, clips=clips, limit=options.frames, step=bar.step
-    )
+
+    def figures(tracker: Tracker, **changes: Any) -> dict[str, Any]:
+        makers = {"spm": own_maker(tracker, **changes)}
+        return summarize(evaluate(makers, clips, limit=options.frames, step=bar.step)["spm"])
+
     if "modes" in parts:
         report["modes"] = {mode: figures(tracker, mode=mode) for mode in MODES}
         if plain:
@@ -126,7 +127,8 @@ def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[floa
         candidates = tracker.update(frame, candidates=True).candidates
         assert candidates is not None
         boxes = np.array([xywh_to_xyxy(c.box) for c in candidates])
-        best.append(float(iou(boxes, _corners(clip.boxes[index])).max()))
+        x, y, width, height = clip.boxes[index].tolist()
+        best.append(float(iou(boxes, xywh_to_xyxy((x, y, width, height))).max()))
     return best
 
 
@@ -172,20 +174,9 @@ def _load_plain(options: argparse.Namespace) -> Tracker:
     return reference_tracker(load_model(paths), settings, "cpu", options.threads)
 
 
-def _figures(
-    tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None], **changes: Any
-) -> dict[str, Any]:
-    return summarize(evaluate({"spm": own_maker(tracker, **changes)}, clips, limit=limit, step=step)["spm"])
-
-
 def _proposals(k: int) -> dict[str, int]:
     """The settings for K proposals: one of them is near, if there are others."""
     return {"num_candidates": k, "num_near_candidates": min(1, k - 1)}
-
-
-def _corners(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    x, y, width, height = (float(v) for v in box)
-    return xywh_to_xyxy((x, y, width, height))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -67,9 +67,8 @@ def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     bundle = Bundle.open(options.bundle)
     if bundle.settings.mode != "series-parallel":
-        raise SettingsError(
-            f"{bundle.path} is set to mode {bundle.settings.mode!r}; only series-parallel has all scores"
-        )
+        mode = bundle.settings.mode
+        raise SettingsError(f"{bundle.path} is set to mode {mode!r}; only series-parallel has all scores")
     tracker = load_named(options.bundle, options)
     clips = find_sequences(options.clips)
     out = make_folder(options.out) if options.out else None
@@ -92,9 +91,7 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
     """
     found = _are_found(samples)
     if not found.any() or found.all():
-        raise SourceError(
-            f"{int(found.sum())} of {len(found)} frames are found: both kinds are needed, take more clips"
-        )
+        raise SourceError(f"{found.sum()} of {len(found)} frames are found: both kinds are needed, take more clips")
     measures: dict[str, Any] = {}
     for name in MEASURES:
         values = _values(samples, name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
+from spm_rt.media.clips import Sequence, find_sequences
 from spm_rt.results import Box
 from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
@@ -99,16 +101,12 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     if not options.sequences:
         frames, box, name = load_clip(options.clip, options.box, options.frames)
         return [(name, len(frames), lambda: (frames, box))]
-    from spm_rt.media.clips import Sequence as Clip
-    from spm_rt.media.clips import find_sequences
 
-    def loader(clip: Clip) -> Callable[[], tuple[list[Frame], Box]]:
-        return lambda: (list(clip.frames(options.frames)), clip.first_box)
+    def load(clip: Sequence) -> tuple[list[Frame], Box]:
+        return list(clip.frames(options.frames)), clip.first_box
 
-    return [
-        (clip.name, min(len(clip), options.frames or len(clip)), loader(clip))
-        for clip in find_sequences(options.sequences)
-    ]
+    clips = find_sequences(options.sequences)
+    return [(c.name, min(len(c), options.frames or len(c)), functools.partial(load, c)) for c in clips]
 
 
 def _run_reference(options: argparse.Namespace) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -111,9 +112,7 @@ def _profile(
         bar.close()
         calls = {stage: hooks.calls(stage)[-options.frames :] for stage in options.stage}
     if not any(calls.values()):
-        raise BackendError(
-            f"{entry.label}: no profiler is known here for this backend (onnxruntime and openvino have one)"
-        )
+        raise BackendError(f"{entry.label}: no profiler is known for this backend (onnxruntime and openvino have one)")
     proposals, stages = entry.bundle.settings.num_candidates, {}
     for stage in options.stage:
         graph = hooks.graphs.get(stage)
@@ -138,25 +137,20 @@ def _rate(profile: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float],
     for figures in profile["stages"].values():
         total, times = figures["operators_ms"], collections.Counter[str]()
         for operator in figures["operators"]:
-            times[operator.kind] += operator.ms
-        figures["by_type"] = {
-            kind: {"ms": ms, "share": ms / total if total else 0.0} for kind, ms in times.most_common()
-        }
+            times[operator.operator] += operator.ms
+        figures["by_type"] = {kind: {"ms": ms, "share": ms / (total or 1.0)} for kind, ms in times.most_common()}
         figures["operators"] = [_as_json(operator, total, peak) for operator in figures["operators"]]
 
 
 def _as_json(operator: Operator, total: float, peak: float | None) -> dict[str, Any]:
-    rated = None if operator.macs is None or operator.ms <= 0 else speed(operator.macs, operator.ms, peak)
+    rated = {} if operator.macs is None or operator.ms <= 0 else speed(operator.macs, operator.ms, peak)
+    known = {name: value for name, value in dataclasses.asdict(operator).items() if name != "macs"}
     return {
-        "name": operator.name,
-        "operator": operator.kind,
-        "implementation": operator.implementation,
-        "layer": operator.layer,
-        "ms": operator.ms,
-        "share": operator.ms / total if total else 0.0,
+        **known,
+        "share": operator.ms / (total or 1.0),
         "mmac": None if operator.macs is None else operator.macs / 1e6,
-        "gmac_per_s": rated and rated["gmac_per_s"],
-        "of_peak": rated and rated["share"],
+        "gmac_per_s": rated.get("gmac_per_s"),
+        "of_peak": rated.get("share"),
     }
 
 

@@ -26,10 +26,10 @@ class Operator:
     """One operator of a library's graph: its median time over the calls, and its work, if it multiplies."""
 
     name: str
-    kind: str
+    operator: str
     implementation: str
-    ms: float
     layer: str
+    ms: float
     macs: int | None
 
 
@@ -52,8 +52,8 @@ def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposa
         event = examples[key]
         layer = nodes.find(event) if nodes is not None else None
         macs = layer.macs if layer is not None else work_from_shapes(event)
-        ms, name = float(np.median(values)), layer.name if layer is not None else ""
-        operators.append(Operator(event.name, event.operator, event.implementation, ms, name, macs))
+        named = (event.name, event.operator, event.implementation, layer.name if layer is not None else "")
+        operators.append(Operator(*named, float(np.median(values)), macs))
     return sorted(operators, key=lambda operator: -operator.ms)
 
 

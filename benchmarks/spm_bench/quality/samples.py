@@ -99,7 +99,7 @@ def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int
         frame = other.read(index)
         scale = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
         try:
-            tracker.move_to(_as_box(other.boxes[index] * scale))
+            tracker.move_to(other.boxes[index] * scale)
         except BoxError:
             continue
         resized = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

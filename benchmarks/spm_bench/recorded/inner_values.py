@@ -124,9 +124,8 @@ def _inner_names(graph: Any, stage: str) -> dict[str, str]:
         if node.op_type == "FusedRoiCrop" and stage == "relation":
             names["roi_feat"] = node.output[0]
         if node.op_type == "Conv" and "conv5.weight" in node.input:
-            names["conv5"] = next(
-                n.output[0] for n in graph.node if n.op_type == "Relu" and n.input[0] == node.output[0]
-            )
+            (made,) = node.output
+            names["conv5"] = next(n.output[0] for n in graph.node if n.op_type == "Relu" and n.input[0] == made)
     named = {
         "template": {"kcls": "classify_kernel", "template_feat": "target_features"},
         "search": {"conv2": "shallow", "conv4": "deep", "logits": "logits", "deltas": "deltas"},

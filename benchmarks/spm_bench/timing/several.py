@@ -20,10 +20,8 @@ from ..loading import Entry, Frame
 
 def spread_boxes(box: Box, count: int) -> list[Box]:
     """``count`` boxes, the given one first, the others moved by up to a fifth of its size: each a target of its own."""
-    x, y, width, height = box
-    return [
-        (x + 0.2 * width * math.sin(2.4 * k), y + 0.2 * height * math.sin(3.7 * k), width, height) for k in range(count)
-    ]
+    x, y, w, h = box
+    return [(x + 0.2 * w * math.sin(2.4 * k), y + 0.2 * h * math.sin(3.7 * k), w, h) for k in range(count)]
 
 
 def load_several(entry: Entry, targets: int, device: str, threads: int) -> MultiTracker:

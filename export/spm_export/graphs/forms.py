@@ -66,7 +66,7 @@ def build_graph(
 
     Args:
         stage, form: a pair of :func:`spm_rt.bundle.forms.graphs_of` the precision.
-        spec, opset, targets: as :class:`GraphOptions` and the model have them.
+        spec, opset, targets: as in :class:`~spm_export.graphs.builder.GraphOptions`.
         weights: of :func:`bundle_weights`.
         plan: what int8 needs.
     """
