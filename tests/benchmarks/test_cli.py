@@ -14,7 +14,7 @@ from spm_rt.backends import BACKENDS
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError
 
-from ..support.bench import bench_error
+from ..support.bench import spm_bench
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -68,7 +68,9 @@ def test_wrong_usage_is_2(arguments: str, capsys: pytest.CaptureFixture[str]) ->
 )
 def test_what_cannot_be_done_is_refused(arguments: str, message: str, default_bundle: Path, tmp_path: Path) -> None:
     words = arguments.replace("BUNDLE", str(default_bundle)).replace("FOLDER", str(tmp_path))
-    assert message in bench_error(words)
+    ran = spm_bench(words)
+    assert ran.status == 1
+    assert message in ran.error
 
 
 def test_commands_start_without_heavy_libraries() -> None:

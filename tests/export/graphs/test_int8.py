@@ -48,7 +48,7 @@ from ...support.graphs.nodes import draw
 from ...support.graphs.sessions import run, session_of
 
 Floats = NDArray[np.float32]
-Refusal = Callable[[Calibration], str]
+Refusal = Callable[..., str]
 Case = tuple[Arrays, dict[str, Arrays]]
 Factory = pytest.TempPathFactory
 
@@ -74,10 +74,10 @@ def int8_options(calibration: Calibration) -> ExportOptions:
 
 @pytest.fixture
 def refusal(tmp_path: Path, default_model: SPMTracker, clip: Frames, monkeypatch: pytest.MonkeyPatch) -> Refusal:
-    """Exports with a calibration, which must be refused without a trace; gives the error's text."""
+    """Exports with a calibration, compared in these forms, must be refused without a trace; gives the error's text."""
 
-    def run(calibration: Calibration) -> str:
-        verify_quickly(monkeypatch)
+    def run(calibration: Calibration, *forms: str) -> str:
+        verify_quickly(monkeypatch, variants=forms)
         with pytest.raises(ExportError) as refused:
             export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], DEMO_BOX, "clip")
         assert not (tmp_path / "b").exists()
@@ -239,7 +239,7 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
     refusal: Refusal, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(compare.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
-    message = refusal(calibration)
+    message = refusal(calibration, "fast")
     assert re.search(r"mean IoU 0\.9.*allowed", message)
     assert "boxes on clip, portable graphs: mean IoU 0.9" in message
 
@@ -247,7 +247,7 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
 def test_a_broken_int8_graph_is_refused(refusal: Refusal, calibration: Calibration) -> None:
     grids = {**calibration.plan.grids, "conv4.input": Grid(1e-3, 0)}
     broken = dataclasses.replace(calibration, plan=Quantization(calibration.plan.layers, grids))
-    assert "fast search.deep" in refusal(broken)
+    assert "fast search.deep" in refusal(broken, "fast")
 
 
 def test_a_broken_graph_for_tensorrt_is_refused(
