@@ -57,17 +57,14 @@ def test_nothing_behind_the_last_pixel_is_read() -> None:
     if not hasattr(memory, "madvise") or protect(frame.ctypes.data + frame.nbytes, page) != 0:
         pytest.skip("memory cannot be protected here")
     out = np.ones((3, 2 * height - 1, 2 * width - 1), np.float32)  # two samples per pixel, the last on the last pixel
-    assert sample_region is not None
     assert sample_region(frame, 0, 0, width - 1, height - 1, out) is None
     assert (out == 0).all()
     assert sample_region(frame, width - 1, height - 1, 0, 0, out) is None  # from the last pixel to the first
     assert (out == 0).all()
-    unprotect(frame.ctypes.data + frame.nbytes, page)
+    protect(frame.ctypes.data + frame.nbytes, page, 3)
 
 
 def sums(frame: NDArray[np.uint8], helpers: int) -> tuple[int, ...]:
-    assert start_sums is not None
-    assert finish_sums is not None
     started = start_sums(frame, helpers)
     found = finish_sums(started)
     assert finish_sums(started) == found
@@ -85,7 +82,6 @@ def test_sums_are_exact(size: tuple[int, int], channels: int, helpers: int) -> N
 
 
 def test_sums_that_nobody_asks_for_end() -> None:
-    assert start_sums is not None
     frame = picture(1000, 2000)
     before = sys.getrefcount(frame)
     for _ in range(200):
@@ -107,8 +103,6 @@ def test_the_mean_of_a_large_frame_is_the_same_with_any_number_of_threads() -> N
 
 
 def test_frames_that_have_no_sums_are_refused() -> None:
-    assert start_sums is not None
-    assert finish_sums is not None
     frame = picture(10, 12)
     for bad in (frame.astype(np.float32), frame.astype(np.int8), picture(10, 12, 2), frame[:, :, 0]):
         before = sys.getrefcount(bad)
@@ -129,10 +123,6 @@ def protect(address: int, length: int, rights: int = 0) -> int:
     return int(library.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(length), rights))
 
 
-def unprotect(address: int, length: int) -> int:
-    return protect(address, length, 3)
-
-
 GOOD = (picture(10, 12), 1.0, 2.0, 4.0, 5.0, np.zeros((3, 5, 4), np.float32))
 BAD_SAMPLES: dict[str, tuple[int, Any]] = {
     "float frame": (0, np.zeros((10, 12, 3), np.float32)),
@@ -151,7 +141,6 @@ BAD_SAMPLES: dict[str, tuple[int, Any]] = {
 
 @pytest.mark.parametrize(("place", "value"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
 def test_what_cannot_be_sampled_safely_is_refused(place: int, value: Any) -> None:
-    assert sample_region is not None
     assert sample_region(*GOOD) is None
     with pytest.raises(ValueError, match=r"must be"):
         sample_region(*(value if index == place else given for index, given in enumerate(GOOD)))
@@ -170,8 +159,6 @@ FAR: list[tuple[float, float, float, float]] = [
 
 @pytest.mark.parametrize("region", FAR)
 def test_no_region_leads_out_of_the_frame_or_the_crop(region: tuple[float, float, float, float]) -> None:
-    assert sample_region is not None
-    assert fill_rim is not None
     out = np.full((3, 5, 4), np.nan, np.float32)
     part = sample_region(GOOD[0], *region, out)
     left, right, top, bottom = part or (0, 4, 0, 5)
@@ -183,7 +170,6 @@ def test_no_region_leads_out_of_the_frame_or_the_crop(region: tuple[float, float
 
 
 def test_the_rim_gets_its_colour_and_the_rest_stays() -> None:
-    assert fill_rim is not None
     whole = np.zeros((3, 8, 9), np.float32)
     for part in ((0, 7, 0, 6), (2, 5, 1, 4), (7, 7, 6, 6), (0, 0, 2, 4), (0, 7, 3, 3)):
         whole[:] = -1
@@ -199,7 +185,6 @@ def test_the_rim_gets_its_colour_and_the_rest_stays() -> None:
 
 
 def test_samples_are_not_written_into_a_read_only_array() -> None:
-    assert sample_region is not None
     out = np.zeros((3, 5, 4), np.float32)
     out.flags.writeable = False
     with pytest.raises((ValueError, BufferError)):
@@ -263,7 +248,6 @@ def test_odd_values_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPa
 
 
 def test_inputs_of_other_kinds_are_refused() -> None:
-    assert compiled_propose is not None
     scores, boxes = boxes_like_a_frame(20, 1)
     rest = ((1.0, 0.0, 0.0), 0.8, 0.1, 0.5, 1, 9)
     last = np.zeros(4)
@@ -337,7 +321,6 @@ def test_odd_fine_values_are_treated_alike(value: float, monkeypatch: pytest.Mon
 
 
 def test_fine_values_of_other_kinds_are_refused() -> None:
-    assert compiled_decide is not None
     proposals, fine, (last, *_) = both_stages(9, 1)
     arrays: list[NDArray[Any]] = [*proposals, *fine, last]
     rest = ((1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)

@@ -65,17 +65,12 @@ class Emulator:
         self._failures: dict[str, list[CUresult]] = {}
         self._handles = 1000
         self._objects: dict[int, Any] = {}
-        self._spoil: Callable[[list[Callable[[], None]]], None] | None = None
         self.uncapturable: set[str] = set()
         self.copied: list[int] = []
 
     def fail(self, name: str, code: CUresult, after: int = 0) -> None:
         """Let the call after ``after`` good ones of this name fail, once."""
         self._failures[name] = [OK] * after + [code]
-
-    def spoil_captures(self, change: Callable[[list[Callable[[], None]]], None]) -> None:
-        """Change what a capture has recorded, as a library that captures only part of its work would."""
-        self._spoil = change
 
     def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
         method = getattr(self, f"_{name}", None) if name.startswith("cu") else None
@@ -212,10 +207,7 @@ class Emulator:
         return (OK,)
 
     def _cuStreamEndCapture(self, stream: int) -> tuple[CUresult, int]:
-        recorded = self.captured.pop(stream)
-        if self._spoil is not None:
-            self._spoil(recorded)
-        return OK, self._handle(recorded)
+        return OK, self._handle(self.captured.pop(stream))
 
     def _cuGraphInstantiate(self, graph: int, flags: int) -> tuple[CUresult, int]:
         return OK, self._handle(self._objects[graph])
