@@ -44,10 +44,9 @@ LAYERS = {
 }
 """Folders and modules of each package, lowest first: none imports one of a later line, nor another of its own."""
 MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 12, 320, 60
-SOURCES = {".py", ".pyi", ".c", ".h", ".cu"}
+SOURCES = {".py", ".pyi", ".c", ".cpp", ".h", ".cu"}
 LONGER = {
-    "spm_rt/frame/_sampling.c": "one C extension is one file: what it shares is static, for the compiler to inline",
-    "spm_rt/frame/_choosing.c": "the same",
+    "spm_rt/frame/_sampling.cpp": "one extension is one file: what it shares is static, for the compiler to inline",
     "spm_rt/backends/tensorrt/python_plugin.py:_plugin_class": "a class whose bases exist once TensorRT is loaded; "
     "its methods are short",
 }

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_export.cli import DEMO_BOX, DEMO_CLIP
 from spm_rt.backends import BACKENDS, available, load_backend
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, BundleError, SourceError
-from spm_rt.media.datasets import Sequence as Clip
-from spm_rt.media.datasets import find_sequences
+from spm_rt.media.datasets import Sequence, find_sequences
 from spm_rt.media.video import frames
 from spm_rt.precision import parse_precision
 from spm_rt.results import Box
-from spm_rt.settings import TrackerSettings
 from spm_rt.trackers.single import Tracker
 
 TORCH = "torch"
@@ -36,30 +35,48 @@ class Entry(NamedTuple):
     """the precision that the backend is asked for; None for its default, which nothing is said about"""
     bundle: Bundle
 
-    def load(self, *, device: str, threads: int, checkpoint: Sequence[str] = ()) -> Tracker:
-        """A tracker; see :func:`load_tracker`."""
-        return load_tracker(
-            self.bundle,
-            self.backend,
-            device=device,
-            threads=threads,
-            checkpoint=checkpoint,
-            precision=self.asked,
+    def load(self, options: argparse.Namespace, threads: int | None = None) -> Tracker:
+        """A tracker on the bundle's graphs, or on the PyTorch reference with the same weights.
+
+        Args:
+            options: with ``device``, ``threads`` and, for ``torch``, ``checkpoint``: the files of the bundle's
+                checkpoint; none for the shipped weights.
+            threads: per inference call, instead of the options'.
+
+        Raises:
+            SpmError: the backend or the checkpoint cannot be had, or the checkpoint is not the bundle's.
+        """
+        bundle, threads = self.bundle, threads or options.threads
+        if self.backend != TORCH:
+            return Tracker.load(bundle, self.backend, options.device, threads=threads, precision=self.asked)
+        if self.asked not in (None, "float32"):
+            raise BackendError(f"{TORCH}:{self.asked}: the reference computes in float32")
+        from spm_export.model.backend import reference_tracker
+        from spm_export.model.checkpoint import checkpoint_digest, expected_weights, load_model
+
+        model = load_model(options.checkpoint, bundle.spec)
+        if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
+            weights = " + ".join(options.checkpoint) or "the shipped weights"
+            source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
+            raise BundleError(
+                f"{bundle.path} was exported from {source}, which is not {weights}: reference and bundle would "
+                "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
+                "or one .safetensors), or export the bundle again"
+            )
+        return reference_tracker(
+            model, bundle.settings, options.device if options.device.startswith("cuda") else "cpu", threads
         )
 
     @property
     def precision(self) -> str:
         """What it computes in: what was asked for, or else the bundle's own."""
-        return self.asked or str(self.bundle.manifest.get("precision", "float32"))
+        return self.asked or self.bundle.precision
 
 
 def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> Entry:
     """``BACKEND[:PRECISION][@FOLDER]``: a backend, perhaps at another precision, perhaps on another bundle.
 
-    Args:
-        text: as somebody gave it.
-        bundle: the bundle where no other is named.
-        device, threads: for ``auto``, which is loaded to see what it takes.
+    ``device`` and ``threads`` are for ``auto``, which is loaded to see what it takes.
 
     Raises:
         SpmError: the backend is unknown, or the folder is no bundle.
@@ -72,8 +89,7 @@ def parse_entry(text: str, bundle: Bundle, *, device: str = "cpu", threads: int 
     if precision:
         precision = parse_precision(precision)
     if name == "auto":
-        asked = ask_for(precision or None, load_backend)
-        name = load_backend(bundle, name, device=device, threads=threads, **asked).name
+        name = load_backend(bundle, name, device=device, threads=threads, precision=precision or None).name
     backend = check_name(name)
     label = backend + (f":{typed}" if typed else "") + (f"@{bundle.path.name}" if folder else "")
     return Entry(label, backend, precision or None, bundle)
@@ -85,73 +101,9 @@ def parse_entries(texts: Iterable[str], bundle: Bundle, options: argparse.Namesp
     return {entry.label: entry for entry in entries}
 
 
-def load_tracker(
-    bundle: Bundle,
-    name: str = "auto",
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    settings: TrackerSettings | None = None,
-    checkpoint: Sequence[str] = (),
-    precision: str | None = None,
-) -> Tracker:
-    """A tracker on a bundle's graphs, or on the PyTorch reference with the same weights.
-
-    Args:
-        bundle: the bundle; for ``torch`` it says which weights are meant.
-        name: ``torch``, ``auto``, or a runtime backend.
-        device: as for :func:`spm_rt.backends.load_backend`.
-        threads: threads per inference call.
-        settings: instead of the bundle's.
-        checkpoint: for ``torch``, the files of the bundle's checkpoint; none for the shipped weights.
-        precision: passed to the backend, if given.
-
-    Raises:
-        SpmError: the backend or the checkpoint cannot be had, or the checkpoint is not the bundle's.
-    """
-    settings = settings or bundle.settings
-    if name != TORCH:
-        asked = ask_for(precision, load_backend)
-        return Tracker(load_backend(bundle, name, device=device, threads=threads, **asked), bundle.spec, settings)
-    if precision not in (None, "float32"):
-        raise BackendError(f"{TORCH}:{precision}: the reference computes in float32")
-    from spm_export.model.backend import reference_tracker
-    from spm_export.model.checkpoint import checkpoint_digest, expected_weights, load_model
-
-    model = load_model(checkpoint, bundle.spec)
-    if checkpoint_digest(expected_weights(model)) != bundle.manifest["checkpoint"]["sha256"]:
-        weights = " + ".join(checkpoint) or "the shipped weights"
-        source = bundle.manifest["checkpoint"].get("source") or "another checkpoint"
-        raise BundleError(
-            f"{bundle.path} was exported from {source}, which is not {weights}: reference and bundle would "
-            "run on different weights; give the bundle's own with --checkpoint (cm_stage.pt fm_stage.pt, "
-            "or one .safetensors), or export the bundle again"
-        )
-    return reference_tracker(model, settings, device if device.startswith("cuda") else "cpu", threads)
-
-
 def load_named(folder: str, options: argparse.Namespace) -> Tracker:
     """A tracker on the bundle in a folder, as ``--backend`` and the options of a run say."""
-    return load_tracker(
-        Bundle.open(folder),
-        check_name(options.backend),
-        device=options.device,
-        threads=options.threads,
-        checkpoint=options.checkpoint,
-    )
-
-
-def ask_for(precision: str | None, loader: Callable[..., Any]) -> dict[str, Any]:
-    """The argument that asks ``loader`` for a precision: none where nothing is to be said about it.
-
-    Raises:
-        BackendError: it takes no such argument.
-    """
-    if precision is None:
-        return {}
-    if "precision" not in inspect.signature(loader).parameters:
-        raise BackendError(f"precision {precision!r}: {loader.__qualname__} takes what the bundle has")
-    return {"precision": precision}
+    return Entry(folder, check_name(options.backend), None, Bundle.open(folder)).load(options)
 
 
 def set_threads(threads: int) -> None:
@@ -178,10 +130,6 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
 
     A folder of one sequence with ground truth needs no box: its first annotated one is taken, from that picture on.
     """
-    from itertools import islice
-
-    from spm_export.cli import DEMO_BOX, DEMO_CLIP
-
     if clip is None:
         clip, box = str(DEMO_CLIP), box or DEMO_BOX
     if box is not None:
@@ -194,7 +142,7 @@ def load_clip(clip: str | None, box: Box | None, limit: int | None = None) -> tu
     return pictures, box, Path(clip).name
 
 
-def _only_sequence(clip: str) -> Clip:
+def _only_sequence(clip: str) -> Sequence:
     """The sequence with ground truth that a folder is."""
     wanted = f"--clip {clip} needs --box X,Y,W,H, the target in its first frame"
     try:

@@ -100,8 +100,6 @@ def modules(package: str) -> Iterator[str]:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_directive("help", Help)
-    app.add_directive("fields", Fields)
-    app.add_directive("forms", Forms)
-    app.add_directive("modules", Modules)
+    for directive in (Help, Fields, Forms, Modules):
+        app.add_directive(directive.__name__.lower(), directive)
     return {"parallel_read_safe": True}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,7 @@ from .model.network import SPMTracker
 Clip = tuple[str, Callable[[], Iterable[NDArray[np.uint8]]], Box]
 """Name, a function that gives the frames, and the target in the first of them."""
 
+ALL_LAYERS = (*LAYERS["search"], *LAYERS["relation"])
 MOST_CLIPS = 16
 FRAMES_PER_CLIP = 12
 SAMPLES_PER_FRAME = 4000
@@ -98,13 +100,9 @@ class _RecordingBackend(ReferenceBackend):
 def calibrate(
     model: SPMTracker, settings: TrackerSettings, clips: Sequence[Clip], step: Callable[[], None] = lambda: None
 ) -> Calibration:
-    """A quantisation of the model for what its tracker meets on these clips.
+    """A quantisation of the model for what its tracker meets on a few frames of each of these clips.
 
-    Args:
-        model: the reference model.
-        settings: of the tracker.
-        clips: where to look; a few dozen frames of each are used.
-        step: called after each clip and each layer.
+    ``step`` is called after each clip and each layer.
 
     Raises:
         ExportError: no clip has a second frame.
@@ -112,8 +110,8 @@ def calibrate(
     samples: dict[str, list[Floats]] = {}
     kept: list[Kept] = []
     count = 0
-    for name, frames, box in clips:
-        found, frames_used = _follow(model, settings, frames(), box, samples, np.random.default_rng(len(name)))
+    for clip in clips:
+        found, frames_used = _follow(model, settings, clip, samples)
         kept += found
         count += frames_used
         step()
@@ -123,7 +121,7 @@ def calibrate(
     grids = find_grids(samples)
     exact = [_outputs(*frame) for frame in kept]
     drifts = []
-    for layer in (*LAYERS["search"], *LAYERS["relation"]):
+    for layer in ALL_LAYERS:
         with quantized(model, Quantization(frozenset({layer}), grids)):
             overlap, score = _drift(exact, [_outputs(*frame) for frame in kept])
         drifts.append(LayerDrift(layer, overlap, score, overlap >= LAYER_IOU and score <= LAYER_SCORE))
@@ -135,7 +133,7 @@ def calibrate(
 def find_grids(samples: dict[str, list[Floats]]) -> dict[str, Grid]:
     """A grid for every layer's input and output."""
     grids = {}
-    for layer in (*LAYERS["search"], *LAYERS["relation"]):
+    for layer in ALL_LAYERS:
         grids[f"{layer}.input"] = best_grid(np.concatenate(samples[f"{layer}.input"]))
         grids[f"{layer}.output"] = best_grid(np.concatenate(samples[f"{layer}.output"]), OUTPUT_LEVELS)
     return {**grids, **{f"{layer}.output": grids[f"{after}.input"] for layer, after in NEXT.items()}}
@@ -154,44 +152,31 @@ def calibration_clips(folder: str | os.PathLike[str]) -> list[Clip]:
 
 def calibration_steps(clips: int) -> int:
     """How many times ``step`` is called by :func:`calibrate`."""
-    return clips + sum(len(layers) for layers in LAYERS.values())
+    return clips + len(ALL_LAYERS)
 
 
 def _follow(
-    model: SPMTracker,
-    settings: TrackerSettings,
-    frames: Iterable[NDArray[np.uint8]],
-    box: Box,
-    samples: dict[str, list[Floats]],
-    rng: np.random.Generator,
+    model: SPMTracker, settings: TrackerSettings, clip: Clip, samples: dict[str, list[Floats]]
 ) -> tuple[list[Kept], int]:
     """Track through a clip's first frames: samples of every layer are added, and some frames' inputs returned."""
-    backend = _RecordingBackend(model)
+    name, frames, box = clip
+    backend, index = _RecordingBackend(model), 0
     tracker = Tracker(backend, model.spec, dataclasses.replace(settings, mode="series-parallel"))
-    recorder = backend.recorder
-    count = 0
-    with sampled(model, samples, rng):
-        for index, frame in enumerate(frames):
+    with sampled(model, samples, np.random.default_rng(len(name))):
+        for index, frame in enumerate(itertools.islice(frames(), FRAMES_PER_CLIP + 1)):
             if index == 0:
                 tracker.init(frame, box)
                 continue
-            recorder.keep_next = index % (FRAMES_PER_CLIP // KEPT_PER_CLIP) == 1
+            backend.recorder.keep_next = index % (FRAMES_PER_CLIP // KEPT_PER_CLIP) == 1
             tracker.update(frame)
-            count += 1
-            if count == FRAMES_PER_CLIP:
-                break
-    return recorder.kept, count
+    return backend.recorder.kept, index
 
 
 def quantized_modules(model: SPMTracker) -> dict[str, nn.Conv2d | nn.Linear]:
     """The layers that can be quantised; of ``relate`` only the proposals' half of its inputs is."""
-    backbone, fine = model.backbone, model.fine
-    return {
-        **{name: getattr(backbone, name) for name in LAYERS["search"]},
-        "relate_proposal": fine.relate,
-        "linear1": fine.linear1,
-        "linear2": fine.linear2,
-    }
+    fine = model.fine
+    relation = {"relate_proposal": fine.relate, "linear1": fine.linear1, "linear2": fine.linear2}
+    return {**{name: getattr(model.backbone, name) for name in LAYERS["search"]}, **relation}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 def propose(
     scores: NDArray[np.float32],
     boxes: NDArray[np.float32],
-    last: NDArray[np.float32],
+    last: NDArray[np.float64],
     region: tuple[float, float, float],
     near_iou: float,
     score_floor: float,

@@ -27,7 +27,7 @@ start_sums: Callable[..., object] | None
 finish_sums: Callable[..., tuple[int, ...]] | None
 try:
     from ._sampling import fill_rim, finish_sums, sample_region, start_sums
-except ImportError:  # not built: no C compiler when the package was installed
+except ImportError:  # not built: no C++ compiler when the package was installed
     sample_region = fill_rim = start_sums = finish_sums = None
 
 Frame = NDArray[Any]
@@ -133,7 +133,7 @@ class MeanColor:
                 mean = np.array([total / (height * width) for total in finish_sums(self._started)], np.float32)
                 self._started = None
             else:
-                mean = np.array(cv2.mean(_contiguous(self._frame))[: self._frame.shape[2]], np.float32)
+                mean = np.array(cv2.mean(np.ascontiguousarray(self._frame))[: self._frame.shape[2]], np.float32)
             self._value = np.repeat(mean, 3) if len(mean) == 1 else mean[:3]
         return self._value
 
@@ -245,11 +245,6 @@ def _bgr(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
     return np.ascontiguousarray(pixels[:, :, :3])
-
-
-def _contiguous(frame: Frame) -> Frame:
-    """The frame in a layout that OpenCV reads (it takes strided rows, but no reversed or transposed axes)."""
-    return frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)
 
 
 def _require_finite(frame: Frame, pixels: NDArray[np.float32]) -> None:

@@ -78,13 +78,8 @@ def overlap_with(boxes: NDArray[np.float32], box: NDArray[np.float32], one: floa
         one: 1 counts pixels inclusively (``x2 - x1 + 1``), as the release's near rule does; 0 does not, as its
             suppression does. Two empty boxes then give NaN.
     """
-    return pairwise_overlap(boxes, box[None], one)[:, 0]
-
-
-def pairwise_overlap(a: NDArray[np.float32], b: NDArray[np.float32], one: float = 0) -> NDArray[np.float32]:
-    """Overlaps ``[n, m]`` of boxes ``[n, 4]`` with boxes ``[m, 4]``; see :func:`overlap_with`."""
     unit = np.float32(one)
-    first, second = a.T[:, :, None], b.T[:, None]  # x1, y1, x2, y2 along the leading axis
+    first, second = boxes.T, box[:, None]  # x1, y1, x2, y2 along the leading axis
     with np.errstate(divide="ignore", invalid="ignore"):
         sides = np.minimum(first[2:], second[2:])
         sides -= np.maximum(first[:2], second[:2])

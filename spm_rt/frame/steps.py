@@ -24,7 +24,7 @@ compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, f
 try:
     from ._choosing import decide as compiled_decide
     from ._choosing import propose as compiled_propose
-except ImportError:  # not built: no C compiler when the package was installed
+except ImportError:  # not built: no C++ compiler when the package was installed
     compiled_propose = compiled_decide = None
 
 _selection = operator.attrgetter(*("near_iou", "score_floor", "nms_threshold", "num_near_candidates", "num_candidates"))
@@ -65,11 +65,11 @@ def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSe
         view: where the target was looked for.
         settings: how many, and the thresholds.
     """
-    last, region = view.last.astype(np.float32), view.region
+    last, region, _ = view
     if compiled_propose is None:
         # Coordinate by coordinate in memory: what follows works on one of them at a time.
         frame_boxes = to_frame(np.asfortranarray(boxes), region)
-        rows = select_proposals(scores, frame_boxes, last, settings)
+        rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
     offset = (region.scale, region.x1, region.y1)
     crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(scores, boxes, last, offset, *_selection(settings))

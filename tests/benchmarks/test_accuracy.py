@@ -46,6 +46,10 @@ class Broken(Still):
 """
 
 
+def are_pictures(*paths: Path) -> bool:
+    return all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of trackers with known figures."""
@@ -94,8 +98,7 @@ def test_known_trackers(tmp_path: Path, known: str) -> None:
     wanted = [np.mean(np.array(overlaps[:n])[:, None] > np.linspace(0, 1, 21)) for n in (6, 3)]
     assert [still["clips"][name]["auc"] for name in "ab"] == pytest.approx(wanted)
     assert still["auc"] == pytest.approx(np.mean(wanted))
-    for name in ("success.png", "precision.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert are_pictures(out / "success.png", out / "precision.png")
     assert json.loads((out / "results.json").read_text())["trackers"] == report["trackers"]
     written = np.loadtxt(out / "boxes" / "Still_0.25" / "a.txt", delimiter=",")
     assert written.tolist() == [list(box(0))] * 6
@@ -103,9 +106,8 @@ def test_known_trackers(tmp_path: Path, known: str) -> None:
 
 def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path) -> None:
     write_otb(tmp_path / "a", 4)
-    report = bench_report(
-        "accuracy", tmp_path, "--bundle", default_bundle, "--modes --threads 1 --backend onnxruntime torch"
-    )
+    words = "--modes --threads 1 --backend onnxruntime torch --bundle"
+    report = bench_report("accuracy", tmp_path, words, default_bundle)
     names = list(report["trackers"])
     assert names == [f"{b} {m}" for b in ("onnxruntime", "torch") for m in ("series-parallel", "series", "coarse")]
     for mode in ("series-parallel", "series", "coarse"):
@@ -142,12 +144,8 @@ def _sample(score: float, overlap: float, source: str = "free run") -> Sample:
 
 def test_lost_figures_by_hand() -> None:
     found = [_sample(score, 0.8) for score in (0.9, 0.8, 0.7, 0.5)]
-    lost = [
-        _sample(0.6, 0.1),
-        _sample(0.3, 0.0, "wrong place"),
-        _sample(0.2, 0.0, "other clip"),
-        _sample(0.1, 0.19, "other clip"),
-    ]
+    elsewhere = [_sample(0.2, 0.0, "other clip"), _sample(0.1, 0.19, "other clip")]
+    lost = [_sample(0.6, 0.1), _sample(0.3, 0.0, "wrong place"), *elsewhere]
     report = analyse(found + lost, 0.25)
     assert (report["found"], report["lost"]) == (4, 4)
     assert report["lost_by_source"] == {"free run": 1, "wrong place": 1, "other clip": 2}
@@ -170,8 +168,7 @@ def test_lost_on_clips(tmp_path: Path, default_bundle: Path) -> None:
     assert report["frames"] >= 5 + 3 + 4
     assert report["lost_by_source"]["other clip"] == 4
     assert 0 <= report["recommended_found_threshold"] <= 1
-    assert (out / "lost_roc.png").read_bytes().startswith(b"\x89PNG")
-    assert (out / "lost_scores.png").read_bytes().startswith(b"\x89PNG")
+    assert are_pictures(out / "lost_roc.png", out / "lost_scores.png")
     assert len((out / "lost.csv").read_text().splitlines()) == 1 + report["frames"]
 
 
@@ -179,9 +176,8 @@ def test_ablation(tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tu
     write_otb(tmp_path / "clips" / "a", 3)
     out = tmp_path / "out"
     plain = ("--plain-checkpoint", *synthetic_checkpoint)
-    report = bench_report(
-        "ablate", tmp_path / "clips", "--bundle", default_bundle, "--proposals 1,3 --threads 1", *plain, "--out", out
-    )
+    more = ("--proposals 1,3 --threads 1", *plain, "--out", out)
+    report = bench_report("ablate", tmp_path / "clips", "--bundle", default_bundle, *more)
     assert list(report["modes"]) == ["series-parallel", "series", "coarse"] == list(report["plain_training"])
     assert list(report["proposals"]) == ["1", "3"]
     recall = report["recall"]["recall"]
@@ -190,5 +186,4 @@ def test_ablation(tmp_path: Path, default_bundle: Path, synthetic_checkpoint: tu
         assert values == sorted(values, reverse=True)
     means = list(report["recall"]["mean_best_overlap"].values())
     assert means[-1] >= means[0]
-    for name in ("proposals.png", "recall.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert are_pictures(out / "proposals.png", out / "recall.png")

@@ -24,12 +24,8 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         helper.make_node("Gemm", ["c", "linear.weight"], ["d"], transB=1),
         helper.make_node("MatMul", ["p", "product"], ["e"]),
     ]
-    weights = [
-        zero_weight("grouped.weight", 6, 2, 3, 3),
-        zero_weight("up.weight", 6, 5, 2, 2),
-        zero_weight("linear.weight", 7, 5 * 6 * 7),
-        zero_weight("product", 8, 3),
-    ]
+    shapes = {"grouped.weight": (6, 2, 3, 3), "up.weight": (6, 5, 2, 2), "linear.weight": (7, 210), "product": (8, 3)}
+    weights = [zero_weight(name, *shape) for name, shape in shapes.items()]
     path = save_graph(tmp_path / "m.onnx", nodes, {"x": [1, 4, 5, 6], "p": [2, "K", 8]}, ["d", "e"], weights)
     layers = count_layers(path, proposals=9)
     assert [(layer.name, layer.macs) for layer in layers] == [
@@ -42,13 +38,8 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_shape_that_stays_unknown_is_an_error(tmp_path: Path) -> None:
-    path = save_graph(
-        tmp_path / "m.onnx",
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        {"x": ["rows", 4]},
-        ["y"],
-        [zero_weight("w", 4, 2)],
-    )
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    path = save_graph(tmp_path / "m.onnx", nodes, {"x": ["rows", 4]}, ["y"], [zero_weight("w", 4, 2)])
     with pytest.raises(BundleError, match="MatMul"):
         count_layers(path, 9)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_bench.cli import main
-from spm_bench.gpu import check as gpu_check
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import Bundle
@@ -23,9 +21,9 @@ from spm_rt import Bundle
 from ..support.bench import spm_bench
 from ..support.emulator.driver import CUresult, Emulator, emulated_gpu
 from ..support.emulator.host_build import built_for_the_host
-from ..support.fakes.backend import bright_multi_tracker, bright_tracker
+from ..support.fakes.backend import Shifted, bright_multi_tracker, bright_tracker
 
-SCRIPT = Path(gpu_check.__file__).parents[2] / "gpu_check.py"
+SCRIPT = Path(gpu_parts.__file__).parents[2] / "gpu_check.py"
 
 
 def test_without_a_gpu_it_says_so_and_fails(tmp_path: Path, synthetic_bundle: Path) -> None:
@@ -89,26 +87,6 @@ def spoil(array: NDArray[Any]) -> None:
         array[:] = np.float32(9).view(np.uint32)
 
 
-class Shifted:
-    """A tracker for several targets with another ``update``."""
-
-    def __init__(self, multi: Any, change: Any) -> None:
-        self._multi, self._change = multi, change
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._multi, name)
-
-    def __len__(self) -> int:
-        return len(self._multi)
-
-    def update(self, frame: Any) -> Any:
-        results = self._multi.update(frame)
-        if results:
-            last = max(results)
-            results[last] = dataclasses.replace(results[last], box=self._change(results[last].box))
-        return results
-
-
 def test_several_targets_are_compared_and_timed() -> None:
     found = gpu_several.measure(bright_multi_tracker(), bright_tracker, 24, (1, 2, 4), exact=True)
     assert found["checks"] == {"parity with single trackers": True}
@@ -152,13 +130,8 @@ def test_parts_that_cannot_run_are_named_and_others_do(machine: Emulator, synthe
     assert report["kernels"]["checks"]["proposals"] is True
     named = {line.split(":")[0] for line in report["missing"]}
     assert {"pytorch float32", "onnxruntime cuda", "tensorrt", "resident float32", "throughput float16"} <= named
-    assert {
-        "several resident float16",
-        "several resident tensorrt",
-        "several pytorch float32",
-        "several onnxruntime",
-        "several tensorrt-rtx",
-    } <= named
+    several = ("resident float16", "resident tensorrt", "pytorch float32", "onnxruntime", "tensorrt-rtx")
+    assert {f"several {name}" for name in several} <= named
 
 
 def test_an_error_of_the_driver_is_something_wrong_not_missing(

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from spm_bench.recorded.checks import Checks
-from spm_bench.recorded.score import Subject, score_set
-from spm_bench.recorded.subjects import reference_subject
 
 from ..support.bench import bench_error, spm_bench
-from ..support.recorded import FOLDER, read_arrays, read_set
+from ..support.recorded import FOLDER, read_arrays
 
 
 def _score(*words: str | Path) -> tuple[int, dict[str, Any]]:
@@ -26,21 +24,14 @@ def _failed(report: dict[str, Any], file: str) -> list[str]:
     return [name for name, check in report["sets"][file]["arrays"].items() if not check["passed"]]
 
 
-@pytest.fixture(scope="module")
-def reference(synthetic_checkpoint: tuple[Path, Path]) -> Subject:
-    return reference_subject([str(path) for path in synthetic_checkpoint], 1)[0]
-
-
 def test_bundle_agrees_with_the_recorded_sets(synthetic_bundle: Path) -> None:
     files = [FOLDER / name for name in ("noise.npz", "ops.npz")]
     code, report = _score(synthetic_bundle, "--reference", *files)
     assert [_failed(report, file.name) for file in files] == [[], []]
     assert (code, report["passed"]) == (0, True)
     seen = set(report["sets"]["noise.npz"]["arrays"])
-    words = (
-        "crop crop_fast cm_scores prop_index fm_scores box_out track_chosen logits deltas fm_logits conv2 conv4 kcls"
-    )
-    assert {*words.split(), "tracker track"} <= seen
+    words = "crop crop_fast cm_scores prop_index fm_scores box_out track_chosen logits deltas fm_logits conv2 conv4"
+    assert {*words.split(), "kcls", "tracker track"} <= seen
     assert {"nms", "prop0_index", "update", "anchors", "decode_fine"} <= set(report["sets"]["ops.npz"]["arrays"])
 
 
@@ -53,7 +44,7 @@ def test_reference_agrees_with_the_recorded_sets(synthetic_checkpoint: tuple[Pat
 
 
 def test_wrong_numbers_fail_and_only_they(synthetic_bundle: Path, tmp_path: Path) -> None:
-    """The last number of each of these arrays is moved by a little more than is allowed."""
+    """The last number of each of these arrays is moved by a little more than is allowed, and one decision is turned."""
     moves = {
         "init_conv2_samples": 1e9,
         "kcls_samples": 2e-5,
@@ -69,24 +60,18 @@ def test_wrong_numbers_fail_and_only_they(synthetic_bundle: Path, tmp_path: Path
         "final_scores": 2e-4,
         "box_out": 0.03,
         "track": 0.2,
+        "scale": 1e-7,
     }
     arrays = {name: array.copy() for name, array in read_arrays("noise").items()}
     for name, move in moves.items():
         arrays[name].reshape(-1)[-1] += np.asarray(move, arrays[name].dtype)
+    arrays["updated"][0] = not arrays["updated"][0]
     np.savez(tmp_path / "noise.npz", **arrays)
     code, report = _score(synthetic_bundle, "--reference", tmp_path / "noise.npz")
     assert code == 1
     failed = set(moves) - {"init_conv2_samples", "kcls_samples", "crop_samples"}
-    failed |= {"init_conv2", "kcls", "crop", "crop_fast", "tracker box_out", "tracker track"}
+    failed |= {"init_conv2", "kcls", "crop", "crop_fast", "updated", "tracker box_out", "tracker track"}
     assert set(_failed(report, "noise.npz")) == failed
-
-
-@pytest.mark.parametrize("array", ["updated", "scale"])
-def test_one_wrong_number_is_enough(reference: Subject, array: str) -> None:
-    recorded = read_set("noise")
-    values = recorded.arrays[array]
-    values[0] = not values[0] if array == "updated" else values[0] * (1 + 1e-8)
-    assert score_set(reference, recorded).failed == [array]
 
 
 def test_a_wrong_operator_fails(synthetic_bundle: Path, tmp_path: Path) -> None:

@@ -30,11 +30,8 @@ def graph(tmp_path: Path) -> Path:
         helper.make_node("MatMul", ["transform", "second.weight"], ["w"], name="node_MatMul_2"),
         helper.make_node("MatMul", ["b", "w"], ["c"], name="node_MatMul_3"),
     ]
-    weights = [
-        zero_weight("first.weight", 6, 3, 3, 3),
-        zero_weight("transform", 8, 5),
-        zero_weight("second.weight", 5, 7),
-    ]
+    shapes = {"first.weight": (6, 3, 3, 3), "transform": (8, 5), "second.weight": (5, 7)}
+    weights = [zero_weight(name, *shape) for name, shape in shapes.items()]
     return save_graph(tmp_path / "m.onnx", nodes, {"x": [1, 3, 10, 10]}, ["c"], weights)
 
 
@@ -92,17 +89,9 @@ def test_work_from_shapes(operator: str, shapes: Shapes | None, macs: int | None
 
 def test_events_belong_to_the_run_in_which_they_fall(tmp_path: Path) -> None:
     def node(ts: int, name: str) -> dict[str, Any]:
-        return {
-            "cat": "Node",
-            "name": f"{name}_kernel_time",
-            "ts": ts,
-            "dur": 2000,
-            "args": {
-                "op_name": "Add",
-                "input_type_shape": [{"float": [2, 3]}, {"float": []}],
-                "output_type_shape": [{"float": [2, 3]}],
-            },
-        }
+        inputs, outputs = [{"float": [2, 3]}, {"float": []}], [{"float": [2, 3]}]
+        facts = {"op_name": "Add", "input_type_shape": inputs, "output_type_shape": outputs}
+        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": 2000, "args": facts}
 
     runs = [{"cat": "Session", "name": "model_run", "ts": start, "dur": 90} for start in (100, 200)]
     path = tmp_path / "profile.json"

@@ -27,17 +27,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def bundles(default_bundle: Path) -> tuple[Bundle, Bundle]:
     """A float32 bundle, and one that says it is of int8."""
     plain = Bundle.open(default_bundle)
-    small = dataclasses.replace(
-        plain, path=plain.path.with_name("small"), manifest={**plain.manifest, "precision": "int8"}
-    )
-    return plain, small
+    manifest = {**plain.manifest, "precision": "int8"}
+    return plain, dataclasses.replace(plain, path=plain.path.with_name("small"), manifest=manifest)
 
 
 def test_combinations(bundles: tuple[Bundle, Bundle]) -> None:
     plain, small = bundles
-    combinations = all_combinations(
-        [small, plain], ["onnxruntime", "openvino"], ["bfloat16", "float32"], [2, 1], [1, 4]
-    )
+    backends, precisions = ["onnxruntime", "openvino"], ["bfloat16", "float32"]
+    combinations = all_combinations([small, plain], backends, precisions, [2, 1], [1, 4])
     names = [combination.name for combination in combinations]
     assert names[0] == f"onnxruntime@{plain.path.name}, 2 threads"
     assert len(set(names)) == len(names) == (2 * 2 + 2) * 2 * 2
@@ -71,13 +68,8 @@ def test_groups_have_one_number_of_threads(bundles: tuple[Bundle, Bundle]) -> No
 
 
 def test_the_front_is_what_nothing_beats() -> None:
-    points = [
-        ("slow exact", 1.0, 0.0),
-        ("fast exact", 2.0, 0.0),
-        ("faster", 3.0, 0.1),
-        ("worse", 2.5, 0.2),
-        ("twin", 3.0, 0.1),
-    ]
+    exact = [("slow exact", 1.0, 0.0), ("fast exact", 2.0, 0.0)]
+    points = [*exact, ("faster", 3.0, 0.1), ("worse", 2.5, 0.2), ("twin", 3.0, 0.1)]
     assert [name for name, _, _ in pareto_front(points)] == ["fast exact", "faster", "twin"]
 
 
@@ -175,18 +167,8 @@ def test_a_report_names_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     written = write_report(report, tmp_path)
     assert sorted(path.name for path in written) == ["pareto.png", "results.json", "sweep.html", "targets.png"]
     text = (tmp_path / "sweep.html").read_text(encoding="utf-8")
-    for word in (
-        "VALID",
-        "fast",
-        "<td>over</td>",
-        "odd",
-        "it will not",
-        "spm-bench sweep &#x27;a b&#x27; --out x",
-        "2.0e-02",
-        f"&lt; {FLOOR:g}",
-        "100.0%",
-        report["machine"]["cpu"],
-    ):
+    written_out = ("spm-bench sweep &#x27;a b&#x27; --out x", "2.0e-02", f"&lt; {FLOOR:g}", "100.0%")
+    for word in ("VALID", "fast", "<td>over</td>", "odd", "it will not", *written_out, report["machine"]["cpu"]):
         assert word in text
     assert text.index("<td>fast</td>") < text.index("<td>slow</td>")  # the fastest first
     reader = Reader()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import pytest
 
 from spm_bench.timing.several import Apart, Together, overlaps, spread_boxes
 from spm_rt.trackers.checks import no_clock
-from spm_rt.trackers.multi import MultiTracker
 
 from ..support.bench import bench_report
-from ..support.fakes.backend import bright_frame, bright_multi_tracker, bright_tracker
+from ..support.fakes.backend import Shifted, bright_frame, bright_multi_tracker, bright_tracker
 
 BOX = (45.0, 35.0, 30.0, 30.0)
 FRAMES = [bright_frame(60 + k, 50) for k in range(5)]
@@ -50,19 +48,7 @@ def test_overlaps_tell_a_difference() -> None:
     assert same.min() > 0.9999
     assert len(multi) == 0
 
-    class Shifted:
-        """Puts every template's crop a little aside."""
-
-        def __init__(self, tracker: MultiTracker) -> None:
-            self._tracker = tracker
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._tracker, name)
-
-        def update(self, frame: Any, clock: Callable[[str], None] = no_clock) -> Any:
-            return self._tracker.update(np.roll(frame, 4, axis=1), clock=clock)
-
-    shifted: Any = Shifted(bright_multi_tracker())
+    shifted: Any = Shifted(bright_multi_tracker(), lambda box: (box[0] + 9, *box[1:]))
     assert overlaps(bright_tracker(), shifted, FRAMES, boxes).mean() < 0.95
 
 

@@ -14,11 +14,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
 from spm_export.bundle import VERIFICATION, ExportOptions, export_bundle, export_steps
+from spm_export.cli import DEMO_BOX
 from spm_export.graphs.forms import BUILDERS
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import SAMPLES, TensorCheck, TrackCheck, check_tensors, sample_inputs
@@ -28,35 +28,39 @@ from spm_rt.bundle import FORMS, MANIFEST, STAGES
 from spm_rt.bundle.contract import contract
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.bundle.self_test import OUTPUTS
-from spm_rt.results import Box
 
 from ..support.disk import full_disk
-from ..support.exports import UNVERIFIED, alter_weight, copy_graphs, verify_quickly
+from ..support.exports import UNVERIFIED, Frames, alter_weight, copy_graphs, verify_quickly
 
-Frames = list[NDArray[np.uint8]]
 Export = Callable[..., Verification]
+Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: Patch) -> None:
     """Verify on one input only, and only the graphs that matter most."""
     verify_quickly(monkeypatch, slice(1), ("portable", "fast_expanded"))
 
 
 @pytest.fixture
-def export(quick: None, synthetic_model: SPMTracker, clip: Frames, clip_box: Box) -> Export:
+def export(quick: None, synthetic_model: SPMTracker, clip: Frames) -> Export:
     def run(
         out: Path, options: ExportOptions | None = None, step: Callable[[str], None] = lambda _: None
     ) -> Verification:
-        return export_bundle(synthetic_model, out, options or ExportOptions(), clip[:2], clip_box, "clip", step)
+        return export_bundle(synthetic_model, out, options or ExportOptions(), clip[:2], DEMO_BOX, "clip", step)
 
     return run
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch, synthetic_bundle: Path) -> None:
-    """What is exported has the graphs that a bundle of the same weights has already, and passes."""
+def copied(monkeypatch: Patch, synthetic_bundle: Path) -> None:
+    """What is exported has the graphs that a bundle of the same weights has already."""
     monkeypatch.setattr(exporter, "_write_graphs", lambda _, folder, *__: copy_graphs(synthetic_bundle, folder))
+
+
+@pytest.fixture
+def written(monkeypatch: Patch, copied: None) -> None:
+    """The same, and it passes."""
     monkeypatch.setattr(exporter, "verify", lambda *_: UNVERIFIED)
 
 
@@ -97,18 +101,13 @@ def test_a_bundle_replaces_an_older_one_and_is_the_same_every_time(
 
 
 def test_steps_are_as_many_as_foretold(
-    quick: None,
-    monkeypatch: pytest.MonkeyPatch,
-    synthetic_model: SPMTracker,
-    clip: Frames,
-    clip_box: Box,
-    tmp_path: Path,
+    quick: None, monkeypatch: Patch, synthetic_model: SPMTracker, clip: Frames, tmp_path: Path
 ) -> None:
     steps: list[str] = []
     # As many inputs as there are, but always the same small one.
     monkeypatch.setattr(verification, "check_tensors", lambda *_, step: [step() for _ in range(SAMPLES)] and [])
     options = ExportOptions(targets=(1, 3), settings=TrackerSettings(mode="coarse"), source="somewhere")
-    export_bundle(synthetic_model, tmp_path / "b", options, clip[:3], clip_box, "clip", steps.append)
+    export_bundle(synthetic_model, tmp_path / "b", options, clip[:3], DEMO_BOX, "clip", steps.append)
     assert len(steps) == export_steps(options, 3)
     bundle = Bundle.open(tmp_path / "b")
     assert bundle.targets == (1, 3)
@@ -152,22 +151,21 @@ def test_files_are_readable_by_everybody(synthetic_bundle: Path) -> None:
     ],
 )
 def test_altered_weights_are_refused(
-    name: str, by: float, message: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, by: float, message: str, export: Export, older: Path, monkeypatch: Patch
 ) -> None:
     alter_weight(monkeypatch, name, by)
     with pytest.raises(ExportError, match=message):
         export(older)
 
 
-def test_one_altered_graph_of_one_variant_is_refused(
-    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_altered_graph_of_one_variant_is_refused(export: Export, tmp_path: Path, monkeypatch: Patch) -> None:
     build = BUILDERS["relation", "portable"]
-    monkeypatch.setitem(
-        BUILDERS,
-        ("relation", "portable"),
-        lambda spec, *rest: build(dataclasses.replace(spec, fine_weights=(5.0, 5.0, 10.0, 9.0)), *rest),
-    )
+    other = ModelSpec(fine_weights=(5.0, 5.0, 10.0, 9.0))
+
+    def altered(weights: Any, options: Any, *rest: Any) -> Any:
+        return build(weights, dataclasses.replace(options, spec=other), *rest)
+
+    monkeypatch.setitem(BUILDERS, ("relation", "portable"), altered)
     with pytest.raises(ExportError) as caught:
         export(tmp_path / "bundle")
     assert "portable relation.boxes: worst absolute error" in str(caught.value)
@@ -178,7 +176,7 @@ def test_one_altered_graph_of_one_variant_is_refused(
 FAR = TrackCheck("clip", 2, 0.9, 0.5, 0.5, 3.0, 9.0, 0.8)
 
 
-def test_boxes_that_differ_are_refused(export: Export, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_that_differ_are_refused(copied: None, export: Export, older: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(verification, "check_tensors", lambda *_, **__: [])
     monkeypatch.setattr(verification, "check_tracks", lambda *_: FAR)
     with pytest.raises(ExportError, match=r"mean IoU 0\.90000 \(0\.999 allowed\), lowest 0\.50000, 50\.0% of frames"):
@@ -209,9 +207,9 @@ def test_what_a_tensor_must_reach(worst: float, passed: bool) -> None:
 
 
 def test_verification_names_only_what_it_was_asked_for(
-    synthetic_model: SPMTracker, synthetic_bundle: Path, clip: Frames, clip_box: Box
+    synthetic_model: SPMTracker, synthetic_bundle: Path, clip: Frames
 ) -> None:
-    inputs = list(itertools.islice(sample_inputs(synthetic_model, clip[:2], clip_box), 1))
+    inputs = list(itertools.islice(sample_inputs(synthetic_model, clip[:2], DEMO_BOX), 1))
     steps: list[int] = []
     checks = check_tensors(synthetic_model, Bundle.open(synthetic_bundle), inputs, 1, ["flat"], lambda: steps.append(1))
     assert {check.variant for check in checks} == {"flat"}
@@ -219,10 +217,8 @@ def test_verification_names_only_what_it_was_asked_for(
     assert len(steps) == 1
 
 
-def test_inputs_are_as_many_as_foretold_and_include_the_rim(
-    synthetic_model: SPMTracker, clip: Frames, clip_box: Box
-) -> None:
-    inputs = dict(sample_inputs(synthetic_model, clip[:6], clip_box))
+def test_inputs_are_as_many_as_foretold_and_include_the_rim(synthetic_model: SPMTracker, clip: Frames) -> None:
+    inputs = dict(sample_inputs(synthetic_model, clip[:6], DEMO_BOX))
     assert len(inputs) == SAMPLES
     proposals = np.concatenate([given["proposals"] for given in inputs.values()], axis=1)
     assert (proposals[..., :2] < 0).any()
@@ -248,7 +244,7 @@ LATER = ("_write_graphs", "_write_manifest", "verify", "put_in_place", "folder_b
 
 @pytest.mark.parametrize("what", [*WRITERS, *(f"bundle.{name}" for name in LATER)])
 def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
-    what: str, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    what: str, export: Export, older: Path, monkeypatch: Patch, request: pytest.FixtureRequest
 ) -> None:
     if what not in WRITERS:
         request.getfixturevalue("written")
@@ -258,7 +254,7 @@ def test_a_disk_that_fills_up_anywhere_leaves_the_older_bundle(
 
 
 def test_an_interrupted_export_leaves_the_older_bundle(
-    written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    written: None, export: Export, older: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(exporter, "verify", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -266,7 +262,7 @@ def test_an_interrupted_export_leaves_the_older_bundle(
 
 
 def test_a_bundle_damaged_while_it_was_written_is_not_put_in_place(
-    written: None, export: Export, older: Path, monkeypatch: pytest.MonkeyPatch
+    written: None, export: Export, older: Path, monkeypatch: Patch
 ) -> None:
 
     def damage(model: SPMTracker, bundle: Bundle, *_: object) -> Verification:
@@ -284,8 +280,6 @@ def test_a_bundle_damaged_while_it_was_written_is_not_put_in_place(
         export(older)
 
 
-def test_the_manifest_is_written_last(
-    written: None, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_manifest_is_written_last(written: None, export: Export, tmp_path: Path, monkeypatch: Patch) -> None:
     export(tmp_path / "bundle")
     assert VERIFICATION in json.loads((tmp_path / "bundle" / MANIFEST).read_text())["files"]

@@ -9,34 +9,30 @@ import zipfile
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import spm_export.bundle as exporter
 import spm_export.proof.verification as verification
-from spm_export.cli import main
+from spm_export.cli import DEMO_BOX, main
 from spm_export.model.checkpoint import checkpoint_digest, default_weights, expected_weights, load_model
 from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TensorCheck
 from spm_rt import Bundle
-from spm_rt.results import Box
 
-from ..support.exports import copy_graphs, verify_quickly
+from ..support.exports import Frames, copy_graphs, verify_quickly
 
-Frames = list[NDArray[np.uint8]]
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def pictures(tmp_path: Path, clip: Frames, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that make an export quick: a few pictures to verify on, and one input."""
     verify_quickly(monkeypatch, slice(1), ["portable"])
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i, frame in enumerate(clip[:3]):
         cv2.imwrite(str(folder / f"{i}.png"), frame)
-    return ["--clip", str(folder), "--box", ",".join(str(v) for v in clip_box)]
+    return ["--clip", str(folder), "--box", ",".join(str(v) for v in DEMO_BOX)]
 
 
 def usage_error(*arguments: str) -> int:

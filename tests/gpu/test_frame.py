@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from spm_export.model.network import make_anchors
 from spm_rt.errors import BackendError
 from spm_rt.frame.crop import MeanColor, crop_exact
-from spm_rt.frame.fusion import cosine_window, fuse, next_box
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
+from spm_rt.frame.steps import Proposals, TargetView, decide
 from spm_rt.gpu import kernels
 from spm_rt.settings import ModelSpec, TrackerSettings
 
-from ..support.emulator.host_build import SPEC, call, settings_of, state_of
+from ..support.emulator.host_build import SPEC, launch, settings_of, state_of
+from ..support.stages import both_stages
 
 Floats = NDArray[np.float32]
 ANCHORS = make_anchors(SPEC).astype(np.float32)
@@ -45,7 +46,7 @@ def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> Non
         box = random_box(rng)
         state = state_of(box)
         state["sum"] = 7
-        call(built, "spm_begin", state, record, 1)
+        launch(built, kernels.begin_launch(1), state, record)
         assert region_of(state) == search_region(box, SPEC)
         assert (state["sum"] == 0).all()
         np.testing.assert_array_equal(state["box"][0], box)
@@ -54,15 +55,15 @@ def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> Non
 # Crop.
 
 
-def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any], blocks: int = 5) -> Floats:
+def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any]) -> Floats:
     height, width = frame.shape[:2]
     channels = 1 if frame.ndim == 2 else frame.shape[2]
     pixel_step = frame.strides[1]
     start = ctypes.c_void_p(frame.ctypes.data)
     shape = (LongLong(frame.strides[0]), LongLong(pixel_step), height, width, channels, SIZE)
     out = np.full((len(state), 3, SIZE, SIZE), -1, np.float32)
-    call(library, "spm_frame_sum", start, *shape, state, blocks, len(state))
-    call(library, "spm_crop_f32", start, *shape, state, out, *kernels.crop_launch(SIZE, targets=len(state)).blocks[:2])
+    launch(library, kernels.sum_launch(len(state)), start, *shape, state)
+    launch(library, kernels.crop_launch(SIZE, targets=len(state)), start, *shape, state, out)
     return out if len(state) > 1 else out[0]
 
 
@@ -96,7 +97,7 @@ BOXES = {
 def test_crops_are_the_exact_form_bit_by_bit(name: str, place: str, library: ctypes.CDLL) -> None:
     frame = pictures()[name]
     state = state_of(BOXES[place])
-    call(library, "spm_begin", state, settings_of()[1], 1)
+    launch(library, kernels.begin_launch(1), state, settings_of()[1])
     shaped = frame[:, :, None] if frame.ndim == 2 else frame
     wanted = crop_exact(shaped, search_region(np.array(BOXES[place], float), SPEC), SIZE)
     got = crop(library, frame, state)
@@ -107,7 +108,7 @@ def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:
     frame = pictures()["color"]
     inside, outside = (state_of(BOXES[place]) for place in ("inside", "outside"))
     for state in (inside, outside):
-        call(built, "spm_begin", state, settings_of()[1], 1)
+        launch(built, kernels.begin_launch(1), state, settings_of()[1])
         crop(built, frame, state)
     assert (inside["sum"] == 0).all()
     np.testing.assert_array_equal(outside["sum"][0], frame.reshape(-1, 3).sum(0))
@@ -121,14 +122,14 @@ EMPTY = [0, 0, 0, 0]
 def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None:
     frame, boxes = pictures()["color"], [*BOXES.values(), EMPTY]
     states = np.concatenate([state_of(box) for box in boxes])
-    call(library, "spm_begin", states, settings_of()[1], len(states))
+    launch(library, kernels.begin_launch(len(states)), states, settings_of()[1])
     assert (states["scale"] > 0).tolist() == [True] * len(BOXES) + [False]
     together = crop(library, frame, states)
     np.testing.assert_array_equal(states["sum"][0], frame.reshape(-1, 3).sum(0))
     assert (states["sum"][1:] == 0).all()
     for t, box in enumerate(boxes[:-1]):
         state = state_of(box)
-        call(library, "spm_begin", state, settings_of()[1], 1)
+        launch(library, kernels.begin_launch(1), state, settings_of()[1])
         np.testing.assert_array_equal(states["region"][t], state["region"][0])
         np.testing.assert_array_equal(together[t], crop(library, frame, state))
     assert (together[-1] == -1).all()  # an empty place is left as it is
@@ -137,7 +138,7 @@ def test_several_targets_are_cropped_as_each_alone(library: ctypes.CDLL) -> None
 @pytest.mark.parametrize("places", [["inside", "a pixel"], ["inside", None], [None, None]], ids=str)
 def test_a_frame_that_nobody_leaves_is_not_summed(places: list[str | None], built: ctypes.CDLL) -> None:
     states = np.concatenate([state_of(BOXES[place] if place else EMPTY) for place in places])
-    call(built, "spm_begin", states, settings_of()[1], len(states))
+    launch(built, kernels.begin_launch(len(states)), states, settings_of()[1])
     crop(built, pictures()["color"], states)
     assert (states["sum"] == 0).all()
 
@@ -156,7 +157,7 @@ class Selected:
         self.crop_boxes, self.frame_boxes = (np.full((targets, k, 4), np.nan, np.float32) for _ in range(2))
         self.scores = np.full((targets, k), np.nan, np.float32)
         written = (self.indices, self.counts, self.crop_boxes, self.frame_boxes, self.scores)
-        call(library, "spm_select", scores, boxes, state, record, *written, targets)
+        launch(library, kernels.select_launch(targets), scores, boxes, state, record, *written)
 
     @property
     def rows(self) -> NDArray[np.int32]:
@@ -285,7 +286,8 @@ def fuse_on_device(
 ) -> NDArray[Any]:
     """spm_fuse in a frame of 640 x 480: its records. ``coarse``: scores, boxes in the crop and in the frame."""
     results = np.zeros(len(states), kernels.RESULT)
-    call(library, "spm_fuse", counts, *coarse, *fine, 480, 640, record, states, results, len(states))
+    fuse = kernels.fuse_launch(len(states))
+    launch(library, fuse, counts, *coarse, *fine, 480, 640, record, states, results)
     return results
 
 
@@ -297,67 +299,36 @@ def test_more_anchors_than_there_is_room_for_are_refused() -> None:
 # Fusion.
 
 
-def random_proposals(rng: np.random.Generator, count: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Coarse scores, boxes in crop pixels, fine scores, fine boxes in crop pixels."""
-    center, size = rng.uniform(0, SIZE, (count, 2)), rng.uniform(5, 120, (count, 2))
-    boxes = np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
-    coarse, fine = rng.uniform(0, 1, (2, count)).astype(np.float32)
-    return coarse, boxes, fine, (boxes + rng.normal(0, 4, boxes.shape)).astype(np.float32)
+def fuse_both(
+    library: ctypes.CDLL, proposals: Proposals, fine: tuple[Floats, Floats], view: TargetView, **changed: Any
+) -> int:
+    """Compares spm_fuse with numpy (which makes lists of candidates); the proposal that was chosen."""
+    settings, record = settings_of(**changed)
+    given = None if settings.mode == "coarse" else fine
+    box, wanted = decide(proposals, given, view, SPEC, settings, candidates=True)
+    state, counts = state_of(view.last, view.region), np.array([len(proposals.scores)], np.int32)
+    coarse = (proposals.scores, proposals.crop_boxes, proposals.boxes)
+    result = fuse_on_device(library, counts, coarse, fine, record, state)
+    np.testing.assert_array_equal(state["box"][0], box)
+    np.testing.assert_array_equal(result["box"][0], box)
+    for name in ("score", "coarse_score", "fine_score"):
+        np.testing.assert_array_equal(result[name][0], getattr(wanted, name))
+    chosen = int(result["chosen"][0])
+    assert proposals.scores[chosen] == wanted.coarse_score
+    return chosen
 
 
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, library: ctypes.CDLL) -> None:
-    rng = np.random.default_rng(6)
-    settings, record = settings_of(mode=mode)
-    frame_size = (480, 640)
-    for _ in range(300):
-        last = np.array([rng.uniform(-20, 600), rng.uniform(-20, 450), 0, 0])
-        last[2:] = last[:2] + rng.uniform(5, 150, 2)
-        region = search_region(last, SPEC)
-        coarse_scores, crop_boxes, fine_scores, in_crop = random_proposals(rng, count)
-        if rng.uniform() < 0.2:
-            coarse_scores *= np.float32(0.1)
-            fine_scores *= np.float32(0.1)
-        coarse_boxes = to_frame(crop_boxes, region)
-        given = (
-            (np.full(count, np.nan, np.float32), coarse_boxes)
-            if mode == "coarse"
-            else (fine_scores, to_frame(in_crop, region))
-        )
-        window = cosine_window(crop_boxes, SIZE)
-        fused = fuse(coarse_scores, coarse_boxes, *given, window, settings)
-        score = float(fused.scores[fused.chosen])
-        moves = score >= settings.update_threshold
-        wanted = next_box(last, fused.boxes[fused.chosen], score, frame_size, settings) if moves else last
-
-        state, counts = state_of(last, region), np.array([count], np.int32)
-        coarse = (coarse_scores, crop_boxes, coarse_boxes)
-        result = fuse_on_device(library, counts, coarse, (fine_scores, in_crop), record, state)
-        margin = np.sort(fused.ranking)[::-1]
-        if count > 1 and margin[0] - margin[1] < 1e-6:
-            continue  # the window's cosine may differ in its last digit
-        assert result["chosen"][0] == fused.chosen
-        assert result["score"][0] == fused.scores[fused.chosen]
-        np.testing.assert_array_equal(state["box"][0], wanted)
-        np.testing.assert_array_equal(result["box"][0], wanted)
-        assert result["coarse_score"][0] == coarse_scores[fused.chosen]
-        np.testing.assert_array_equal(result["fine_score"][0], given[0][fused.chosen])
+    for seed in range(300):
+        fuse_both(library, *both_stages(count, seed), mode=mode)
 
 
 def test_a_score_that_is_no_number_is_chosen_as_numpy_chooses_it(built: ctypes.CDLL) -> None:
-    settings, record = settings_of()
-    last = np.array([100.0, 100, 160, 150])
-    region = search_region(last, SPEC)
-    coarse_scores, crop_boxes, fine_scores, in_crop = random_proposals(np.random.default_rng(7), 5)
-    fine_scores[[2, 4]] = np.nan
-    boxes = to_frame(crop_boxes, region)
-    window = cosine_window(crop_boxes, SIZE)
-    fused = fuse(coarse_scores, boxes, fine_scores, to_frame(in_crop, region), window, settings)
-    state, coarse = state_of(last, region), (coarse_scores, crop_boxes, boxes)
-    result = fuse_on_device(built, np.array([5], np.int32), coarse, (fine_scores, in_crop), record, state)
-    assert result["chosen"][0] == fused.chosen == 2
-    np.testing.assert_array_equal(state["box"][0], last)
+    proposals, fine, view = both_stages(5, 1)
+    fine[0][[2, 4]] = np.nan
+    assert fuse_both(built, proposals, fine, view) == 2
 
 
 def test_no_proposal_at_all_changes_nothing(built: ctypes.CDLL) -> None:

@@ -135,13 +135,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "deep" / "folder" / "kernels"
 
 
-def test_what_was_compiled_is_kept(folder: Path) -> None:
-    library = Counting()
-    first = compiled(library)
-    assert compiled(library) == first
-    assert library.made == 1
-
-
 def test_another_card_unit_compiler_or_source_is_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = Counting()
     compiled(library)

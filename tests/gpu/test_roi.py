@@ -14,7 +14,7 @@ from spm_export.model.weights import _fine
 from spm_rt.gpu.kernels import roi_launch
 from spm_rt.settings import ModelSpec
 
-from ..support.emulator.host_build import call
+from ..support.emulator.host_build import launch
 
 Floats = NDArray[np.float32]
 CELLS, LAST = 34, 33
@@ -66,7 +66,7 @@ def ours(
     scale: NDArray[np.generic],
     shift: NDArray[np.generic],
     *,
-    name: str = "spm_roi_f32",
+    data: str = "float32",
     last: bool = False,
 ) -> NDArray[np.generic]:
     """The kernel on maps ``[T, C, H, W]``; with ``last`` it is given them channels last."""
@@ -75,7 +75,8 @@ def ours(
     targets, count = boxes.shape[:2]
     out = np.full((targets * count, 640, 6, 6), 77, deep.dtype)
     boxes = np.ascontiguousarray(boxes)
-    call(library, name, deep, shallow, boxes, scale, shift, count, CELLS, CELLS, int(last), out, targets * count)
+    kernel = roi_launch(targets * count, data)
+    launch(library, kernel, deep, shallow, boxes, scale, shift, count, CELLS, CELLS, int(last), out)
     return out
 
 
@@ -138,6 +139,6 @@ def test_half_precision_data_is_computed_in_float32(kind: torch.dtype, library: 
     deep, shallow = (torch.from_numpy(m).to(kind).float().numpy() for m in maps(1))
     scale, shift = (RNG.uniform(0.5, 1.5, 640).astype(np.float32) for _ in range(2))
     boxes = random_boxes(1, 40)
-    name = roi_launch(40, str(kind).removeprefix("torch.")).name
-    got = ours(library, bits_of(deep), bits_of(shallow), boxes, scale, shift, name=name)
+    data = str(kind).removeprefix("torch.")
+    got = ours(library, bits_of(deep), bits_of(shallow), boxes, scale, shift, data=data)
     np.testing.assert_array_equal(got, bits_of(ours(library, deep, shallow, boxes, scale, shift)))

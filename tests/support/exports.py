@@ -58,11 +58,13 @@ def alter_weight(patch: pytest.MonkeyPatch, name: str, by: float) -> None:
     patch.setattr(exporter, "graph_weights", altered)
 
 
-def export_quickly(model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box) -> Path:
-    """A bundle that passed a verification on few inputs."""
+def export_quickly(
+    model: SPMTracker, folder: Path, options: ExportOptions, pictures: Frames, box: Box, frames: int = EXPORT_FRAMES
+) -> Path:
+    """A bundle that passed a verification on few inputs and frames."""
     with pytest.MonkeyPatch.context() as patch:
         verify_quickly(patch)
-        exporter.export_bundle(model, folder, options, pictures[:EXPORT_FRAMES], box, "clip")
+        exporter.export_bundle(model, folder, options, pictures[:frames], box, "clip")
     return folder
 
 
@@ -85,12 +87,8 @@ def copy_graphs(bundle: Path, folder: Path) -> dict[str, Any]:
 
 def export_typed(model: SPMTracker, folder: Path, precision: str, calibration: Calibration | None) -> Path:
     """A bundle of a precision for all :data:`TARGETS_OF` it, not verified and without the reference's numbers."""
-    options = ExportOptions(
-        opset=PRECISIONS[precision].lowest_opset,
-        targets=TARGETS_OF[precision],
-        precision=precision,
-        calibration=calibration,
-    )
+    opset, targets = PRECISIONS[precision].lowest_opset, TARGETS_OF[precision]
+    options = ExportOptions(opset=opset, targets=targets, precision=precision, calibration=calibration)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "record_self_test", lambda *_: None)
         return export_unverified(model, folder, options)

@@ -28,9 +28,7 @@ class LossConfig:
     fine_box: float = 1.0
     overlap: float = setting(1.0, "weight of 1 - GIoU of the decoded boxes, in both stages; not in the paper")
     positives: int = setting(16, "coarse positives that count, per pair")
-    sampled: int = setting(
-        64, "coarse anchors that count, per pair; what is not positive is negative, half the hardest"
-    )
+    sampled: int = setting(64, "coarse anchors that count, per pair; those not positive are negative, half the hardest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +41,7 @@ class ObjectiveConfig:
     fine_high: float = 0.5
     near: int = setting(8, "fine boxes per pair jittered around the target")
     proposed: int = setting(6, "fine boxes per pair from the coarse stage")
-    distractors: int = setting(
-        2, "fine boxes per pair on other objects, or on what the coarse stage takes for the target"
-    )
+    distractors: int = setting(2, "fine boxes per pair on other objects, or what the coarse stage takes for the target")
     crossed: int = setting(4, "fine boxes per pair of two different objects")
     momentum: float = 0.01
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
@@ -56,9 +52,7 @@ class AugmentConfig:
     """How often and how strongly crops are changed. Probabilities are per crop, unless stated otherwise."""
 
     shift: float = setting(40, "largest shift of the target from the search crop's centre, in crop pixels", "PX")
-    wide_shift: float = setting(
-        0.4, "search crops whose shift is uniform up to ``shift``; the others stay near the centre"
-    )
+    wide_shift: float = setting(0.4, "search crops whose shift is uniform up to ``shift``; others stay near the centre")
     scale: float = setting(0.18, "standard deviation of the log of the object's size in the search crop")
     aspect: float = setting(0.09, "standard deviation of the log stretch of the picture")
     mirror: float = setting(0.5, "both crops mirrored (per pair)")
@@ -71,9 +65,7 @@ class AugmentConfig:
     noise: float = 0.15
     low_detail: float = setting(0.25, "both crops as if the object were small in its picture (per pair)")
     occlusion: float = setting(0.2, "search crops with a patch in front of the object")
-    background: float = setting(
-        0.75, "crops of stills whose surroundings are replaced by another picture's (each alone)"
-    )
+    background: float = setting(0.75, "crops of stills with the surroundings of another picture (each alone)")
     video_background: float = setting(0.15, "the same, for search crops of video")
     paste: float = setting(0.25, "search crops with another object pasted beside the target")
 
@@ -84,9 +76,7 @@ class SamplingConfig:
 
     template_side: int = setting(143, "143 has what the template needs; 271 is the whole crop", "PX")
     search_side: int = setting(207, "271 is the whole crop", "PX")
-    max_gap: int = setting(
-        60, "largest distance of a pair's two frames in a clip, in the clip's listed frames", "FRAMES"
-    )
+    max_gap: int = setting(60, "largest distance of a pair's frames in a clip, in the clip's listed frames", "FRAMES")
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """data set name -> share; a set without an entry gets the square root of its number of groups"""
     held_out_every: int = setting(12, "one clip or picture in N is kept for validation; 0 for none", "N")
@@ -124,17 +114,14 @@ class TrainConfig:
                 raise SettingsError(text)
 
         require(self.steps > 0, f"steps is {self.steps}; it must be 1 or more")
-        require(
-            self.batch >= 2 and self.batch % 2 == 0, f"batch is {self.batch}; it must be even (samples come in twos)"
-        )
+        even = self.batch >= 2 and self.batch % 2 == 0
+        require(even, f"batch is {self.batch}; it must be even (samples come in twos)")
         require(0 < self.rate < 1, f"rate is {self.rate}; it must lie between 0 and 1")
         require(0 <= self.decay <= 1, f"decay is {self.decay}; it must lie between 0 and 1")
         require(0 <= self.ema < 1, f"ema is {self.ema}; it must be at least 0 and below 1")
         require(self.save_every > 0 and self.validate_every > 0, "save_every and validate_every must be 1 or more")
         for name in ("template_side", "search_side"):
             side = getattr(self.sampling, name)
-            require(
-                143 <= side <= 271 and (271 - side) % 16 == 0,
-                f"{name} is {side}; it must be 271 less a multiple of 16, and at least 143",
-            )
+            fits = 143 <= side <= 271 and (271 - side) % 16 == 0
+            require(fits, f"{name} is {side}; it must be 271 less a multiple of 16, and at least 143")
         require(self.sampling.search_side >= 175, "search_side must be at least 175")

@@ -67,10 +67,8 @@ class Trainer:
 
     def rate_at(self, step: int) -> float:
         """Learning rate of the heads: up, level, and half a cosine down."""
-        config = self.config
+        config, low, left = self.config, self.config.final_rate, self.config.steps - step
         falling = config.steps * config.decay
-        left = config.steps - step
-        low = config.final_rate
         fall = 1.0 if left >= falling else low + (1 - low) * (0.5 - 0.5 * math.cos(math.pi * left / falling))
         return config.rate * min(1.0, (step + 1) / max(1, config.warmup)) * fall
 

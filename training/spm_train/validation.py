@@ -35,8 +35,8 @@ class Validation(NamedTuple):
 
 
 @torch.no_grad()
-def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path | None) -> Validation:
-    """Run ``model`` on held-out batches; the first one is drawn if there is a ``picture`` to write."""
+def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path) -> Validation:
+    """Run ``model`` on held-out batches; the first one is drawn as ``picture``."""
     tops, fines, scores, labels = [], [], [], []
     for number, cpu_batch in enumerate(held_out):
         batch = Batch(*(value.to(device) for value in cpu_batch))
@@ -45,7 +45,7 @@ def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device,
         fines.append(overlap(result.box, batch.box))
         scores.append(result.fine_scores.flatten())
         labels.append(result.fine_labels.flatten())
-        if number == 0 and picture is not None:
+        if number == 0:
             draw(batch, result, picture)
     fine = float(torch.cat(fines).mean())
     return Validation(float(torch.cat(tops).mean()), fine, roc_area(torch.cat(scores), torch.cat(labels)), fine)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BoxError
@@ -21,7 +20,7 @@ from spm_rt.terminal import Progress, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import load_named, set_threads
-from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
+from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options, add_several
 from ..quality.contenders import own_maker, with_settings
 from ..quality.evaluation import FIGURES_COLUMNS, evaluate, summarize
 from ..report.files import make_folder, write_json
@@ -54,20 +53,10 @@ RECALL_K = (1, 3, 5, 9, 15)
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_clips(parser)
     add_default_bundle(parser)
-    parser.add_argument(
-        "--plain-checkpoint",
-        nargs="+",
-        metavar="PATH",
-        help="a checkpoint made without generalised "
-        "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)",
-    )
-    parser.add_argument(
-        "--proposals",
-        type=_numbers,
-        default=tuple(range(1, 16)),
-        metavar="K,...",
-        help="numbers of proposals to try (default 1 to 15)",
-    )
+    plain = "training, for Table 2: its bundle's folder, or its files (then PyTorch runs it)"
+    add_several(parser, "--plain-checkpoint", None, f"a checkpoint made without generalised {plain}", "PATH", str)
+    tried = "numbers of proposals to try (default 1 to 15)"
+    parser.add_argument("--proposals", type=_numbers, default=range(1, 16), metavar="K,...", help=tried)
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
     add_out(parser, "write ablation.json, proposals.png, recall.png")
     add_run_options(parser)
@@ -84,9 +73,11 @@ def run(options: argparse.Namespace) -> Outcome:
     runs = len(MODES) * (1 + bool(plain)) * ("modes" in parts) + len(options.proposals) * ("proposals" in parts)
     bar = Progress("clips x settings", len(clips) * (runs + ("recall" in parts)), quiet=options.quiet)
     report: dict[str, Any] = {"left_out": clips.left_out}
-    figures: Callable[..., dict[str, Any]] = functools.partial(
-        _figures, clips=clips, limit=options.frames, step=bar.step
-    )
+
+    def figures(tracker: Tracker, **changes: Any) -> dict[str, Any]:
+        makers = {"spm": own_maker(tracker, **changes)}
+        return summarize(evaluate(makers, clips, limit=options.frames, step=bar.step)["spm"])
+
     if "modes" in parts:
         report["modes"] = {mode: figures(tracker, mode=mode) for mode in MODES}
         if plain:
@@ -137,7 +128,8 @@ def _best_overlaps(tracker: Tracker, clip: Clip, limit: int | None) -> list[floa
         candidates = tracker.update(frame, candidates=True).candidates
         assert candidates is not None
         boxes = np.array([xywh_to_xyxy(c.box) for c in candidates])
-        best.append(float(iou(boxes, _corners(clip.boxes[index])).max()))
+        x, y, width, height = clip.boxes[index].tolist()
+        best.append(float(iou(boxes, xywh_to_xyxy((x, y, width, height))).max()))
     return best
 
 
@@ -183,20 +175,9 @@ def _load_plain(options: argparse.Namespace) -> Tracker:
     return reference_tracker(load_model(paths), settings, "cpu", options.threads)
 
 
-def _figures(
-    tracker: Tracker, clips: Sequence[Clip], limit: int | None, step: Callable[[], None], **changes: Any
-) -> dict[str, Any]:
-    return summarize(evaluate({"spm": own_maker(tracker, **changes)}, clips, limit=limit, step=step)["spm"])
-
-
 def _proposals(k: int) -> dict[str, int]:
     """The settings for K proposals: one of them is near, if there are others."""
     return {"num_candidates": k, "num_near_candidates": min(1, k - 1)}
-
-
-def _corners(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    x, y, width, height = (float(v) for v in box)
-    return xywh_to_xyxy((x, y, width, height))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from spm_rt.settings import MODES
 from spm_rt.terminal import Progress, format_table, say_left_out
 
 from ..loading import parse_entries, set_threads
-from ..options import WHICH_BUNDLE, Outcome, add_clips, add_out, add_run_options, default_bundle
+from ..options import WHICH_BUNDLE, Outcome, add_clips, add_out, add_run_options, add_several, default_bundle
 from ..quality.contenders import Maker, foreign_maker, opencv_maker, own_maker
 from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS
@@ -39,44 +39,22 @@ EPILOG = """examples:
 
 TRACKERS = """tracker {name} | AUC {auc:.3f} | precision {precision:.3f} | norm. precision {norm_precision:.3f}
     | success > 0.5 {success_rate:.3f} | fps {fps:.1f}"""
-PLOTS: dict[str, tuple[str, str, Any, dict[str, Any]]] = {
-    "success.png": (
-        "auc",
-        "success",
-        OVERLAPS,
-        {"title": "Success", "x": "overlap threshold", "y": "share of frames above it"},
-    ),
-    "precision.png": (
-        "precision",
-        "distance",
-        DISTANCES,
-        {"title": "Precision", "x": "distance of the centres, pixels", "y": "share of frames within it"},
-    ),
-}
-"""File -> the figure in its legend, the curve, the thresholds that the curve is over, and what is written on it."""
+PLOTS = (
+    ("auc", "success", OVERLAPS, ("Success", "overlap threshold", "share of frames above it")),
+    ("precision", "distance", DISTANCES, ("Precision", "distance of the centres, pixels", "share of frames within it")),
+)
+"""The figure in a plot's legend, the curve, the thresholds that it is over, and the plot's title, x and y."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_clips(parser)
-    parser.add_argument(
-        "--bundle",
-        nargs="+",
-        default=None,
-        metavar="FOLDER",
-        help=f"bundles to evaluate {WHICH_BUNDLE}; none if only others are asked for",
-    )
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME",
-        help="what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
-        "openvino:bfloat16 at another precision, openvino@FOLDER on another bundle",
-    )
+    bundles = f"bundles to evaluate {WHICH_BUNDLE}; none if only others are asked for"
+    add_several(parser, "--bundle", None, bundles, "FOLDER", str)
+    backends = "what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
+    others = "openvino:bfloat16 at another precision, openvino@FOLDER on another bundle"
+    add_several(parser, "--backend", ["auto"], backends + others, "NAME", str)
     parser.add_argument("--modes", action="store_true", help="each bundle in all three modes: " + ", ".join(MODES))
-    parser.add_argument(
-        "--tracker", nargs="+", default=[], metavar="[NAME=]module:callable[:argument]", help="further trackers"
-    )
+    add_several(parser, "--tracker", [], "further trackers", "[NAME=]module:callable[:argument]", str)
     parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
     parser.add_argument("--only", default="", metavar="CLIP,...", help="these clips alone")
     add_out(parser, "write results.json, success.png, precision.png, and all boxes")
@@ -119,7 +97,7 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
     for folder in bundles:
         bundle = Bundle.open(folder)
         for entry in parse_entries(options.backend, bundle, options).values():
-            tracker = entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
+            tracker = entry.load(options)
             label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
             modes = {f"{label} {mode}": own_maker(tracker, mode=mode) for mode in MODES}
             makers.update(modes if options.modes else {label: own_maker(tracker)})
@@ -146,12 +124,12 @@ def accuracy_text(report: dict[str, Any], out: Path | None) -> str:
 def write_results(out: Path, results: Mapping[str, Mapping[str, ClipResult]], report: dict[str, Any]) -> None:
     """Figures, plots, and each tracker's boxes (x, y, width, height per line)."""
     figures = report["trackers"]
-    for file, (figure, curve, thresholds, labels) in PLOTS.items():
+    for figure, curve, thresholds, (title, x, y) in PLOTS:
         curves = {
             f"{name} [{figures[name][figure]:.3f}]": (thresholds, mean_curve(by_clip, curve))
             for name, by_clip in results.items()
         }
-        plot_curves(out / file, curves, **labels)
+        plot_curves(out / f"{title.lower()}.png", curves, title=title, x=x, y=y)
     write_json(out / "results.json", report)
     with writing_to(out):
         for name, by_clip in results.items():

@@ -6,9 +6,9 @@ import argparse
 
 from spm_rt.bundle import FORMS, STAGES, Bundle
 from spm_rt.bundle.forms import forms_of
-from spm_rt.terminal import positive_int, real_number
+from spm_rt.terminal import real_number
 
-from ..options import Outcome, add_bundle, add_json
+from ..options import Outcome, add_bundle, add_json, add_number
 from ..profiling.multiply_adds import Layer, count_layers
 from ..tables import table
 
@@ -26,16 +26,11 @@ RELEASED_FINE = 108_594_688
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
-    parser.add_argument(
-        "-k", "--proposals", type=positive_int, default=9, metavar="K", help="proposals per frame (default 9)"
-    )
-    parser.add_argument(
-        "--targets", type=positive_int, default=1, metavar="T", help="the graphs for T targets (default 1)"
-    )
+    add_number(parser, "-k --proposals", 9, "proposals per frame", "K")
+    add_number(parser, "--targets", 1, "the graphs for T targets", "T")
     parser.add_argument("--variant", choices=tuple(FORMS), default="portable", help="which form of the graphs")
-    parser.add_argument(
-        "--limit", type=real_number(above=True), metavar="GMAC", help="exit with 1 if a frame costs more"
-    )
+    limit = real_number(above=True)
+    parser.add_argument("--limit", type=limit, metavar="GMAC", help="exit with 1 if a frame costs more")
     add_json(parser)
 
 

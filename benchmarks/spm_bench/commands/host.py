@@ -17,8 +17,8 @@ from spm_rt.results import Box
 from spm_rt.terminal import Progress, whole_number
 from spm_rt.trackers.single import Tracker
 
-from ..loading import load_clip, load_tracker, set_threads
-from ..options import Outcome, add_bundle, add_clip_options, add_counted_frames, add_numbers, add_run_options
+from ..loading import Entry, load_clip, set_threads
+from ..options import Outcome, add_bundle, add_clip_options, add_number, add_run_options, add_several
 from ..tables import table
 
 DESCRIPTION = """What the host does in a frame apart from the network: crop, proposals, fusion and the rest, measured
@@ -35,17 +35,11 @@ Size = tuple[int, int]
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="inference library (default auto)")
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        type=frame_size,
-        default=[(640, 480), (3840, 2160)],
-        metavar="WxH",
-        help="sizes of frames (default 640x480 3840x2160)",
-    )
+    sizes = "sizes of frames (default 640x480 3840x2160)"
+    add_several(parser, "--sizes", [(640, 480), (3840, 2160)], sizes, "WxH", frame_size)
     sides = "sides of targets (default 40 120 400); each in the middle, the smallest in a corner too"
-    add_numbers(parser, "--targets", [40, 120, 400], sides, metavar="PIXELS")
-    add_counted_frames(parser, 50, "frames per row")
+    add_several(parser, "--targets", [40, 120, 400], sides, "PIXELS")
+    add_number(parser, "--frames", 50, "frames per row")
     add_clip_options(parser)
     add_run_options(parser)
 
@@ -54,7 +48,7 @@ def run(options: argparse.Namespace) -> Outcome:
     bundle = Bundle.open(options.bundle)
     clip, _, _ = load_clip(options.clip, options.box, 12)
     set_threads(options.threads)
-    tracker = load_tracker(bundle, options.backend, device=options.device, threads=options.threads)
+    tracker = Entry("", options.backend, None, bundle).load(options)
     cases = [(size, side, position) for size in options.sizes for side, position in target_positions(options.targets)]
     bar = Progress("measuring", len(cases) * options.frames, quiet=options.quiet or options.json)
     rows = []

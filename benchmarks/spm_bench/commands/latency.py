@@ -46,22 +46,13 @@ PROCESSES = """backend {name} | import s {import_s:.2f} | load s {load_s:.2f} | 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_backends(parser, "what to measure: onnxruntime, openvino, torch, openvino:bfloat16, onnxruntime@spm_int8")
-    parser.add_argument(
-        "--against", metavar="NAME", help="what to measure against: torch (the PyTorch reference), or a backend"
-    )
+    against = "what to measure against: torch (the PyTorch reference), or a backend"
+    parser.add_argument("--against", metavar="NAME", help=against)
     add_measurement(parser, 200, "per backend")
-    parser.add_argument(
-        "--roofline",
-        action="store_true",
-        help="also measure the machine's peak (matrix products, "
-        "before, between and after) and print the share of it that each stage reaches",
-    )
-    parser.add_argument(
-        "--no-process",
-        action="store_true",
-        help="leave out the process of its own per backend that is started for its import and load time and its peak "
-        "memory",
-    )
+    peak = "(matrix products, before, between and after) and print the share of it that each stage reaches"
+    parser.add_argument("--roofline", action="store_true", help=f"also measure the machine's peak {peak}")
+    started = "per backend that is started for its import and load time and its peak memory"
+    parser.add_argument("--no-process", action="store_true", help=f"leave out the process of its own {started}")
     add_run_options(parser)
 
 
@@ -76,9 +67,7 @@ def run(options: argparse.Namespace) -> Outcome:
 
         def load(label: str = label, entry: Entry = entry) -> Tracker:
             with profiler_hooks() as hooks[label]:
-                trackers[label] = entry.load(
-                    device=options.device, threads=options.threads, checkpoint=options.checkpoint
-                )
+                trackers[label] = entry.load(options)
             return trackers[label]
 
         contestants.append(measurement.start(label, load))
@@ -89,12 +78,15 @@ def run(options: argparse.Namespace) -> Outcome:
     }
     peaks = Peaks(options.threads, PEAKS) if options.roofline else None
     results = _measure(measurement, contestants, peaks)
+    clip = measurement.frames, measurement.box
     for label, entry in entries.items():
+        # The PyTorch reference is not made to be lean.
+        alone = not options.no_process and entry.backend != TORCH
         results[label] |= {
             "precision": entry.precision,
             "forced_iou": parity[label],
             "checkpoint": entry.bundle.manifest["checkpoint"]["sha256"],
-            "process": None if options.no_process else _process(entry, measurement),
+            "process": measure_process(entry, *clip, options.device, options.threads) if alone else None,
         }
     report = {
         "backends": results,
@@ -131,30 +123,13 @@ def _measure(measurement: Measurement, contestants: list[Contestant], peaks: Pea
     return results
 
 
-def _process(entry: Entry, measurement: Measurement) -> dict[str, Any] | None:
-    """The figures of a process of its own; None for the PyTorch reference, which is not made to be lean."""
-    if entry.backend == TORCH:
-        return None
-    return measure_process(
-        entry.bundle.path,
-        entry.backend,
-        measurement.frames,
-        measurement.box,
-        device=measurement.options.device,
-        threads=measurement.options.threads,
-        precision=entry.asked,
-    )
-
-
 def _roofline(
     results: dict[str, dict[str, Any]], entries: dict[str, Entry], hooks: dict[str, Hooks], peaks: Peaks
 ) -> dict[str, Any]:
-    shares = {}
-    for label, entry in entries.items():
-        proposals = entry.bundle.settings.num_candidates
-        shares[label] = stage_shares(
-            hooks[label].graphs, results[label]["stages_ms"], proposals, entry.precision, peaks
-        )
+    shares = {
+        label: stage_shares(hooks[label].graphs, results[label]["stages_ms"], entry, peaks)
+        for label, entry in entries.items()
+    }
     return {"peaks": peaks.report(), "shares": {label: stages for label, stages in shares.items() if stages}}
 
 

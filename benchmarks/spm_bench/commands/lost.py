@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.datasets import find_sequences
-from spm_rt.terminal import Progress, positive_int, say_left_out
+from spm_rt.terminal import Progress, say_left_out
 
 from ..loading import load_named, set_threads
-from ..options import Outcome, add_clips, add_default_bundle, add_out, add_run_options
+from ..options import Outcome, add_clips, add_default_bundle, add_number, add_out, add_run_options
 from ..quality.metrics import rates_at, roc
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
@@ -58,13 +58,7 @@ MEASURED = f"""measure {{name}} | AUC-ROC {{auc_roc:.3f}} {"".join(f"| {s} {{by_
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_clips(parser, "folder of clips with ground truth, or a packed set")
     add_default_bundle(parser)
-    parser.add_argument(
-        "--forced",
-        type=positive_int,
-        default=6,
-        metavar="N",
-        help="wrong places, and frames of another clip, per clip (default 6)",
-    )
+    add_number(parser, "--forced", 6, "wrong places, and frames of another clip, per clip")
     add_out(parser, "write lost.csv (every frame), lost_roc.png, lost_scores.png")
     add_run_options(parser)
 
@@ -73,9 +67,8 @@ def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
     bundle = Bundle.open(options.bundle)
     if bundle.settings.mode != "series-parallel":
-        raise SettingsError(
-            f"{bundle.path} is set to mode {bundle.settings.mode!r}; only series-parallel has all scores"
-        )
+        mode = bundle.settings.mode
+        raise SettingsError(f"{bundle.path} is set to mode {mode!r}; only series-parallel has all scores")
     tracker = load_named(options.bundle, options)
     clips = find_sequences(options.clips)
     say_left_out(clips.left_out)
@@ -99,9 +92,7 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
     """
     found = _are_found(samples)
     if not found.any() or found.all():
-        raise SourceError(
-            f"{int(found.sum())} of {len(found)} frames are found: both kinds are needed, take more clips"
-        )
+        raise SourceError(f"{found.sum()} of {len(found)} frames are found: both kinds are needed, take more clips")
     measures: dict[str, Any] = {}
     for name in MEASURES:
         values = _values(samples, name)

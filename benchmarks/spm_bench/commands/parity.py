@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
+from spm_rt.media.datasets import Sequence, find_sequences
 from spm_rt.results import Box
 from spm_rt.terminal import Progress, real_number, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entry, set_threads
-from ..options import WHICH_BUNDLE, Outcome, add_clip_options, add_frame_limit, add_run_options, default_bundle
+from ..options import (
+    WHICH_BUNDLE,
+    Outcome,
+    add_clip_options,
+    add_frame_limit,
+    add_run_options,
+    add_several,
+    default_bundle,
+)
 from ..quality.agreement import agreement_table, compare_trackers, overall
 
 DESCRIPTION = """Two trackers over a clip, box by box: `spm-bench parity A B`, where A and B are torch (the PyTorch
@@ -35,32 +45,18 @@ MEAN_IOU = 0.999
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "subjects",
-        nargs="+",
-        metavar="SUBJECT",
-        help="torch, a backend's name, or a bundle's "
-        "folder; two of them (a third is taken as --bundle), or one with --reference",
-    )
+    folder = "folder; two of them (a third is taken as --bundle), or one with --reference"
+    add_several(parser, "subjects", None, f"torch, a backend's name, or a bundle's {folder}", "SUBJECT", str)
     parser.add_argument("--reference", nargs="+", metavar="FILE.npz", help="recorded reference data")
-    parser.add_argument(
-        "--bundle",
-        default=None,
-        metavar="FOLDER",
-        help=f"the bundle that backends are compared on {WHICH_BUNDLE}",
-    )
+    bundle = f"the bundle that backends are compared on {WHICH_BUNDLE}"
+    parser.add_argument("--bundle", metavar="FOLDER", help=bundle)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs a subject that is a folder")
     add_clip_options(parser)
     parser.add_argument("--sequences", metavar="FOLDER", help="a folder of clips with ground truth, instead of --clip")
     add_frame_limit(parser)
-    parser.add_argument(
-        "--shift",
-        type=real_number(-1e3, 1e3),
-        default=0.0,
-        metavar="PX",
-        help="start B's free run so many pixels off: "
-        "what a free run owes to the last digits (try torch torch --shift 1e-5)",
-    )
+    shift = "start B's free run so many pixels off: what a free run owes to the last digits (try torch torch --shift "
+    pixels = real_number(-1e3, 1e3)
+    parser.add_argument("--shift", type=pixels, default=0.0, metavar="PX", help=f"{shift}1e-5)")
     add_run_options(parser)
 
 
@@ -106,7 +102,7 @@ def _tracker(name: str, options: argparse.Namespace) -> Tracker:
     else:
         bundle = Bundle.open(options.bundle or default_bundle())
         entry = parse_entry(name, bundle, device=options.device, threads=options.threads)
-    return entry.load(device=options.device, threads=options.threads, checkpoint=options.checkpoint)
+    return entry.load(options)
 
 
 def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tuple[list[Frame], Box]]]]:
@@ -114,15 +110,13 @@ def _clips(options: argparse.Namespace) -> list[tuple[str, int, Callable[[], tup
     if not options.sequences:
         frames, box, name = load_clip(options.clip, options.box, options.frames)
         return [(name, len(frames), lambda: (frames, box))]
-    from spm_rt.media.datasets import Sequence as Clip
-    from spm_rt.media.datasets import find_sequences
 
-    def loader(clip: Clip) -> Callable[[], tuple[list[Frame], Box]]:
-        return lambda: (list(clip.frames(options.frames)), clip.first_box)
+    def load(clip: Sequence) -> tuple[list[Frame], Box]:
+        return list(clip.frames(options.frames)), clip.first_box
 
-    found = find_sequences(options.sequences)
-    say_left_out(found.left_out)
-    return [(clip.name, min(len(clip), options.frames or len(clip)), loader(clip)) for clip in found]
+    clips = find_sequences(options.sequences)
+    say_left_out(clips.left_out)
+    return [(c.name, min(len(c), options.frames or len(c)), functools.partial(load, c)) for c in clips]
 
 
 def _run_reference(options: argparse.Namespace) -> Outcome:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spm_rt.bundle import STAGES, Bundle
 from spm_rt.errors import BackendError
-from spm_rt.terminal import Progress, format_table, positive_int
+from spm_rt.terminal import Progress, format_table
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entries, set_threads
-from ..options import Outcome, add_backends, add_bundle, add_clip_options, add_counted_frames, add_run_options
+from ..options import Outcome, add_backends, add_bundle, add_clip_options, add_number, add_run_options
 from ..profiling.hooks import profiler_hooks
 from ..profiling.operators import Operator, name_operators, unmatched_work
 from ..tables import fill
@@ -41,18 +42,12 @@ OPERATORS = """node {name} | operator {operator} | kernel {implementation} | lay
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_backends(parser, "what to profile: onnxruntime, openvino, openvino:bfloat16")
-    parser.add_argument(
-        "--stage",
-        nargs="+",
-        choices=STAGES,
-        default=["search", "relation"],
-        help="which graphs (default: search relation)",
-    )
-    parser.add_argument(
-        "--top", type=positive_int, default=15, metavar="N", help="operators that are listed (default 15)"
-    )
+    stages = ["search", "relation"]
+    what = "which graphs (default: search relation)"
+    parser.add_argument("--stage", nargs="+", choices=STAGES, default=stages, help=what)
+    add_number(parser, "--top", 15, "operators that are listed")
     add_clip_options(parser)
-    add_counted_frames(parser, 50, "calls that are profiled, and frames that are timed without")
+    add_number(parser, "--frames", 50, "calls that are profiled, and frames that are timed without")
     add_run_options(parser)
 
 
@@ -88,11 +83,9 @@ def _stage_times(
     entries: Mapping[str, Entry], options: argparse.Namespace, frames: Sequence[Frame], box: Any, peaks: Peaks
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of the tracker's stages, without a profiler; the backends take turns."""
-    loaders = {
-        label: functools.partial(entry.load, device=options.device, threads=options.threads)
-        for label, entry in entries.items()
-    }
-    contestants = [Contestant.start(label, load, frames, box) for label, load in loaders.items()]
+    contestants = [
+        Contestant.start(label, functools.partial(entry.load, options), frames, box) for label, entry in entries.items()
+    ]
     interleave(contestants, options.frames, 10, 0.1, quiet=options.quiet)
     peaks.visit()
     return {
@@ -107,7 +100,7 @@ def _profile(
     """Run with the profiler on; per stage its operators, the most expensive first."""
     bar = Progress(f"profiling {entry.label}", options.frames + WARM_UP, quiet=options.quiet)
     with profiler_hooks(profile=True) as hooks:
-        tracker = entry.load(device=options.device, threads=options.threads)
+        tracker = entry.load(options)
         for number in range(options.frames + WARM_UP):
             position = number % (len(frames) - 1)
             if position == 0 or "template" in options.stage:
@@ -119,9 +112,7 @@ def _profile(
         bar.close()
         calls = {stage: hooks.calls(stage)[-options.frames :] for stage in options.stage}
     if not any(calls.values()):
-        raise BackendError(
-            f"{entry.label}: no profiler is known here for this backend (onnxruntime and openvino have one)"
-        )
+        raise BackendError(f"{entry.label}: no profiler is known for this backend (onnxruntime and openvino have one)")
     proposals, stages = entry.bundle.settings.num_candidates, {}
     for stage in options.stage:
         graph = hooks.graphs.get(stage)
@@ -142,31 +133,24 @@ def _rate(profile: dict[str, Any], entry: Entry, stages_ms: Mapping[str, float],
     """Set the times against the peak: operators become JSON, with the roofline beside them."""
     frame = {stage: ms for stage, ms in stages_ms.items() if stage != "template"}
     peak = peaks.peak(entry.precision)
-    profile["roofline"] = stage_shares(
-        profile.pop("graphs"), frame, entry.bundle.settings.num_candidates, entry.precision, peaks
-    )
+    profile["roofline"] = stage_shares(profile.pop("graphs"), frame, entry, peaks)
     for figures in profile["stages"].values():
         total, times = figures["operators_ms"], collections.Counter[str]()
         for operator in figures["operators"]:
-            times[operator.kind] += operator.ms
-        figures["by_type"] = {
-            kind: {"ms": ms, "share": ms / total if total else 0.0} for kind, ms in times.most_common()
-        }
+            times[operator.operator] += operator.ms
+        figures["by_type"] = {kind: {"ms": ms, "share": ms / (total or 1.0)} for kind, ms in times.most_common()}
         figures["operators"] = [_as_json(operator, total, peak) for operator in figures["operators"]]
 
 
 def _as_json(operator: Operator, total: float, peak: float | None) -> dict[str, Any]:
-    rated = None if operator.macs is None or operator.ms <= 0 else speed(operator.macs, operator.ms, peak)
+    rated = {} if operator.macs is None or operator.ms <= 0 else speed(operator.macs, operator.ms, peak)
+    known = {name: value for name, value in dataclasses.asdict(operator).items() if name != "macs"}
     return {
-        "name": operator.name,
-        "operator": operator.kind,
-        "implementation": operator.implementation,
-        "layer": operator.layer,
-        "ms": operator.ms,
-        "share": operator.ms / total if total else 0.0,
+        **known,
+        "share": operator.ms / (total or 1.0),
         "mmac": None if operator.macs is None else operator.macs / 1e6,
-        "gmac_per_s": rated and rated["gmac_per_s"],
-        "of_peak": rated and rated["share"],
+        "gmac_per_s": rated.get("gmac_per_s"),
+        "of_peak": rated.get("share"),
     }
 
 

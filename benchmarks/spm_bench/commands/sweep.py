@@ -13,7 +13,7 @@ from spm_rt.backends import available
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, SpmError
 from spm_rt.precision import precision_argument
-from spm_rt.terminal import Progress, positive_int
+from spm_rt.terminal import Progress
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
@@ -21,8 +21,9 @@ from ..options import (
     WHICH_BUNDLE,
     Outcome,
     add_measurement,
-    add_numbers,
-    add_output_options,
+    add_number,
+    add_output,
+    add_several,
     clip_length,
     default_bundle,
     default_threads,
@@ -32,7 +33,7 @@ from ..report.files import make_folder
 from ..report.plots import pareto_front
 from ..report.sweep_report import FLOOR, sweep_text, write_report
 from ..timing.measurement import Measurement
-from ..timing.several import Together, load_several, overlaps, overlaps_summary, spread_boxes
+from ..timing.several import Together, compare_several, load_several, spread_boxes
 from ..timing.turns import Contestant
 from ..timing.verdict import least_iou
 
@@ -80,41 +81,19 @@ class Combination:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle",
-        nargs="*",
-        default=[default_bundle()],
-        help=f"folders of bundles; drift is from the first float32 one {WHICH_BUNDLE}",
-    )
+    bundles = f"folders of bundles; drift is from the first float32 one {WHICH_BUNDLE}"
+    parser.add_argument("bundle", nargs="*", default=[default_bundle()], help=bundles)
     parser.add_argument("--backend", nargs="+", metavar="NAME", help="default: all that are installed")
-    parser.add_argument(
-        "--precision",
-        nargs="+",
-        type=precision_argument,
-        default=["float32"],
-        metavar="NAME",
-        help="float32, bfloat16, ... (default float32)",
-    )
-    add_numbers(parser, "--threads", [default_threads()], "threads per inference call (default: 2, or 1 on one core)")
-    add_numbers(parser, "--targets", [1], "numbers of targets on the same frames (default 1)")
+    precisions = "float32, bfloat16, ... (default float32)"
+    add_several(parser, "--precision", ["float32"], precisions, "NAME", precision_argument)
+    add_several(parser, "--threads", [default_threads()], "threads per inference call (default: 2, or 1 on one core)")
+    add_several(parser, "--targets", [1], "numbers of targets on the same frames (default 1)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write the page, the plot and the data")
     add_measurement(parser, 60, "per combination")
-    parser.add_argument(
-        "--drift-frames",
-        type=clip_length,
-        default=100,
-        metavar="N",
-        help="frames of the clip on which the drift is measured (default 100)",
-    )
-    parser.add_argument(
-        "--together",
-        type=positive_int,
-        default=4,
-        metavar="N",
-        help="combinations that are loaded and "
-        "take turns at a time, besides the reference (default 4); fewer need less memory",
-    )
-    add_output_options(parser)
+    add_number(parser, "--drift-frames", 100, "frames of the clip on which the drift is measured", kind=clip_length)
+    what = "combinations that are loaded and take turns at a time, besides the reference; fewer need less memory"
+    add_number(parser, "--together", 4, what)
+    add_output(parser)
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -142,21 +121,19 @@ def run(options: argparse.Namespace) -> Outcome:
         "reference": reference.name,
         "started": started,
         "drift_frames": options.drift_frames,
-        "bundles": {str(b.path.name): _about(b) for b in bundles},
+        "bundles": {
+            b.path.name: {
+                "precision": b.precision,
+                "checkpoint": b.manifest["checkpoint"]["sha256"],
+                "targets": list(b.targets),
+            }
+            for b in bundles
+        },
         **measurement.report(results, ("float32",), [doubt] if other_weights else []),
         "best": [name for name, _, _ in best],
     }
     written = write_report(report, folder)
     return Outcome(report, lambda: sweep_text(report, written), report["verdict"]["valid"])
-
-
-def _about(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    return {
-        "precision": manifest.get("precision", "float32"),
-        "checkpoint": manifest["checkpoint"]["sha256"],
-        "targets": list(bundle.targets),
-    }
 
 
 def all_combinations(
@@ -179,8 +156,8 @@ def all_combinations(
     if len({bundle.path.name for bundle in bundles}) < len(bundles):
         raise BackendError("two of the bundles have folders of the same name: results would not tell them apart")
     entries = []
-    for bundle in sorted(bundles, key=lambda b: b.manifest.get("precision", "float32") != "float32"):
-        plain = bundle.manifest.get("precision", "float32") == "float32"
+    for bundle in sorted(bundles, key=lambda b: b.precision != "float32"):
+        plain = bundle.precision == "float32"
         # float32 is what every backend computes unless it is told otherwise; other bundles have theirs built in.
         for precision in sorted(precisions, key=lambda p: p != "float32") if plain else ["float32"]:
             suffix = "" if precision == "float32" else f":{precision}"
@@ -208,7 +185,7 @@ def _measure_group(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Load the reference and the group, let them take turns; figures, and the reasons of refusals."""
     set_threads(group[0].threads if group else reference.threads)
-    base = reference.entry.load(device=measurement.options.device, threads=reference.threads)
+    base = reference.entry.load(measurement.options, reference.threads)
     same = {"forced_iou": 1.0, "lowest_iou": 1.0, "center_px": 0.0, "free_iou": 1.0}
     loaded = {reference.name: (measurement.start(reference.name, lambda: base), reference.facts(same))}
     refused = {}
@@ -233,16 +210,15 @@ def _load(combination: Combination, base: Tracker, measurement: Measurement) -> 
     """Load a combination and measure its drift from the reference's tracker."""
     options, frames, box = measurement.options, measurement.frames, measurement.box
     entry, targets = combination.entry, combination.targets
-    run_on: dict[str, Any] = {"device": options.device, "threads": combination.threads}
     if targets == 1:
-        tracker = entry.load(**run_on)
+        tracker = entry.load(options, combination.threads)
         contestant = measurement.start(combination.name, lambda: tracker)
         agreement = compare_trackers(base, tracker, frames[: options.drift_frames], box)
         free = {"center_px": agreement.mean_distance, "free_iou": agreement.free_iou}
         drift = {"forced_iou": agreement.mean_iou, "lowest_iou": agreement.min_iou, **free}
         return contestant, combination.facts(drift)
-    multi = load_several(entry, targets, **run_on)
+    multi = load_several(entry, targets, options.device, combination.threads)
     compared = frames[: min(PARITY_FRAMES + 1, options.drift_frames)]
-    summary = overlaps_summary(overlaps(base, multi.sibling(), compared, spread_boxes(box, targets)))
+    summary = compare_several(base, multi, compared, spread_boxes(box, targets))
     contestant = measurement.start(combination.name, lambda: Together(multi, targets))
     return contestant, combination.facts({**summary, "center_px": None, "free_iou": None})

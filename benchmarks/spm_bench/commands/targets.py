@@ -11,7 +11,7 @@ from spm_rt.errors import BackendError
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
-from ..options import Outcome, add_bundle, add_measurement, add_numbers, add_out, add_run_options
+from ..options import Outcome, add_bundle, add_measurement, add_out, add_run_options, add_several
 from ..profiling.hooks import profiler_hooks
 from ..quality.agreement import PARITY_FRAMES
 from ..report.files import make_folder, write_json
@@ -21,7 +21,7 @@ from ..timing.gemm import Peaks
 from ..timing.machine import machine_line
 from ..timing.measurement import Measurement
 from ..timing.roofline import shares_text, speed, stage_shares
-from ..timing.several import Apart, Together, load_several, overlaps, overlaps_summary, spread_boxes
+from ..timing.several import Apart, Together, compare_several, load_several, spread_boxes
 from ..timing.verdict import verdict_line
 
 DESCRIPTION = """The curve of cost per target: N targets on the same frames by one MultiTracker, and by N single
@@ -46,7 +46,7 @@ CURVE = """targets {targets} | together ms {together[p50_ms]:.2f} | apart ms {ap
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, ... (default: auto)")
-    add_numbers(parser, "--targets", [1, 2, 4, 8, 16], "numbers of targets (default 1 2 4 8 16)")
+    add_several(parser, "--targets", [1, 2, 4, 8, 16], "numbers of targets (default 1 2 4 8 16)")
     add_measurement(parser, 50, "per number of targets", block=5)
     add_out(parser, "write targets.png and targets.json there")
     add_run_options(parser)
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> Outcome:
     peaks = Peaks(options.threads, (entry.precision,))
     peaks.visit()
     with profiler_hooks() as hooks:
-        single = entry.load(device=options.device, threads=options.threads)
+        single = entry.load(options)
     ms_of_one, curve = None, []
     for count in sorted({1, *options.targets}):
         measured = _measure(entry, single, count, measurement)
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> Outcome:
         ms_of_one = ms_of_one or measured["apart"]["p50_ms"]
         curve.append(_row(count, measured, ms_of_one))
     both = {"search": 1.0, "relation": 1.0}
-    shares = stage_shares(hooks.graphs, both, entry.bundle.settings.num_candidates, entry.precision, peaks)
+    shares = stage_shares(hooks.graphs, both, entry, peaks)
     for row in curve:
         row["roofline"] = None
         if shares:
@@ -92,9 +92,9 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def _measure(entry: Entry, single: Tracker, count: int, measurement: Measurement) -> dict[str, dict[str, Any]]:
     """Both ways with ``count`` targets, in turns; and whether they find the same."""
-    multi = load_several(entry, count, device=measurement.options.device, threads=measurement.options.threads)
+    multi = load_several(entry, count, measurement.options.device, measurement.options.threads)
     boxes = spread_boxes(measurement.box, count)
-    summary = overlaps_summary(overlaps(single, multi.sibling(), measurement.frames[: PARITY_FRAMES + 1], boxes))
+    summary = compare_several(single, multi, measurement.frames[: PARITY_FRAMES + 1], boxes)
     contestants = [
         measurement.start("apart", lambda: Apart(single, count)),
         measurement.start("together", lambda: Together(multi, count)),

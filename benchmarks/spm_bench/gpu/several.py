@@ -40,13 +40,8 @@ def measure(
 ) -> Report:
     """Parity and the curve.
 
-    Args:
-        multi: a tracker for several targets, without any.
-        single: makes a tracker for one, on the same networks.
-        frames: per number of targets.
-        targets: ascending.
-        exact: whether boxes must agree to 0.1 pixels.
-        on_device: the curve also for frames that lie on the GPU.
+    ``multi`` has no targets yet, ``single`` makes a tracker for one on the same networks; ``frames`` are per number of
+    ``targets``, which ascend. ``exact``: boxes must agree to 0.1 pixels. ``on_device``: also for frames on the GPU.
     """
     error = largest_difference(multi, single)
     report: Report = {

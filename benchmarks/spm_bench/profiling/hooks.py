@@ -162,16 +162,10 @@ def read_profile(path: Path) -> list[list[Event]]:
         run = bisect.bisect_right(starts, event["ts"]) - 1
         if run < 0 or event["ts"] > runs[run][1]:
             continue
-        facts = event["args"]
-        shapes = None
+        facts, shapes, name = event["args"], None, event["name"].removesuffix("_kernel_time")
         if facts.get("output_type_shape"):
-            shapes = (
-                tuple(_shape(value) for value in facts["input_type_shape"]),
-                _shape(facts["output_type_shape"][0]),
-            )
-        calls[run].append(
-            Event(event["name"].removesuffix("_kernel_time"), facts["op_name"], "", event["dur"] / 1e3, shapes)
-        )
+            shapes = (tuple(map(_shape, facts["input_type_shape"])), _shape(facts["output_type_shape"][0]))
+        calls[run].append(Event(name, facts["op_name"], "", event["dur"] / 1e3, shapes))
     return calls
 
 

@@ -26,9 +26,7 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
     What depends on constants alone (the transforms of Winograd's kernels) is left out: libraries compute it once, when
     they load the graph.
 
-    Args:
-        path: an ONNX file; its weights are not read, only their shapes.
-        proposals: stands in for the symbolic dimension ``K``.
+    The weights of the file at ``path`` are not read, only their shapes; ``proposals`` stands for the dimension ``K``.
 
     Raises:
         BundleError: a multiplying node's shape cannot be inferred.
@@ -48,9 +46,8 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes: dict[str, tuple[int, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
-        shapes[value.name] = tuple(
-            d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim
-        )
+        sides = value.type.tensor_type.shape.dim
+        shapes[value.name] = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in sides)
     makers = {name: node for node in graph.node for name in node.output}
     constant = _constants(graph)
     layers = []
@@ -59,9 +56,8 @@ def count_layers(path: Path, proposals: int) -> list[Layer]:
             continue
         inputs, output = [shapes.get(name, (-1,)) for name in node.input], shapes.get(node.output[0], (-1,))
         if any(d < 1 for shape in (*inputs, output) for d in shape):
-            raise BundleError(
-                f"{path}: the shapes of {node.op_type} {node.name} cannot be inferred: {inputs} -> {output}"
-            )
+            what = f"the shapes of {node.op_type} {node.name}"
+            raise BundleError(f"{path}: {what} cannot be inferred: {inputs} -> {output}")
         work = _multiply_adds(node, inputs, output)
         layers.append(Layer(_layer_name(node, makers), node.op_type, output, work, node.name))
     return layers

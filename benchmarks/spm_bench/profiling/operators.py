@@ -26,20 +26,17 @@ class Operator:
     """One operator of a library's graph: its median time over the calls, and its work, if it multiplies."""
 
     name: str
-    kind: str
+    operator: str
     implementation: str
-    ms: float
     layer: str
+    ms: float
     macs: int | None
 
 
 def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposals: int) -> list[Operator]:
-    """Operators by name, the most expensive first.
+    """Operators by name from the events of each call, the most expensive first.
 
-    Args:
-        calls: the events of each call.
-        graph: the file that was loaded; without it, work is counted from the shapes in the profile alone.
-        proposals: K.
+    Without the file that was loaded, work is counted from the shapes in the profile alone.
     """
     times: dict[tuple[str, str], list[float]] = {}
     examples: dict[tuple[str, str], Event] = {}
@@ -55,8 +52,8 @@ def name_operators(calls: Sequence[Sequence[Event]], graph: Path | None, proposa
         event = examples[key]
         layer = nodes.find(event) if nodes is not None else None
         macs = layer.macs if layer is not None else work_from_shapes(event)
-        ms, name = float(np.median(values)), layer.name if layer is not None else ""
-        operators.append(Operator(event.name, event.operator, event.implementation, ms, name, macs))
+        named = (event.name, event.operator, event.implementation, layer.name if layer is not None else "")
+        operators.append(Operator(*named, float(np.median(values)), macs))
     return sorted(operators, key=lambda operator: -operator.ms)
 
 

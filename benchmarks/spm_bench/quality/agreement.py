@@ -51,15 +51,9 @@ def compare_trackers(
     advance: Callable[[], None] = lambda: None,
     shift: float = 0.0,
 ) -> Agreement:
-    """Run both over a clip: from the same box in every frame (the first one's), and each on its own way.
+    """Run siblings of both over a clip: from the same box in every frame (the first one's), and each on its own way.
 
-    Args:
-        first, second: siblings of them are started here.
-        frames: at least two.
-        box: the target in the first of them.
-        clip: its name.
-        advance: called after every frame.
-        shift: pixels by which the second one's free run starts off to the right of ``box``.
+    ``advance`` is called after every frame; the second one's free run starts ``shift`` pixels to the right of ``box``.
     """
     advance()
     tracks = follow_both(first.sibling(), second.sibling(), frames, box, advance, shift)

@@ -45,14 +45,10 @@ class Sample:
 def collect(
     tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int, step: Callable[[], None] = lambda: None
 ) -> list[Sample]:
-    """Samples from all clips.
+    """Samples from all clips, by a tracker in series-parallel mode.
 
-    Args:
-        tracker: in series-parallel mode.
-        clips: where the target of clip k is looked for in another clip, it is the one half the list away.
-        limit: frames per free run.
-        forced: wrong places, and frames of the other clip, per clip.
-        step: called once per clip.
+    The target of a clip is looked for in the clip half the list away, too. ``limit`` is frames per free run, ``forced``
+    wrong places, and frames of the other clip, per clip; ``step`` is called once per clip.
     """
     rng = np.random.default_rng(7)
     samples: list[Sample] = []
@@ -103,7 +99,7 @@ def other_clip(tracker: Tracker, clip: Clip, other: Clip, count: int, limit: int
         frame = other.read(index)
         scale = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
         try:
-            tracker.move_to(_as_box(other.boxes[index] * scale))
+            tracker.move_to(other.boxes[index] * scale)
         except BoxError:
             continue
         resized = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from spm_export.model.network import Features, SPMTracker
+from spm_export.model.backend import ReferenceBackend, ReferenceContext
 from spm_export.proof.runners import Runner, RunnerContext
 from spm_rt.bundle import STAGES, Bundle
 
@@ -26,63 +26,22 @@ Floats = NDArray[np.float32]
 InnerValues = dict[str, Floats]
 
 
-class ReferenceInnerValues:
+class ReferenceInnerValues(ReferenceBackend):
     """The reference model, float32."""
 
-    name = "torch"
-
-    def __init__(self, model: SPMTracker) -> None:
-        self.model = model.eval()
-        self.description = f"torch {torch.__version__}, {torch.get_num_threads()} threads, reference model"
-
     def context(self) -> ReferenceInnerValuesContext:
-        return ReferenceInnerValuesContext(self.model)
+        return ReferenceInnerValuesContext(self)
 
 
-class ReferenceInnerValuesContext:
+class ReferenceInnerValuesContext(ReferenceContext):
     """See :class:`spm_rt.backends.protocol.Context`, and ``inner_values`` in the module's description."""
 
-    def __init__(self, model: SPMTracker) -> None:
-        self._model = model
-        self.crop: Floats = np.zeros((1, 3, model.spec.crop_size, model.spec.crop_size), np.float32)
+    def __init__(self, backend: ReferenceBackend) -> None:
+        super().__init__(backend)
         self.inner_values: InnerValues = {}
-        self._state: dict[str, Any] = {}
 
-    @torch.inference_mode()
-    def set_template(self, box: Floats) -> None:
-        model, features = self._model, self._features()
-        kernels = model.coarse.kernels(model.template_embedding(features))
-        target = model.fine.roi_features(features, torch.from_numpy(box)[:, None])[:, 0]
-        self._state.update(kernels=kernels, target=target)
-        self.inner_values.update(
-            kcls=kernels.classify[0].numpy(), kbox=kernels.regress[0].numpy(), template_feat=target[0].numpy()
-        )
-
-    @torch.inference_mode()
-    def search(self) -> tuple[Floats, Floats]:
-        model, features = self._model, self._features()
-        output = model.coarse(self._state["kernels"], model.search_embedding(features))
-        self._state["features"] = features
-        self.inner_values.update(logits=output.logits[0].numpy(), deltas=output.deltas[0].numpy())
-        scores, boxes = model.coarse_boxes(output)
-        return scores.numpy(), boxes.numpy()
-
-    @torch.inference_mode()
-    def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
-        model, boxes = self._model, torch.from_numpy(proposals)
-        roi = model.fine.roi_features(self._state["features"], boxes)
-        output = model.fine(self._state["target"], roi)
-        self.inner_values.update(
-            roi_feat=roi[0].numpy(), fm_logits=output.logits[0].numpy(), fm_deltas=output.deltas[0].numpy()
-        )
-        scores, moved = model.fine_boxes(output, boxes)
-        return scores.numpy(), moved.numpy()
-
-    def _features(self) -> Features:
-        features = self._model.features(torch.from_numpy(self.crop))
-        for name, value in (("conv2", features.shallow), ("conv4", features.deep), ("conv5", features.top)):
-            self.inner_values[name] = value[0].numpy()
-        return features
+    def note(self, **values: Tensor) -> None:
+        self.inner_values |= {name: value[0].numpy() for name, value in values.items()}
 
 
 class GraphInnerValues:
@@ -90,11 +49,7 @@ class GraphInnerValues:
 
     The files on disk stay as they are; the outputs are added to copies in memory.
 
-    Args:
-        bundle: the bundle.
-        variant: which form of its graphs (:meth:`spm_rt.bundle.Bundle.graph`).
-        threads: per inference call.
-        beside: the same for another form of this bundle's graphs; files that both use are not loaded again.
+    ``beside`` is the same for another form of this bundle's graphs: files that both use are not loaded again.
     """
 
     name = "onnxruntime"
@@ -169,9 +124,8 @@ def _inner_names(graph: Any, stage: str) -> dict[str, str]:
         if node.op_type == "FusedRoiCrop" and stage == "relation":
             names["roi_feat"] = node.output[0]
         if node.op_type == "Conv" and "conv5.weight" in node.input:
-            names["conv5"] = next(
-                n.output[0] for n in graph.node if n.op_type == "Relu" and n.input[0] == node.output[0]
-            )
+            (made,) = node.output
+            names["conv5"] = next(n.output[0] for n in graph.node if n.op_type == "Relu" and n.input[0] == made)
     named = {
         "template": {"kcls": "classify_kernel", "template_feat": "target_features"},
         "search": {"conv2": "shallow", "conv4": "deep", "logits": "logits", "deltas": "deltas"},

@@ -61,16 +61,10 @@ def _score_runtime(checks: Checks, arrays: Arrays, spec: ModelSpec) -> None:
         rows, current = arrays[name], arrays["prop_current"].astype(np.float32)
         index = select_proposals(np.ascontiguousarray(rows[:, 4]), rows[:, :4], current, TrackerSettings())
         checks.exact(name.replace("rows", "index"), index, arrays[name.replace("rows", "index")])
-    moved = [
-        next_box(
-            row[4:8],
-            row[:4].astype(np.float32),
-            float(row[8]),
-            (int(row[9]), int(row[10])),
-            TrackerSettings(size_rate=1.0),
-        )
-        for row in arrays["upd_in"]
-    ]
+    at_once, moved = TrackerSettings(size_rate=1.0), []
+    for row in arrays["upd_in"]:
+        size = (int(row[9]), int(row[10]))
+        moved.append(next_box(row[4:8], row[:4].astype(np.float32), float(row[8]), size, at_once))
     _near(checks, "update", moved, arrays["upd_out"])
 
 
@@ -81,10 +75,8 @@ def _score_model(checks: Checks, arrays: Arrays, model: Any) -> None:
 
     with torch.inference_mode():
         boxes, deltas = torch.from_numpy(arrays["dec_boxes"]), torch.from_numpy(arrays["dec_deltas"])
-        sampled = crop_and_resize(torch.from_numpy(arrays["car_map"]), torch.from_numpy(arrays["car_boxes"])[None], 6)[
-            0
-        ]
-        _near(checks, "crop_and_resize", sampled.numpy(), arrays["car_6x6"])
+        maps, regions = torch.from_numpy(arrays["car_map"]), torch.from_numpy(arrays["car_boxes"])
+        _near(checks, "crop_and_resize", crop_and_resize(maps, regions[None], 6)[0].numpy(), arrays["car_6x6"])
         _near(checks, "decode", decode(boxes, deltas).numpy(), arrays["dec_q1"])
         _near(checks, "decode_fine", decode(boxes, deltas, model.spec.fine_weights).numpy(), arrays["dec_q5"])
     _near(checks, "anchors", make_anchors(model.spec), arrays["anchors"])
@@ -97,16 +89,12 @@ def _score_graphs(checks: Checks, arrays: Arrays, bundle: Bundle) -> None:
     from spm_export.proof.runners import Runner
 
     search = onnx.load(str(bundle.graph("search")))
-    stored = {
-        tensor.name: onnx.numpy_helper.to_array(tensor)
-        for tensor in search.graph.initializer
-        if tensor.name in ("anchor_centers", "anchor_sizes")
-    }
-    low = stored["anchor_centers"] - stored["anchor_sizes"] / 2
-    _near(checks, "anchors", np.concatenate([low, low + stored["anchor_sizes"] - 1], axis=1), arrays["anchors"])
-    decode = onnx.utils.Extractor(onnx.load(str(bundle.graph("relation")))).extract_model(
-        ["deltas", "proposals"], ["boxes"]
-    )
+    stored = {tensor.name: tensor for tensor in search.graph.initializer}
+    center, size = (onnx.numpy_helper.to_array(stored[name]) for name in ("anchor_centers", "anchor_sizes"))
+    low = center - size / 2
+    _near(checks, "anchors", np.concatenate([low, low + size - 1], axis=1), arrays["anchors"])
+    relation = onnx.utils.Extractor(onnx.load(str(bundle.graph("relation"))))
+    decode = relation.extract_model(["deltas", "proposals"], ["boxes"])
     feeds = {"deltas": arrays["dec_deltas"][None], "proposals": arrays["dec_boxes"][None]}
     (boxes,) = Runner(decode.SerializeToString(), bundle.path).run(["boxes"], feeds)
     _near(checks, "decode_fine", boxes[0], arrays["dec_q5"])

@@ -79,13 +79,7 @@ def score_set(subject: Subject, recorded: RecordedSet, advance: Callable[[], Non
 
 
 class Score:
-    """Comparisons with one set; each method adds to ``checks``.
-
-    Args:
-        recorded: the set.
-        spec: of the model.
-        advance: called after every step.
-    """
+    """Comparisons with one set; each method adds to ``checks``, and calls ``advance`` after every step."""
 
     def __init__(self, recorded: RecordedSet, spec: ModelSpec, advance: Callable[[], None] = lambda: None) -> None:
         self.recorded, self.spec, self.advance = recorded, spec, advance
@@ -95,9 +89,7 @@ class Score:
     def frames(self) -> None:
         """Compare the digests of the frames."""
         if "frame_sha256" in self.arrays:
-            digests = [
-                hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest() for frame in self.recorded.frames
-            ]
+            digests = [hashlib.sha256(frame.tobytes()).hexdigest() for frame in self.recorded.frames]
             self.checks.exact("frame_sha256", np.array(digests), self.arrays["frame_sha256"])
 
     def steps(self, context: Context) -> None:
@@ -151,9 +143,8 @@ class Score:
             for name in ("chosen", "updated", "prop_index"):
                 if f"track_{name}" in arrays:
                     decided = arrays[f"track_{name}"][k]
-                    self.checks.exact(
-                        f"track_{name}", computed[name], decided[decided >= 0] if name == "prop_index" else decided
-                    )
+                    decided = decided[decided >= 0] if name == "prop_index" else decided
+                    self.checks.exact(f"track_{name}", computed[name], decided)
             self.advance()
 
     def _compare_template(self, computed: Arrays) -> None:

@@ -16,12 +16,9 @@ from .score import Subject, score_set
 
 def reference_subject(checkpoint: Sequence[str], threads: int) -> tuple[Subject, Any]:
     """The PyTorch reference, and what has the single operators."""
-    import torch
-
     from spm_export.model.checkpoint import load_model
 
-    torch.set_num_threads(threads)
-    backend = ReferenceInnerValues(load_model(checkpoint))
+    backend = ReferenceInnerValues(load_model(checkpoint), threads=threads)
     return Subject(backend.model.spec, backend, (backend,)), backend.model
 
 
@@ -68,13 +65,9 @@ def scores_text(scores: Mapping[str, Checks]) -> str:
     text = "".join(
         f"\n\n{file}: {'ok' if checks.passed else 'FAILED'}\n{checks.table()}" for file, checks in scores.items()
     )
-    heads = [
-        check
-        for checks in scores.values()
-        for check in checks.by_array.values()
-        if check.array in ("conv2", "logits", "cm_scores")
-    ]
-    if heads and not any(check.passed for check in heads):
+    arrays = [checks.by_array for checks in scores.values()]
+    heads = [of[name].passed for of in arrays for name in ("conv2", "logits", "cm_scores") if name in of]
+    if heads and not any(heads):
         text += (
             "\n\nnearly everything that depends on weights differs: was this exported from the checkpoint that the "
             "data were recorded with?"

@@ -23,12 +23,7 @@ p.note { color: #57606a; font-size: .9rem; }
 
 
 class Page:
-    """Put together piece by piece; every text is escaped.
-
-    Args:
-        title: heading and window title.
-        subtitle: a line under it.
-    """
+    """Put together piece by piece; every text is escaped."""
 
     def __init__(self, title: str, subtitle: str) -> None:
         self._title = title

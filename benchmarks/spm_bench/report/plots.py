@@ -30,13 +30,8 @@ def plot_curves(
 ) -> Path:
     """One picture with a named line per curve, in the given order.
 
-    Args:
-        path: the PNG.
-        curves: name -> x values, y values.
-        title, x, y: what is written on it.
-        marks: single points: name -> x, y.
-        y_from_zero: start the y axis at 0.
-        points: mark the values on the lines, for few and uneven ones.
+    ``curves`` are name -> x values, y values, and ``marks`` single points: name -> x, y. With ``points`` the values on
+    the lines are marked, for few and uneven ones.
     """
     beside = len(curves) > BESIDE
     axes = _axes(path, (9.2, 4.8) if beside else (6.4, 4.8))
@@ -85,12 +80,8 @@ def plot_pareto(
 ) -> Path:
     """What each choice costs and brings: numbered points, the best ones joined.
 
-    Args:
-        path: the PNG.
-        points: name, x (more is better), y (less is better).
-        best: names of those to be joined (:func:`pareto_front`).
-        title, x, y: what is written on it.
-        floor: the logarithmic y axis ends here; what is below is drawn at it.
+    Of ``points`` (name, x, y) more x and less y is better; those named in ``best`` (:func:`pareto_front`) are joined.
+    The logarithmic y axis ends at ``floor``; what is below is drawn at it.
     """
     axes = _axes(path, (9.0, 4.8))
     looks: dict[bool, dict[str, Any]] = {

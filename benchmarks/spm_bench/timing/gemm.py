@@ -216,10 +216,9 @@ def _model(left: Any, right: Any) -> bytes:
     import onnx
     from onnx import TensorProto, helper
 
-    integers = left.dtype == np.uint8
-    name, taken, made = ("MatMulInteger", TensorProto.UINT8, TensorProto.INT32)
-    if not integers:
-        name, taken, made = ("MatMul", TensorProto.FLOAT, TensorProto.FLOAT)
+    name, taken, made = "MatMul", TensorProto.FLOAT, TensorProto.FLOAT
+    if left.dtype == np.uint8:
+        name, taken, made = "MatMulInteger", TensorProto.UINT8, TensorProto.INT32
     node = helper.make_node(name, ["left", "right"], ["product"])
     left_info = helper.make_tensor_value_info("left", taken, list(left.shape))
     product_info = helper.make_tensor_value_info("product", made, [left.shape[0], right.shape[1]])

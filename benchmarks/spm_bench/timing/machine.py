@@ -30,14 +30,11 @@ LIBRARIES = (
 
 
 def describe_machine(threads: int | None = None) -> dict[str, Any]:
-    """Processor, cores, affinity, load and library versions, as JSON types.
-
-    Args:
-        threads: threads per inference call of the measurement, to be recorded with the rest.
-    """
-    model, flags = _processor()
+    """Processor, cores, affinity, load, library versions and the threads per inference call, as JSON types."""
+    facts, flags = cpu_facts(), instruction_sets()
+    name = facts.get("model name", platform.machine()) if facts else platform.processor() or platform.machine()
     return {
-        "cpu": model,
+        "cpu": name,
         "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
@@ -80,13 +77,6 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
-
-
-def _processor() -> tuple[str, frozenset[str]]:
-    """Model name and feature flags."""
-    facts = cpu_facts()
-    name = facts.get("model name", platform.machine()) if facts else platform.processor() or platform.machine()
-    return name, instruction_sets()
 
 
 def _versions() -> dict[str, str]:

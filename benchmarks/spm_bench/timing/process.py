@@ -17,24 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from spm_rt.results import Box
+
+    from ..loading import Entry, Frame
 
 UPDATES = 30
 """Frames that are tracked before the peak memory is read."""
 LIMIT_SECONDS = 300
 
 
-def measure_process(
-    bundle: Path,
-    backend: str,
-    frames: Sequence[NDArray[np.uint8]],
-    box: tuple[float, float, float, float],
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    precision: str | None = None,
-) -> dict[str, Any]:
+def measure_process(entry: Entry, frames: Sequence[Frame], box: Box, device: str, threads: int) -> dict[str, Any]:
     """Start a process that imports spm_rt, loads a bundle and tracks, and then a second one, which is reported.
 
     The first one fills the caches: the system's of files, and the library's of compiled models, if it keeps one.
@@ -47,15 +39,11 @@ def measure_process(
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "frames.npy", np.stack(frames[:2]), allow_pickle=False)
+        load = (str(entry.bundle.path), entry.backend, device)
         order = {
-            "bundle": str(bundle),
-            "backend": backend,
-            "device": device,
-            "threads": threads,
-            "box": list(box),
-            "precision": precision,
+            "load": (load, {"threads": threads, "precision": entry.asked}),
+            "box": box,
             "frames": str(Path(folder) / "frames.npy"),
-            "updates": UPDATES,
         }
         first = _start(order)
         second = _start(order) if "error" not in first else first
@@ -89,8 +77,8 @@ def main(text: str) -> None:
     from spm_rt.backends.registry import BACKENDS
 
     marks.append(time.perf_counter())
-    asked = {} if order["precision"] is None else {"precision": order["precision"]}
-    tracker = spm_rt.Tracker.load(order["bundle"], order["backend"], order["device"], threads=order["threads"], **asked)
+    what, how = order["load"]
+    tracker = spm_rt.Tracker.load(*what, **how)
     marks.append(time.perf_counter())
     import numpy
 
@@ -100,7 +88,7 @@ def main(text: str) -> None:
     marks.append(time.perf_counter())
     tracker.update(frames[1])
     marks.append(time.perf_counter())
-    for number in range(order["updates"]):
+    for number in range(UPDATES):
         tracker.update(frames[number % 2])
     from spm_bench.timing.machine import peak_memory_mb
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..loading import Entry
+from ..profiling.multiply_adds import count_layers
 from ..tables import named, table
 from .gemm import Peaks
 
@@ -17,27 +19,24 @@ BEST = """peak {name} | GMAC/s {gmac_per_s:.1f} | library {library}
 
 
 def stage_shares(
-    graphs: Mapping[str, Path], stages_ms: Mapping[str, float], proposals: int, precision: str, peaks: Peaks
+    graphs: Mapping[str, Path], stages_ms: Mapping[str, float], entry: Entry, peaks: Peaks
 ) -> dict[str, dict[str, Any]]:
     """Work, speed and share of the peak of each stage that runs a graph, and of the whole frame.
 
     Args:
         graphs: the files that the backend loaded, by stage.
         stages_ms: median time of each stage of a frame; their sum is taken for the frame's.
-        proposals: K.
-        precision: whose peak they are judged by.
+        entry: what was loaded; its precision's peak is what they are judged by.
         peaks: as measured in the same run.
 
     Returns:
         stage -> ``mmac``, ``ms``, ``gmac_per_s``, ``peak_gmac_per_s``, ``share`` (None without a peak), ``graph``.
     """
-    from ..profiling.multiply_adds import count_layers
-
-    peak = peaks.peak(precision)
+    peak = peaks.peak(entry.precision)
     shares: dict[str, dict[str, Any]] = {}
     for stage in ("search", "relation"):
         if stage in graphs and stages_ms.get(stage, 0.0) > 0:
-            work = sum(layer.macs for layer in count_layers(graphs[stage], proposals))
+            work = sum(layer.macs for layer in count_layers(graphs[stage], entry.bundle.settings.num_candidates))
             shares[stage] = {**speed(work, stages_ms[stage], peak), "graph": graphs[stage].name}
     if shares:
         work = sum(round(figures["mmac"] * 1e6) for figures in shares.values())

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.errors import BoxError
 from spm_rt.frame.geometry import iou, xywh_to_xyxy
-from spm_rt.results import Box
+from spm_rt.results import Box, TrackResult
 from spm_rt.trackers.checks import check_box
+from spm_rt.trackers.multi import MultiTracker
 from spm_rt.trackers.single import Tracker
 
-from ..loading import Entry, Frame, ask_for
-
-if TYPE_CHECKING:
-    from spm_rt.results import TrackResult
-    from spm_rt.trackers.multi import MultiTracker
+from ..loading import Entry, Frame
 
 
 def spread_boxes(box: Box, count: int) -> list[Box]:
     """``count`` boxes, the given one first, the others moved by up to a fifth of its size: each a target of its own."""
-    x, y, width, height = box
-    return [
-        (x + 0.2 * width * math.sin(2.4 * k), y + 0.2 * height * math.sin(3.7 * k), width, height) for k in range(count)
-    ]
+    x, y, w, h = box
+    return [(x + 0.2 * w * math.sin(2.4 * k), y + 0.2 * h * math.sin(3.7 * k), w, h) for k in range(count)]
 
 
-def load_several(entry: Entry, targets: int, *, device: str, threads: int) -> MultiTracker:
+def load_several(entry: Entry, targets: int, device: str, threads: int) -> MultiTracker:
     """A MultiTracker that is ready for so many targets."""
-    from spm_rt.trackers.multi import MultiTracker
-
-    asked = ask_for(entry.asked, MultiTracker.load)
-    return MultiTracker.load(entry.bundle, entry.backend, device, threads=threads, capacity=targets, **asked)
+    return MultiTracker.load(
+        entry.bundle, entry.backend, device, threads=threads, capacity=targets, precision=entry.asked
+    )
 
 
 class Together:
@@ -73,18 +66,21 @@ class Apart:
         return results[0]
 
 
+def compare_several(
+    single: Tracker, multi: MultiTracker, frames: Sequence[Frame], boxes: Sequence[Box]
+) -> dict[str, float]:
+    """:func:`overlaps` of a sibling of ``multi``, as reports have them."""
+    found = overlaps(single, multi.sibling(), frames, boxes)
+    return {"forced_iou": float(found.mean()), "lowest_iou": float(found.min())}
+
+
 def overlaps(
     single: Tracker, multi: MultiTracker, frames: Sequence[Frame], boxes: Sequence[Box]
 ) -> NDArray[np.float64]:
     """Overlap ``[frames - 1, N]`` of a MultiTracker's boxes with those of single trackers.
 
     Every frame starts from the single trackers' last boxes, so that a rounding does not grow from frame to frame.
-
-    Args:
-        single: siblings of it are taken, one per target.
-        multi: a tracker without targets; it is left without.
-        frames: of the clip, at least two.
-        boxes: the targets in the first frame.
+    ``boxes`` are the targets in the first frame; ``multi`` has no targets, and is left without.
     """
     trackers = [single.sibling() for _ in boxes]
     for tracker, box in zip(trackers, boxes, strict=True):
@@ -100,11 +96,6 @@ def overlaps(
     for number in ids:
         multi.remove(number)
     return np.array(rows, np.float64)
-
-
-def overlaps_summary(overlaps: NDArray[np.float64]) -> dict[str, float]:
-    """As reports have them."""
-    return {"forced_iou": float(overlaps.mean()), "lowest_iou": float(overlaps.min())}
 
 
 def _move(multi: MultiTracker, number: int, box: Box, frame: Frame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,21 +10,46 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from spm_rt.settings import ModelSpec
+
 DOMAIN = "spm"
 DOMAIN_VERSION = 1
 PRODUCER = "spm_rt"
 
+OPSETS = range(17, 24)
+LRN_FORMS = ("operator", "expanded")
+SPEC = ModelSpec()
+
 Shape = Sequence[int | str]
 
 
-class GraphBuilder:
-    """Collects the nodes of one graph or function body.
+@dataclasses.dataclass(frozen=True)
+class GraphOptions:
+    """How the graphs are written.
 
-    Args:
-        name: of the graph.
-        opset: of the standard operators.
-        weights: tensors that :meth:`weight` may refer to.
+    Attributes:
+        spec: of the model.
+        opset: of the standard operators, 17 to 23.
+        targets: T.
+        lrn: ``operator`` (one LRN node) or ``expanded`` (basic operators without ``pow``).
     """
+
+    spec: ModelSpec = SPEC
+    opset: int = 17
+    targets: int = 1
+    lrn: str = "operator"
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ValueError(f"opset {self.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
+        if self.targets < 1:
+            raise ValueError(f"targets {self.targets}: 1 or more")
+        if self.lrn not in LRN_FORMS:
+            raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
+
+
+class GraphBuilder:
+    """Collects the nodes of one graph or function body; ``weights`` are what :meth:`weight` may refer to."""
 
     def __init__(self, name: str, opset: int, weights: Mapping[str, NDArray[Any]] | None = None) -> None:
         self.name = name
@@ -34,6 +60,9 @@ class GraphBuilder:
         self._initializers: dict[str, ir.Value] = {}
         self._functions: list[ir.Function] = []
         self._constants = 0
+        # What the functions that write a stage's graph ask for (portable.begin).
+        self.spec, self.targets, self.lrn = SPEC, 1, LRN_FORMS[0]
+        self.outputs: Mapping[str, Shape] = {}
 
     def input(self, name: str, shape: Shape | None = None) -> ir.Value:
         """A float32 input; the shape is left open in a function."""
@@ -79,7 +108,6 @@ class GraphBuilder:
         return self._initializers[name]
 
     def weight_shape(self, name: str) -> tuple[int, ...]:
-        """The named weight's shape."""
         return self._weights[name].shape
 
     def constant(self, value: Sequence[int] | Sequence[float] | float | NDArray[Any]) -> ir.Value:
@@ -95,7 +123,7 @@ class GraphBuilder:
             self._functions.append(function)
         return self.op(function.name, *inputs, name=name, domain=function.domain, **attributes)
 
-    def function(self, outputs: Sequence[ir.Value], attributes: Sequence[ir.Attr] = ()) -> ir.Function:
+    def function(self, outputs: Sequence[ir.Value], attributes: Sequence[ir.Attr]) -> ir.Function:
         """What was collected, as a function of our own domain."""
         return ir.Function(DOMAIN, self.name, graph=self._graph(outputs), attributes=attributes)
 

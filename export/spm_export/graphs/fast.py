@@ -20,22 +20,9 @@ from spm_rt.bundle.contract import contract
 from spm_rt.settings import ModelSpec
 
 from ..model.weights import Arrays
-from .builder import GraphBuilder
-from .portable import (
-    GraphOptions,
-    Maker,
-    Weights,
-    backbone,
-    begin,
-    coarse_head,
-    convolution,
-    finish,
-    lrn,
-    pool,
-    relate,
-    relation_head,
-    top_cells,
-)
+from . import portable
+from .builder import GraphBuilder, GraphOptions
+from .portable import Maker, Weights, begin, coarse_head, convolution, finish, relation_head
 from .roi import roi_features
 from .winograd import convolve, convolve_and_pool, convolve_patches
 
@@ -53,49 +40,43 @@ def fast_contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str
     return shapes
 
 
-def build_fast_search(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+def build_fast_search(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_search`, for CPUs."""
-    shapes, t = fast_contract(spec, options.targets)["search"], options.targets
-    g, (crop, head, bias) = begin("search", shapes, weights, options, make)
+    g, (crop, head, bias) = begin("search", weights, options, make, fast_contract)
+    spec, t = g.spec, g.targets
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
-    x = lrn(g, pool(g, convolution(g, x, f"conv1{TRIMMED}", strides=[2, 2])), options)
+    x = portable.lrn(g, portable.pool(g, convolution(g, x, f"conv1{TRIMMED}", strides=[2, 2])))
     size = spec.crop_size // spec.stride + 1
     x = convolve_and_pool(g, x, "conv2", targets=t, size=2 * size, groups=2)
-    x = lrn(g, x, options)
+    x = portable.lrn(g, x)
     shallow = g.op("Transpose", x, perm=[0, 2, 3, 1])
     x = convolve(g, shallow, "conv3", targets=t, size=size)
     deep = convolve(g, x, "conv4", targets=t, size=size, groups=2)
     first = (size - spec.search_cells) // 2 - 1
     window = g.slice(deep, first, first + spec.search_cells + 2, [1, 2])
     embedding = convolution(g, g.op("Transpose", window, perm=[0, 3, 1, 2]), "conv5", 0, group=2)
-    scores, boxes = coarse_head(g, spec, embedding, head, bias, t)
+    scores, boxes = coarse_head(g, embedding, head, bias)
     maps = {"shallow": g.reshape(shallow, [t, size * size, SHALLOW]), "deep": g.reshape(deep, [t, size * size, DEEP])}
-    return finish(g, shapes, {"scores": scores, "boxes": boxes, **maps})
+    return finish(g, {"scores": scores, "boxes": boxes, **maps})
 
 
-def build_plain_search(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
-) -> ir.Model:
+def build_plain_search(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`build_fast_search` with ordinary convolutions."""
-    shapes, t = fast_contract(spec, options.targets)["search"], options.targets
-    g, (crop, head, bias) = begin("search", shapes, weights, options, make)
-    shallow, deep = backbone(g, crop, options, f"conv1{TRIMMED}")
-    scores, boxes = coarse_head(g, spec, top_cells(g, spec, deep, spec.search_cells), head, bias, t)
+    g, (crop, head, bias) = begin("search", weights, options, make, fast_contract)
+    shallow, deep = portable.backbone(g, crop, f"conv1{TRIMMED}")
+    scores, boxes = coarse_head(g, portable.top_cells(g, deep, g.spec.search_cells), head, bias)
     maps = {
-        name: g.reshape(g.op("Transpose", value, perm=[0, 2, 3, 1]), [t, -1, channels])
+        name: g.reshape(g.op("Transpose", value, perm=[0, 2, 3, 1]), [g.targets, -1, channels])
         for name, value, channels in (("shallow", shallow, SHALLOW), ("deep", deep, DEEP))
     }
-    return finish(g, shapes, {"scores": scores, "boxes": boxes, **maps})
+    return finish(g, {"scores": scores, "boxes": boxes, **maps})
 
 
-def build_fast_relation(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
-) -> ir.Model:
+def build_fast_relation(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_relation`, for CPUs."""
-    cells = spec.roi_cells
-    shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
-    g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
-    features = roi_features(g, spec, deep, shallow, proposals, t)
+    g, (shallow, deep, target_half, proposals) = begin("relation", weights, options, make, fast_contract)
+    cells, t = g.spec.roi_cells, g.targets
+    features = roi_features(g, deep, shallow, proposals)
     own_half = convolve_patches(g, features, "relate_proposal.weight", cells=cells)
     half = g.op("Transpose", g.reshape(target_half, [t, 1, 256, cells * cells]), perm=[0, 1, 3, 2])
     own_half = g.reshape(own_half, [t, -1, cells * cells, 256])
@@ -103,19 +84,15 @@ def build_fast_relation(
     # The first linear layer reads (row, column, channel) here: its weight is turned when a library loads the graph.
     turned = g.reshape(g.weight("linear1.weight"), [256, 256, cells * cells])
     turned = g.reshape(g.op("Transpose", turned, perm=[0, 2, 1]), [256, 256 * cells**2])
-    return finish(g, shapes, relation_head(g, spec, x, proposals, t, turned))
+    return finish(g, relation_head(g, x, proposals, turned))
 
 
-def build_plain_relation(
-    spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder
-) -> ir.Model:
+def build_plain_relation(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`build_fast_relation` with an ordinary convolution."""
-    cells = spec.roi_cells
-    shapes, t = fast_contract(spec, options.targets)["relation"], options.targets
-    g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
-    features = roi_features(g, spec, deep, shallow, proposals, t)
-    maps = g.reshape(g.op("Transpose", features, perm=[0, 2, 1]), [-1, SHALLOW + DEEP, cells, cells])
-    return finish(g, shapes, relation_head(g, spec, relate(g, spec, maps, target_half, t), proposals, t))
+    g, (shallow, deep, target_half, proposals) = begin("relation", weights, options, make, fast_contract)
+    features = g.op("Transpose", roi_features(g, deep, shallow, proposals), perm=[0, 2, 1])
+    maps = g.reshape(features, [-1, SHALLOW + DEEP, g.spec.roi_cells, g.spec.roi_cells])
+    return finish(g, relation_head(g, portable.relate(g, maps, target_half), proposals))
 
 
 def fast_weights(weights: Arrays) -> Arrays:

@@ -14,13 +14,13 @@ from spm_rt.precision import PRECISIONS
 from spm_rt.settings import ModelSpec
 
 from ..model.weights import Arrays
-from .builder import DOMAIN, GraphBuilder
+from .builder import DOMAIN, GraphBuilder, GraphOptions
 from .fast import build_fast_relation, build_fast_search, build_plain_relation, build_plain_search, fast_weights
 from .half import retype, typed_weights
 from .int8 import Quantization, quantized_weights, quantizing
-from .portable import GraphOptions, Maker, Weights, build_relation, build_search, build_template
+from .portable import Maker, Weights, build_relation, build_search, build_template
 
-Builder = Callable[[ModelSpec, Weights, GraphOptions, Maker], ir.Model]
+Builder = Callable[[Weights, GraphOptions, Maker], ir.Model]
 
 BUILDERS: dict[tuple[str, str], Builder] = {
     ("template", "portable"): build_template,
@@ -62,15 +62,12 @@ def build_graph(
     precision: str = "float32",
     plan: Quantization | None = None,
 ) -> ir.Model:
-    """One graph of a bundle.
+    """One graph of a bundle, which is of ``precision``.
 
     Args:
         stage, form: a pair of :func:`spm_rt.bundle.forms.graphs_of` the precision.
-        spec: of the model.
+        spec, opset, targets: as in :class:`~spm_export.graphs.builder.GraphOptions`.
         weights: of :func:`bundle_weights`.
-        opset: of the standard operators.
-        targets: leading axis of every tensor.
-        precision: of the bundle.
         plan: what int8 needs.
     """
     if form == "flat":
@@ -79,8 +76,8 @@ def build_graph(
     # What is computed once per target is not rounded: it decides about every frame that follows.
     make = quantizing(form, plan) if plan and graph_precision(stage, form, precision) == "int8" else GraphBuilder
     builders = INT8_BUILDERS if precision == "int8" else BUILDERS
-    options = GraphOptions(opset, targets, "expanded" if form == "fast_expanded" else "operator")
-    model = builders[stage, form](spec, weights, options, make)
+    options = GraphOptions(spec, opset, targets, "expanded" if form == "fast_expanded" else "operator")
+    model = builders[stage, form](weights, options, make)
     return model if PRECISIONS[precision].for_cpus else retype(model, precision)
 
 

@@ -63,12 +63,7 @@ def typed_weights(weights: Mapping[str, NDArray[Any]], precision: str) -> dict[s
 
 
 def retype(model: ir.Model, precision: str) -> ir.Model:
-    """Give a graph made of :func:`typed_weights` its types, in place.
-
-    Args:
-        model: one of the portable graphs, not yet named or inferred.
-        precision: ``float32`` (nothing is changed), ``float16`` or ``bfloat16``.
-    """
+    """Give a portable graph of :func:`typed_weights`, not yet named or inferred, its types in place; float32 stays."""
     if precision == "float32":
         return model
     half = TYPES[precision]

@@ -13,8 +13,7 @@ boxes x1, y1, x2, y2 in crop pixels. Every rewrite against the reference model i
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,112 +23,86 @@ from numpy.typing import NDArray
 from spm_rt.bundle.contract import contract
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
-from .builder import GraphBuilder, Shape
+from .builder import GraphBuilder, GraphOptions, Shape
 from .roi import call_roi_crop
 
-OPSETS = range(17, 24)
-LRN_FORMS = ("operator", "expanded")
 LRN: dict[str, Any] = {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0}
 
 Weights = Mapping[str, NDArray[Any]]
 
 Maker = Callable[[str, int, Weights], GraphBuilder]
 """Makes the builder that a graph is written with, from name, operator set and weights."""
+Agreed = Callable[[ModelSpec, int], Mapping[str, Mapping[str, Mapping[str, Shape]]]]
+"""The contract of a number of targets: stage -> ``inputs`` or ``outputs`` -> name -> shape."""
 
 
-@dataclasses.dataclass(frozen=True)
-class GraphOptions:
-    """How the graphs are written.
-
-    Attributes:
-        opset: of the standard operators, 17 to 23.
-        targets: T.
-        lrn: ``operator`` (one LRN node) or ``expanded`` (basic operators without ``pow``).
-    """
-
-    opset: int = 17
-    targets: int = 1
-    lrn: str = "operator"
-
-    def __post_init__(self) -> None:
-        if self.opset not in OPSETS:
-            raise ValueError(f"opset {self.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
-        if self.targets < 1:
-            raise ValueError(f"targets {self.targets}: 1 or more")
-        if self.lrn not in LRN_FORMS:
-            raise ValueError(f"lrn {self.lrn!r}: one of {', '.join(LRN_FORMS)}")
-
-
-def build_template(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+def build_template(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed once per target: the head's kernel and bias, and the target's half of the relation."""
-    shapes = contract(spec, options.targets)["template"]
-    g, (crop, box) = begin("template", shapes, weights, options, make)
-    shallow, deep = backbone(g, crop, options)
-    embedding = top_cells(g, spec, deep, spec.template_cells)
-    kernel, bias = head_kernel(g, spec, embedding, options.targets)
-    roi = call_roi_crop(g, spec, deep, shallow, g.reshape(box, [options.targets, 1, 4]), "target_features")
+    g, (crop, box) = begin("template", weights, options, make)
+    shallow, deep = backbone(g, crop)
+    kernel, bias = head_kernel(g, top_cells(g, deep, g.spec.template_cells))
+    roi = call_roi_crop(g, deep, shallow, g.reshape(box, [g.targets, 1, 4]), "target_features")
     half = g.op("Conv", roi, g.weight("relate_target.weight"), g.weight("relate.bias"), pads=[1, 1, 1, 1])
-    return finish(g, shapes, {"head_kernel": kernel, "head_bias": bias, "target_half": half})
+    return finish(g, {"head_kernel": kernel, "head_bias": bias, "target_half": half})
 
 
-def build_search(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+def build_search(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed in every frame: features, and the coarse stage's scores and boxes."""
-    shapes = contract(spec, options.targets)["search"]
-    g, (crop, kernel, bias) = begin("search", shapes, weights, options, make)
-    shallow, deep = backbone(g, crop, options)
-    embedding = top_cells(g, spec, deep, spec.search_cells)
-    scores, boxes = coarse_head(g, spec, embedding, kernel, bias, options.targets)
-    return finish(g, shapes, {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
+    g, (crop, kernel, bias) = begin("search", weights, options, make)
+    shallow, deep = backbone(g, crop)
+    scores, boxes = coarse_head(g, top_cells(g, deep, g.spec.search_cells), kernel, bias)
+    return finish(g, {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
 
 
-def build_relation(spec: ModelSpec, weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
+def build_relation(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """What is computed for the proposals: the relation network's scores and boxes."""
-    shapes, t = contract(spec, options.targets)["relation"], options.targets
-    g, (shallow, deep, target_half, proposals) = begin("relation", shapes, weights, options, make)
-    roi = call_roi_crop(g, spec, deep, shallow, proposals, "proposal_features")
-    x = relate(g, spec, roi, target_half, t, ("proposal_half", "relation_features"))
-    return finish(g, shapes, relation_head(g, spec, x, proposals, t))
+    g, (shallow, deep, target_half, proposals) = begin("relation", weights, options, make)
+    roi = call_roi_crop(g, deep, shallow, proposals, "proposal_features")
+    x = relate(g, roi, target_half, ("proposal_half", "relation_features"))
+    return finish(g, relation_head(g, x, proposals))
 
 
 def begin(
-    stage: str, shapes: Mapping[str, Mapping[str, Shape]], weights: Weights, options: GraphOptions, make: Maker
+    stage: str, weights: Weights, options: GraphOptions, make: Maker, agreed: Agreed = contract
 ) -> tuple[GraphBuilder, list[ir.Value]]:
-    """A builder for a stage's graph, and the inputs that the contract (``shapes``, of this stage) names."""
+    """A builder for a stage's graph, and the inputs that the contract names."""
     g = make(stage, options.opset, weights)
-    return g, [g.input(name, shape) for name, shape in shapes["inputs"].items()]
+    g.spec, g.targets, g.lrn = options.spec, options.targets, options.lrn
+    sides = agreed(options.spec, options.targets)[stage]
+    g.outputs = sides["outputs"]
+    return g, [g.input(name, shape) for name, shape in sides["inputs"].items()]
 
 
-def finish(g: GraphBuilder, shapes: Mapping[str, Mapping[str, Shape]], outputs: Mapping[str, ir.Value]) -> ir.Model:
+def finish(g: GraphBuilder, outputs: Mapping[str, ir.Value]) -> ir.Model:
     """The graph with the outputs that the contract names."""
-    return g.model({name: (outputs[name], shape) for name, shape in shapes["outputs"].items()}, {"spm_rt": g.name})
+    return g.model({name: (outputs[name], shape) for name, shape in g.outputs.items()}, {"spm_rt": g.name})
 
 
-def backbone(g: GraphBuilder, crop: ir.Value, options: GraphOptions, first: str = "conv1") -> tuple[ir.Value, ir.Value]:
+def backbone(g: GraphBuilder, crop: ir.Value, first: str = "conv1") -> tuple[ir.Value, ir.Value]:
     """conv2 (after its LRN) and conv4 of raw crops; ``first`` names the weights of the first layer."""
     # conv1 pads with zeros after the mean is taken off, so the mean cannot be folded into its bias.
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
     x = convolution(g, x, first, strides=[2, 2])
-    x = lrn(g, pool(g, x), options)
-    shallow = lrn(g, pool(g, convolution(g, x, "conv2", group=2)), options)
+    x = lrn(g, pool(g, x))
+    shallow = lrn(g, pool(g, convolution(g, x, "conv2", group=2)))
     deep = convolution(g, convolution(g, shallow, "conv3"), "conv4", group=2)
     return shallow, deep
 
 
-def top_cells(g: GraphBuilder, spec: ModelSpec, deep: ir.Value, cells: int) -> ir.Value:
+def top_cells(g: GraphBuilder, deep: ir.Value, cells: int) -> ir.Value:
     """The central cells of conv5, from the window of conv4 that they see (one cell more on each side)."""
-    full = spec.crop_size // spec.stride + 1
-    first = (full - cells) // 2 - 1
+    first = (g.spec.crop_size // g.spec.stride + 1 - cells) // 2 - 1
     window = g.slice(deep, first, first + cells + 2, [2, 3])
     return convolution(g, window, "conv5", 0, group=2)
 
 
-def lrn(g: GraphBuilder, x: ir.Value, options: GraphOptions) -> ir.Value:
+def lrn(g: GraphBuilder, x: ir.Value) -> ir.Value:
     """Local response normalisation over 5 channels, as one operator or written out.
 
     Written out: ``t = 1 + alpha * mean of the squares``, ``x / t^0.75 = x / (sqrt(t) * sqrt(sqrt(t)))``; the mean over
     neighbouring channels is an average pool over the channel axis, which counts its padding as the LRN does.
     """
-    if options.lrn == "operator":
+    if g.lrn == "operator":
         return g.op("LRN", x, **LRN)
     size, alpha, bias = LRN["size"], LRN["alpha"], LRN["bias"]
     squares = g.op("Unsqueeze", g.op("Mul", x, x), g.constant([1]))
@@ -141,13 +114,13 @@ def lrn(g: GraphBuilder, x: ir.Value, options: GraphOptions) -> ir.Value:
     return g.op("Div", x, g.op("Mul", root, g.op("Sqrt", root)))
 
 
-def head_kernel(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, targets: int) -> tuple[ir.Value, ir.Value]:
+def head_kernel(g: GraphBuilder, embedding: ir.Value) -> tuple[ir.Value, ir.Value]:
     """The coarse head as one convolution: kernel ``[T, 30, 256, 6, 6]`` and bias ``[T, 30]``.
 
     A correlation with kernel ``k`` after a convolution with weights ``w`` is one with their full convolution; ONNX's
     ConvTranspose computes exactly that, with ``w`` in the layout in which it already is.
     """
-    cells, anchors = spec.template_cells, spec.anchors_per_cell
+    cells, anchors, targets = g.spec.template_cells, g.spec.anchors_per_cell, g.targets
     kernels, biases = [], []
     for branch, outputs in (("classify", 2 * anchors), ("regress", 4 * anchors)):
         own = convolution(g, embedding, f"template_{branch}", 0, activation=False)
@@ -163,11 +136,10 @@ def head_kernel(g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, targets: 
     return g.op("Concat", *kernels, axis=1), g.op("Concat", *biases, axis=1)
 
 
-def coarse_head(
-    g: GraphBuilder, spec: ModelSpec, embedding: ir.Value, kernel: ir.Value, bias: ir.Value, targets: int
-) -> tuple[ir.Value, ir.Value]:
+def coarse_head(g: GraphBuilder, embedding: ir.Value, kernel: ir.Value, bias: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Correlation with each target's kernel, then scores ``[T, N]`` and boxes ``[T, N, 4]``."""
-    t, anchors, cells = targets, spec.anchors_per_cell, spec.response_cells
+    t, spec = g.targets, g.spec
+    anchors, cells = spec.anchors_per_cell, spec.response_cells
     outputs, size = 6 * anchors, spec.search_cells
     if t > 1:  # one group per target
         embedding = g.reshape(embedding, [1, t * 256, size, size])
@@ -207,18 +179,13 @@ def decode(
 
 
 def relate(
-    g: GraphBuilder,
-    spec: ModelSpec,
-    features: ir.Value,
-    target_half: ir.Value,
-    targets: int,
-    names: tuple[str, str] | tuple[None, None] = (None, None),
+    g: GraphBuilder, features: ir.Value, target_half: ir.Value, names: Sequence[str | None] = (None, None)
 ) -> ir.Value:
     """The relation convolution on RoI features ``[T * K, 640, 6, 6]``, target's half added: ``[T * K, 9216]``.
 
     ``names`` are given to the proposals' half and to the result.
     """
-    cells = spec.roi_cells
+    cells, targets = g.spec.roi_cells, g.targets
     own_half = g.layer("Conv", features, "relate_proposal", pads=[1, 1, 1, 1])
     own_half.name = names[0]
     if targets > 1:
@@ -229,7 +196,7 @@ def relate(
 
 
 def relation_head(
-    g: GraphBuilder, spec: ModelSpec, x: ir.Value, proposals: ir.Value, targets: int, first: ir.Value | None = None
+    g: GraphBuilder, x: ir.Value, proposals: ir.Value, first: ir.Value | None = None
 ) -> dict[str, ir.Value]:
     """The relation network's linear layers on ``[T * K, 9216]``: ``scores`` ``[T, K]`` and ``boxes`` ``[T, K, 4]``.
 
@@ -240,14 +207,14 @@ def relation_head(
     else:
         x = g.op("Relu", g.op("Gemm", x, first, g.weight("linear1.bias"), transB=1))
     x = g.layer("Gemm", x, "linear2", activation=True, transB=1)
-    logits = g.reshape(g.layer("Gemm", x, "classify", transB=1), [targets, -1, 2], name="logits")
-    deltas = g.reshape(g.layer("Gemm", x, "regress", transB=1), [targets, -1, 4], name="deltas")
+    logits = g.reshape(g.layer("Gemm", x, "classify", transB=1), [g.targets, -1, 2], name="logits")
+    deltas = g.reshape(g.layer("Gemm", x, "regress", transB=1), [g.targets, -1, 4], name="deltas")
     background, foreground = g.split(logits, [1, 1], axis=2)
-    scores = g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [targets, -1])
+    scores = g.reshape(g.op("Sigmoid", g.op("Sub", foreground, background)), [g.targets, -1])
     low, high = g.split(proposals, [2, 2], axis=2)
     size = g.op("Add", g.op("Sub", high, low), g.constant(1.0))
     center = g.op("Add", low, g.op("Mul", size, g.constant(0.5)))
-    return {"scores": scores, "boxes": decode(g, deltas, center, size, spec.fine_weights)}
+    return {"scores": scores, "boxes": decode(g, deltas, center, size, g.spec.fine_weights)}
 
 
 def convolution(

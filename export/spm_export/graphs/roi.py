@@ -24,9 +24,10 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     reference's order, since their roundings decide what is inside.
     """
     g = GraphBuilder("FusedRoiCrop", opset)
+    g.spec = spec
     deep, shallow, boxes, scale, shift = (g.input(n) for n in ("deep", "shallow", "boxes", "scale", "shift"))
     cells, last = spec.roi_cells, spec.crop_size // spec.stride
-    positions, inside = sample_grid(g, spec, boxes)
+    positions, inside = sample_grid(g, boxes)
     # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
     normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
     axes = _axes(g, normalized)
@@ -39,25 +40,22 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     both = g.op("Add", g.op("Mul", g.op("Concat", *samples, axis=1), scale), shift)
     both = g.reshape(both, [0, 640, -1, cells * cells])
     both = g.op("Transpose", both, perm=[0, 2, 1, 3])
-    inside_x, inside_y = _axes(g, inside)
-    mask = g.reshape(g.op("And", inside_x, inside_y), [0, -1, 1, cells * cells], name="mask")
+    mask = g.reshape(g.op("And", *_axes(g, inside)), [0, -1, 1, cells * cells], name="mask")
     masked = g.op("Where", mask, both, g.constant(0.0))
     features = g.reshape(masked, [-1, 640, cells, cells], name="features")
     return g.function([features], [ir.Attr(name, ir.AttributeType.STRING, value) for name, value in PLUGIN.items()])
 
 
-def call_roi_crop(
-    g: GraphBuilder, spec: ModelSpec, deep: ir.Value, shallow: ir.Value, boxes: ir.Value, name: str
-) -> ir.Value:
+def call_roi_crop(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.Value, name: str) -> ir.Value:
     """One node of :func:`fused_roi_crop` whose result is called ``name``."""
     scale, shift = g.weight("roi_scale"), g.weight("roi_shift")
-    return g.call(fused_roi_crop(spec, g.opset), deep, shallow, boxes, scale, shift, name=name, **PLUGIN)
+    return g.call(fused_roi_crop(g.spec, g.opset), deep, shallow, boxes, scale, shift, name=name, **PLUGIN)
 
 
-def sample_grid(g: GraphBuilder, spec: ModelSpec, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
+def sample_grid(g: GraphBuilder, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map."""
-    cells, last = spec.roi_cells, spec.crop_size // spec.stride
-    low, high = g.split(g.op("Div", boxes, g.constant(float(spec.stride))), [2, 2], axis=2)
+    cells, last = g.spec.roi_cells, g.spec.crop_size // g.spec.stride
+    low, high = g.split(g.op("Div", boxes, g.constant(float(g.spec.stride))), [2, 2], axis=2)
     edge = g.constant(float(last))
     low, high = g.op("Div", low, edge), g.op("Div", high, edge)
     step = g.op("Div", g.op("Mul", g.op("Sub", high, low), edge), g.constant(float(cells - 1)))
@@ -76,15 +74,13 @@ def _axes(g: GraphBuilder, values: ir.Value) -> tuple[ir.Value, ir.Value]:
     return x, g.op("Transpose", y, perm=[0, 1, 3, 2])
 
 
-def roi_features(
-    g: GraphBuilder, spec: ModelSpec, deep: ir.Value, shallow: ir.Value, boxes: ir.Value, targets: int
-) -> ir.Value:
+def roi_features(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.Value) -> ir.Value:
     """Normalised RoI features ``[T * K, 36, 640]`` of channels-last maps: the RoI operator as gathers.
 
     Each sample is its four neighbours times four weights; outside, weights and shift are zero.
     """
-    cells, size = spec.roi_cells, spec.crop_size // spec.stride + 1
-    positions, inside = sample_grid(g, spec, boxes)  # [T, K, 2, 6] each: x, then y
+    cells, size, targets = g.spec.roi_cells, g.spec.crop_size // g.spec.stride + 1, g.targets
+    positions, inside = sample_grid(g, boxes)  # [T, K, 2, 6] each: x, then y
     last = g.constant(float(size - 1))
     clamped = g.op("Min", g.op("Max", positions, g.constant(0.0)), last)
     low, high = g.op("Floor", clamped), g.op("Ceil", clamped)
@@ -105,8 +101,7 @@ def roi_features(
         rows = g.op("Gather", g.reshape(maps, [-1, channels]), index, axis=0)  # [T * K * 36, 4, C]
         sampled.append(g.reshape(g.op("MatMul", weight, rows), [-1, cells * cells, channels]))
     features = g.op("Mul", g.op("Concat", *sampled, axis=2), g.reshape(g.weight("roi_scale"), [1, 1, -1]))
-    x, y = g.split(inside, [1, 1], axis=2)
-    mask = g.op("And", x, g.op("Transpose", y, perm=[0, 1, 3, 2]))
+    mask = g.op("And", *_axes(g, inside))
     mask = g.reshape(g.op("Cast", mask, to=ir.DataType.FLOAT), [-1, cells * cells, 1])
     return g.op("Add", features, g.op("Mul", mask, g.reshape(g.weight("roi_shift"), [1, 1, -1])), name="roi_features")
 

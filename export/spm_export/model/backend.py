@@ -49,19 +49,23 @@ class ReferenceContext:
         self._target: Tensor | None = None
         self._features: Features | None = None
 
+    def note(self, **values: Tensor) -> None:
+        """Called with what is computed on the way, by the names of recorded data, for those who want to keep it."""
+
     @torch.inference_mode()
     def set_template(self, box: Floats) -> None:
-        model = self._model
-        features = model.features(self._tensor(self.crop))
+        model, features = self._model, self._crop_features()
         self._kernels = model.coarse.kernels(model.template_embedding(features))
         self._target = model.fine.roi_features(features, self._tensor(box)[:, None])[:, 0]
+        self.note(kcls=self._kernels.classify, kbox=self._kernels.regress, template_feat=self._target)
 
     @torch.inference_mode()
     def search(self) -> tuple[Floats, Floats]:
         assert self._kernels is not None
-        model = self._model
-        self._features = model.features(self._tensor(self.crop))
-        scores, boxes = model.coarse_boxes(model.coarse(self._kernels, model.search_embedding(self._features)))
+        model, self._features = self._model, self._crop_features()
+        output = model.coarse(self._kernels, model.search_embedding(self._features))
+        self.note(logits=output.logits, deltas=output.deltas)
+        scores, boxes = model.coarse_boxes(output)
         return scores.cpu().numpy(), boxes.cpu().numpy()
 
     @torch.inference_mode()
@@ -69,9 +73,16 @@ class ReferenceContext:
         assert self._features is not None
         assert self._target is not None
         model, boxes = self._model, self._tensor(proposals)
-        output = model.fine(self._target, model.fine.roi_features(self._features, boxes))
+        roi = model.fine.roi_features(self._features, boxes)
+        output = model.fine(self._target, roi)
+        self.note(roi_feat=roi, fm_logits=output.logits, fm_deltas=output.deltas)
         scores, moved = model.fine_boxes(output, boxes)
         return scores.cpu().numpy(), moved.cpu().numpy()
+
+    def _crop_features(self) -> Features:
+        features = self._model.features(self._tensor(self.crop))
+        self.note(conv2=features.shallow, conv4=features.deep, conv5=features.top)
+        return features
 
     def _tensor(self, array: Floats) -> Tensor:
         return torch.from_numpy(array).to(self._device)

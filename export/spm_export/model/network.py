@@ -184,14 +184,9 @@ class SPMTracker(nn.Module):
 
 
 def correlate(search: Tensor, kernels: Tensor) -> Tensor:
-    """Cross-correlation of each search map with its own target's kernels.
+    """Cross-correlation of each search map ``[B, C, H, W]`` with its own target's kernels ``[B, O, C, k, k]``.
 
-    Args:
-        search: ``[B, C, H, W]``.
-        kernels: ``[B, O, C, k, k]``.
-
-    Returns:
-        ``[B, O, H - k + 1, W - k + 1]``.
+    The result is ``[B, O, H - k + 1, W - k + 1]``.
     """
     batch, outputs = kernels.shape[:2]
     response = F.conv2d(search.reshape(1, -1, *search.shape[2:]), kernels.flatten(0, 1), groups=batch)
@@ -211,13 +206,8 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, cells: int) -> Tensor:
     as outside as a whole. This is TensorFlow's operator of that name, not RoIAlign. The order of the float32 operations
     is the release's, since it decides which samples on the last row and column are inside.
 
-    Args:
-        maps: ``[B, C, H, W]``.
-        boxes: ``[B, K, 4]``, in cells of the map: 0 is the first cell's centre, W - 1 the last one's.
-        cells: n, samples per side.
-
-    Returns:
-        ``[B, K, C, n, n]``.
+    Maps ``[B, C, H, W]`` and boxes ``[B, K, 4]`` in cells of the map (0 is the first cell's centre, W - 1 the last
+    one's) give ``[B, K, C, n, n]`` with n = ``cells``.
     """
     batch, _, height, width = maps.shape
     x = sample_positions(boxes[..., 0], boxes[..., 2], width, cells)

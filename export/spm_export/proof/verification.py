@@ -78,13 +78,7 @@ def verify(
 ) -> Verification:
     """What a bundle computes, beside the reference model: its graphs one by one, its self-test, and a clip.
 
-    Args:
-        model: the reference model that the bundle was made of.
-        bundle: the bundle.
-        clip: frames to track through.
-        box: the target in the first of them, ``x, y, width, height``.
-        clip_name: how the report names the clip.
-        step: called with what has just been done.
+    ``step`` is called with what has just been done.
     """
     inputs = list(sample_inputs(model, clip, box))
     tensors: list[TensorCheck] = []

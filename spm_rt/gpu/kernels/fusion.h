@@ -15,7 +15,7 @@ struct Fused {
 // The cosine window at the centre of a box in crop pixels, along one axis.
 SPM_FUNCTION float wave(float low, float high, int crop_size) {
     const float center = clip((low + high) / 2.0f / (float)(crop_size - 1), 0.0f, 1.0f);
-    return 0.5f - 0.5f * cosf(6.283185307179586f * center);
+    return 0.5f - 0.5f * cosine(6.283185307179586f * center);
 }
 
 SPM_FUNCTION float mix(float share, float a, float b) { return share * a + (1.0f - share) * b; }

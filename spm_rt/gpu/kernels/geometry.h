@@ -8,11 +8,20 @@ struct Box {
     float x1, y1, x2, y2;
 };
 
-// `at`-th of `count` positions from low to high along an axis whose last index is `last`.
-SPM_FUNCTION float sample_position(float low, float high, float last, int count, int at) {
+// `count` positions from low to high along an axis whose last index is `last`.
+struct Steps {
+    float start, step;
+};
+
+SPM_FUNCTION Steps sample_steps(float low, float high, float last, int count) {
     const float a = low / last, b = high / last;
-    const float step = (b - a) * last / (float)(count - 1);
-    return a * last + (float)at * step;
+    return {a * last, (b - a) * last / (float)(count - 1)};
+}
+
+SPM_FUNCTION float sample_at(Steps steps, int at) { return steps.start + (float)at * steps.step; }
+
+SPM_FUNCTION float sample_position(float low, float high, float last, int count, int at) {
+    return sample_at(sample_steps(low, high, last, count), at);
 }
 
 SPM_FUNCTION bool is_inside(float position, float last) { return position >= 0.0f && position <= last; }
@@ -45,7 +54,8 @@ SPM_FUNCTION float overlap(Box a, Box b, float one) {
     const float height = minimum(a.y2, b.y2) - maximum(a.y1, b.y1) + one;
     const float inter = maximum(width, 0.0f) * maximum(height, 0.0f);
     const float area_a = (a.x2 - a.x1 + one) * (a.y2 - a.y1 + one), area_b = (b.x2 - b.x1 + one) * (b.y2 - b.y1 + one);
-    return inter / (area_a + area_b - inter);
+    const float both = area_a + area_b - inter;
+    return inter == 0.0f && both > 0.0f ? 0.0f : inter / both;  // most of them: the same without a division
 }
 
 // One tracker on the device; spm_rt/gpu/kernels/__init__.py has the same layout as STATE.
@@ -56,6 +66,12 @@ struct State {
     unsigned long long sum[3];  // of all the frame's pixels, blue, green, red; of several targets only the first's
 };
 static_assert(sizeof(State) == 96, "spm_rt/gpu/kernels/__init__.py: STATE");
+
+// The last box in float32, as overlaps are computed.
+SPM_FUNCTION Box last_box(const State* state) {
+    const double* box = state->box;
+    return {(float)box[0], (float)box[1], (float)box[2], (float)box[3]};
+}
 
 // Kernels are launched for a fixed number of targets. A place that nobody has is one whose scale is zero.
 SPM_FUNCTION bool is_empty(const State* state) { return !(state->scale > 0.0); }

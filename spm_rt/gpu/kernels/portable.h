@@ -1,5 +1,6 @@
 // What the kernels need of the language, for two kinds of compiler: NVRTC or nvcc for the device, and any C++17 compiler
-// for the host, where the tests run the same lines. No header is included for the device: NVRTC has none.
+// for the host, where spm_rt/frame/_choosing.cpp and the tests run the same lines. No header is included for the device:
+// NVRTC has none.
 //
 // Float arithmetic is written plainly and must not be contracted to fused multiply-adds (NVRTC --fmad=false, g++
 // -ffp-contract=off): the roundings of sample positions decide what is inside, and are the reference's.
@@ -113,9 +114,18 @@ SPM_FUNCTION void store(Bfloat* to, float value) {
 
 SPM_FUNCTION bool is_nan(float value) { return value != value; }
 
+// On the host as fusion.cosine_window has it: float32 cosines differ from library to library.
+SPM_FUNCTION float cosine(float angle) {
+#ifdef __CUDACC__
+    return cosf(angle);
+#else
+    return (float)std::cos((double)angle);
+#endif
+}
+
 // Unlike fminf and fmaxf, these hand NaN on, as NumPy's minimum and maximum do.
-SPM_FUNCTION float minimum(float a, float b) { return a < b || is_nan(a) ? a : b; }
-SPM_FUNCTION float maximum(float a, float b) { return a > b || is_nan(a) ? a : b; }
+SPM_FUNCTION float minimum(float a, float b) { return is_nan(a) ? a : (a < b ? a : b); }
+SPM_FUNCTION float maximum(float a, float b) { return is_nan(a) ? a : (a > b ? a : b); }
 SPM_FUNCTION float clip(float value, float low, float high) { return minimum(maximum(value, low), high); }
 
 }  // namespace spm

@@ -39,18 +39,13 @@ struct Selection {
     int kept_count;
 };
 
-// np.nan_to_num(overlap, nan=-1): of the nearest box's search.
-SPM_FUNCTION float ordinary(float overlap) {
-    const float largest = 3.402823466e+38f;
-    if (is_nan(overlap)) return -1.0f;
-    return overlap > largest ? largest : (overlap < -largest ? -largest : overlap);
-}
+// np.fmax(overlap, -1): of the nearest box's search.
+SPM_FUNCTION float ordinary(float overlap) { return overlap > -1.0f ? overlap : -1.0f; }
 
 // Boxes to the frame, and each thread's best near box, nearest box and number of near boxes.
 SPM_FUNCTION void look_at_boxes(int thread, const float* scores, const float* boxes, const State* state,
                                 const Settings* settings, Selection* s) {
-    const double* last = state->box;
-    const Box current = {(float)last[0], (float)last[1], (float)last[2], (float)last[3]};
+    const Box current = last_box(state);
     s->near[thread] = {0.0f, 0.0f, -1};
     s->nearest[thread] = {0.0f, 0.0f, -1};
     s->count[thread] = 0;

@@ -10,24 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from spm_export.graphs import winograd
 from spm_export.graphs.fast import fast_weights, trim_kernel
 from spm_export.graphs.roi import roi_features
-from spm_export.graphs.winograd import (
-    convolve,
-    convolve_and_pool,
-    convolve_patches,
-    tiled_input,
-    tiled_output,
-    winograd,
-)
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
-from spm_rt.settings import ModelSpec
 
 from ...support.graphs.nodes import draw, evaluate
 from ...support.graphs.regions import ROI_BOXES, roi_in_reference
 
-SPEC = ModelSpec()
 Floats = NDArray[np.float32]
 
 
@@ -44,7 +35,7 @@ def convolved(x: Floats, weights: dict[str, Floats], **how: int) -> torch.Tensor
 
 @pytest.mark.parametrize("outputs", [1, 2, 3, 4])
 def test_minimal_filtering_is_a_correlation(outputs: int) -> None:
-    w = winograd(outputs)
+    w = winograd.winograd(outputs)
     rng = np.random.default_rng(outputs)
     data, kernel = rng.standard_normal(w.tile), rng.standard_normal(3)
     found = w.output @ ((w.kernel @ kernel) * (w.input @ data))
@@ -53,17 +44,19 @@ def test_minimal_filtering_is_a_correlation(outputs: int) -> None:
 
 def test_too_many_outputs_are_refused() -> None:
     with pytest.raises(ValueError, match="points"):
-        winograd(9)
+        winograd.winograd(9)
 
 
 @pytest.mark.parametrize(("size", "step"), [(34, 4), (6, 3), (7, 3), (5, 4)])
 def test_tiles_cover_a_padded_row(size: int, step: int) -> None:
-    w = winograd(step)
+    w = winograd.winograd(step)
     rng = np.random.default_rng(size)
     data, kernel = rng.standard_normal(size), rng.standard_normal(3)
-    spread = tiled_input(w, size, size, 1) @ data
+    spread = winograd.tiled_input(w, size, size, 1) @ data
     products = spread * np.tile(w.kernel @ kernel, len(spread) // w.tile)
-    np.testing.assert_allclose(tiled_output(w, size) @ products, np.correlate(np.pad(data, 1), kernel), atol=1e-12)
+    np.testing.assert_allclose(
+        winograd.tiled_output(w, size) @ products, np.correlate(np.pad(data, 1), kernel), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +66,7 @@ def test_tiles_cover_a_padded_row(size: int, step: int) -> None:
 def test_convolution_of_maps(targets: int, size: int, channels: int, outputs: int, groups: int) -> None:
     x = draw(targets, channels, size, size)
     weights = {"c.weight": draw(outputs, channels // groups, 3, 3, seed=1), "c.bias": draw(outputs, seed=2)}
-    part = functools.partial(convolve, targets=targets, size=size, groups=groups)
+    part = functools.partial(winograd.convolve, targets=targets, size=size, groups=groups)
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     (found,) = evaluate(lambda g, v: part(g, v[0], "c"), last, weights=weights)
     wanted = convolved(x, weights, padding=1, groups=groups).permute(0, 2, 3, 1).numpy()
@@ -87,14 +80,14 @@ def test_convolution_of_maps(targets: int, size: int, channels: int, outputs: in
 def test_convolution_and_pool(targets: int, size: int, channels: int, outputs: int, taps: int, groups: int) -> None:
     x = draw(targets, channels, size, size)
     weights = {"c.weight": draw(outputs, channels // groups, taps, taps, seed=1), "c.bias": draw(outputs, seed=2) - 3}
-    part = functools.partial(convolve_and_pool, targets=targets, size=size, groups=groups)
+    part = functools.partial(winograd.convolve_and_pool, targets=targets, size=size, groups=groups)
     (found,) = evaluate(lambda g, v: part(g, v[0], "c"), x, weights=weights)
     wanted = F.max_pool2d(convolved(x, weights, padding=taps // 2, groups=groups), 3, stride=2, padding=1).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5 * np.abs(wanted).max())
 
 
 def test_maps_that_do_not_divide_into_tiles_are_refused() -> None:
-    part = functools.partial(convolve_and_pool, targets=1, size=10, groups=1)
+    part = functools.partial(winograd.convolve_and_pool, targets=1, size=10, groups=1)
     with pytest.raises(ValueError, match="c: maps of 10 cells"):
         evaluate(lambda g, v: part(g, v[0], "c"), draw(1, 2, 10, 10), weights={"c.weight": draw(2, 2, 3, 3)})
 
@@ -103,7 +96,9 @@ def test_maps_that_do_not_divide_into_tiles_are_refused() -> None:
 def test_convolution_of_patches(count: int) -> None:
     x = draw(count, 24, 6, 6)
     weights = {"w": draw(16, 24, 3, 3, seed=1)}
-    (found,) = evaluate(lambda g, v: convolve_patches(g, v[0], "w", cells=6), channels_last(x), weights=weights)
+    (found,) = evaluate(
+        lambda g, v: winograd.convolve_patches(g, v[0], "w", cells=6), channels_last(x), weights=weights
+    )
     wanted = channels_last(F.conv2d(torch.from_numpy(x), torch.from_numpy(weights["w"]), padding=1).numpy())
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
@@ -141,7 +136,7 @@ def test_gathered_roi_features(targets: int, synthetic_model: SPMTracker) -> Non
     boxes = np.array([list(ROI_BOXES.values())] * targets, np.float32)
     boxes += 3 * np.arange(targets, dtype=np.float32)[:, None, None]
     maps = (channels_last(deep), channels_last(shallow))
-    (found,) = evaluate(lambda g, v: roi_features(g, SPEC, *v, targets), *maps, boxes, weights=weights)
+    (found,) = evaluate(lambda g, v: roi_features(g, *v), *maps, boxes, weights=weights, targets=targets)
     wanted = roi_in_reference(synthetic_model, deep, shallow, boxes)
     found = found.transpose(0, 2, 1).reshape(wanted.shape)
     np.testing.assert_array_equal(found == 0, wanted == 0)

@@ -12,10 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_export.bundle import ExportOptions, _write_graphs
-from spm_export.graphs.builder import DOMAIN
+from spm_export.graphs.builder import DOMAIN, OPSETS, GraphOptions
 from spm_export.graphs.fast import fast_contract
 from spm_export.graphs.forms import BUILDERS, INT8_BUILDERS, build_graph, bundle_weights
-from spm_export.graphs.portable import OPSETS, GraphOptions
 from spm_export.graphs.roi import PLUGIN
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
@@ -62,6 +61,10 @@ def test_the_checker_passes_and_names_and_shapes_are_the_contract(
     types = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
     assert types == {onnx.TensorProto.FLOAT}
 
+    if variant == "flat":
+        assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
+        assert all(onnx.defs.has(node.op_type) for node in graph.node)
+
     # Every value has a name and a shape.
     known = {value.name for value in (*graph.value_info, *graph.output)}
     assert [output for node in graph.node for output in node.output if output not in known] == []
@@ -82,22 +85,10 @@ def test_the_roi_operator_is_a_function_or_inlined(stage: str, variant: str, syn
     assert [node.op_type for node in ours] == ["FusedRoiCrop"]
     assert [(f.domain, f.name) for f in model.functions] == [(DOMAIN, "FusedRoiCrop")]
     assert {entry.domain for entry in model.opset_import} == {"", DOMAIN}
-
-
-@pytest.mark.parametrize("stage", ["template", "relation"])
-def test_the_roi_node_has_the_attributes_that_a_plugin_needs(stage: str, synthetic: Bundle) -> None:
-    model = read(synthetic, stage, "portable")
-    (node,) = (node for node in model.graph.node if node.domain == DOMAIN)
-    found = {attribute.name: onnx.helper.get_attribute_value(attribute).decode() for attribute in node.attribute}
+    # What a plugin needs.
+    found = {one.name: onnx.helper.get_attribute_value(one).decode() for one in ours[0].attribute}
     assert found == PLUGIN
     assert found.keys() == {"plugin_version", "plugin_namespace"}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_flat_graphs_are_standard_operators_only(stage: str, synthetic: Bundle) -> None:
-    model = read(synthetic, stage, "flat")
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert all(onnx.defs.has(node.op_type) for node in model.graph.node)
 
 
 @pytest.mark.parametrize("stage", ["template", "search"])

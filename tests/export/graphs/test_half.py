@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_export.bundle import VERIFICATION, ExportOptions, export_bundle
-from spm_export.cli import main
+from spm_export.cli import DEMO_BOX, main
 from spm_export.graphs.builder import GraphBuilder
 from spm_export.graphs.half import TYPES, numpy_type, retype, typed_weights
 from spm_export.model.network import SPMTracker
@@ -26,13 +26,12 @@ from spm_rt.bundle.forms import graphs_of
 from spm_rt.bundle.self_test import OUTPUTS
 from spm_rt.files import seal_manifest
 from spm_rt.precision import PRECISIONS
-from spm_rt.results import Box
 
-from ...support.exports import alter_weight, export_quickly, verify_quickly
+from ...support.exports import Frames, alter_weight, export_quickly, verify_quickly
 from ...support.graphs.nodes import draw
 from ...support.graphs.sessions import run, session_of
 
-Frames = list[NDArray[np.uint8]]
+Factory = pytest.TempPathFactory
 HALVES = ("float16", "bfloat16")
 ONNX_TYPES = {name: kind.value for name, kind in TYPES.items()}
 INNER = {"head_kernel", "target_half", "shallow", "deep"}
@@ -41,18 +40,12 @@ IN_FLOAT32 = {*("LRN", "GridSample", "Sub", "Div", "Mul", "Sigmoid", "Exp", "Min
 
 @pytest.fixture(scope="module", params=HALVES)
 def bundle(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    default_model: SPMTracker,
-    clip: Frames,
-    clip_box: Box,
+    request: pytest.FixtureRequest, tmp_path_factory: Factory, default_model: SPMTracker, clip: Frames
 ) -> Bundle:
     """A typed bundle of the shipped weights that passed a verification on few inputs."""
-    precision = request.param
-    options = ExportOptions(opset=PRECISIONS[precision].lowest_opset, precision=precision)
-    return Bundle.open(
-        export_quickly(default_model, tmp_path_factory.mktemp("typed") / precision, options, clip, clip_box)
-    )
+    options = ExportOptions(opset=PRECISIONS[request.param].lowest_opset, precision=request.param)
+    folder = tmp_path_factory.mktemp("typed") / request.param
+    return Bundle.open(export_quickly(default_model, folder, options, clip, DEMO_BOX))
 
 
 def read(bundle: Bundle, stage: str, variant: str) -> onnx.ModelProto:
@@ -120,9 +113,8 @@ def test_the_report_says_how_it_was_verified(bundle: Bundle) -> None:
 
 
 def test_a_cpu_backend_is_told_what_the_bundle_lacks(bundle: Bundle) -> None:
-    with pytest.raises(
-        BundleError, match=rf"a {bundle.precision} bundle holds its graphs as portable and flat .for GPUs"
-    ):
+    holds = rf"a {bundle.precision} bundle holds its graphs as portable and flat .for GPUs"
+    with pytest.raises(BundleError, match=holds):
         Tracker.load(bundle, "onnxruntime")
     with pytest.raises(BundleError, match="not as fast"):
         bundle.graph("search", variant="fast")
@@ -138,18 +130,13 @@ def test_a_precision_that_nobody_knows_is_refused(bundle: Bundle, tmp_path: Path
 
 @pytest.mark.parametrize("precision", HALVES)
 def test_altered_weights_are_refused(
-    precision: str,
-    default_model: SPMTracker,
-    clip: Frames,
-    clip_box: Box,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    precision: str, default_model: SPMTracker, clip: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alter_weight(monkeypatch, "conv4.bias", 64)
-    verify_quickly(monkeypatch, slice(1))
+    verify_quickly(monkeypatch, slice(1), ["portable"])
     options = ExportOptions(opset=22, precision=precision)
     with pytest.raises(ExportError, match=r"portable search\.deep: worst relative error"):
-        export_bundle(default_model, tmp_path / "b", options, clip[:2], clip_box, "clip")
+        export_bundle(default_model, tmp_path / "b", options, clip[:2], DEMO_BOX, "clip")
     assert list(tmp_path.iterdir()) == []
 
 

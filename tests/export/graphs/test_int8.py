@@ -1,4 +1,7 @@
-"""int8: grids, weights, graphs against the rounded reference, the choice of layers, and what is refused."""
+"""int8: grids, weights, graphs against the rounded reference, the choice of layers, and what is refused.
+
+First as libraries for CPUs have it, then as TensorRT wants it said: signed codes, no zero points.
+"""
 
 from __future__ import annotations
 
@@ -7,67 +10,62 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch.nn import functional as F
 
 import spm_export.calibration as calibrate_module
 import spm_export.proof.compare as compare
 from spm_export.bundle import ExportOptions, export_bundle
 from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, quantized, sampled
-from spm_export.cli import main
+from spm_export.cli import DEMO_BOX, main
+from spm_export.graphs import int8
+from spm_export.graphs.builder import GraphOptions
 from spm_export.graphs.fast import build_plain_search
 from spm_export.graphs.forms import bundle_weights
-from spm_export.graphs.int8 import (
-    INPUT_LEVELS,
-    LAYERS,
-    WEIGHT_LIMIT,
-    Grid,
-    Quantization,
-    QuantizedBuilder,
-    best_grid,
-    quantize_weight,
-    quantized_weights,
-)
-from spm_export.graphs.portable import convolution
+from spm_export.graphs.int8 import LAYERS, Grid, Quantization, QuantizedBuilder, SignedBuilder, best_grid
+from spm_export.graphs.portable import build_search, convolution
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
-from spm_export.proof.compare import sample_inputs
+from spm_export.proof.compare import Arrays, reference_outputs, sample_inputs
+from spm_export.proof.runners import Runner
 from spm_rt import Bundle, ExportError, SourceError, Tracker, TrackerSettings
+from spm_rt.bundle import STAGES
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.frame.geometry import iou
-from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
-from ...support.exports import verify_quickly
+from ...support.exports import Frames, export_quickly, export_unverified, verify_quickly
 from ...support.graphs.nodes import draw
 from ...support.graphs.sessions import run, session_of
 
-Frames = list[NDArray[np.uint8]]
 Floats = NDArray[np.float32]
-Refusal = Callable[[Calibration], str]
+Refusal = Callable[..., str]
+Case = tuple[Arrays, dict[str, Arrays]]
+Factory = pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def int8_bundle(
-    tmp_path_factory: pytest.TempPathFactory,
-    default_model: SPMTracker,
-    calibration: Calibration,
-    clip: Frames,
-    clip_box: Box,
-) -> Path:
-    folder = tmp_path_factory.mktemp("int8") / "bundle"
-    with pytest.MonkeyPatch.context() as patch:
-        verify_quickly(patch)
-        # Where another proposal wins, a frame's overlap is 0.9: the mean of a handful of frames may miss the bound.
-        export_bundle(default_model, folder, int8_options(calibration), clip[:16], clip_box, "clip")
-    return folder
+def int8_bundle(tmp_path_factory: Factory, default_model: SPMTracker, calibration: Calibration, clip: Frames) -> Path:
+    folder, options = tmp_path_factory.mktemp("int8") / "bundle", int8_options(calibration)
+    # Where another proposal wins, a frame's overlap is 0.9: the mean of a handful of frames may miss the bound.
+    return export_quickly(default_model, folder, options, clip, DEMO_BOX, frames=16)
+
+
+@pytest.fixture(scope="module")
+def case(default_model: SPMTracker, clip: Frames) -> Case:
+    """Inputs of the search graphs on a frame of the clip, and what the reference gives there."""
+    _, given = next(itertools.islice(sample_inputs(default_model, clip, DEMO_BOX), 2, 3))
+    exact = reference_outputs(default_model, given)
+    return {"crop": given["search"], **{n: exact["template"][n] for n in ("head_kernel", "head_bias")}}, exact
 
 
 def int8_options(calibration: Calibration) -> ExportOptions:
@@ -75,15 +73,13 @@ def int8_options(calibration: Calibration) -> ExportOptions:
 
 
 @pytest.fixture
-def refusal(
-    tmp_path: Path, default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
-) -> Refusal:
-    """Exports with a calibration, which must be refused without a trace; gives the error's text."""
+def refusal(tmp_path: Path, default_model: SPMTracker, clip: Frames, monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    """Exports with a calibration, compared in these forms, must be refused without a trace; gives the error's text."""
 
-    def run(calibration: Calibration) -> str:
-        verify_quickly(monkeypatch)
+    def run(calibration: Calibration, *forms: str) -> str:
+        verify_quickly(monkeypatch, variants=forms)
         with pytest.raises(ExportError) as refused:
-            export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], clip_box, "clip")
+            export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], DEMO_BOX, "clip")
         assert not (tmp_path / "b").exists()
         return str(refused.value)
 
@@ -91,7 +87,7 @@ def refusal(
 
 
 def test_pairs_of_products_fit_into_sixteen_bits() -> None:
-    assert np.iinfo(np.int16).max >= 2 * INPUT_LEVELS * WEIGHT_LIMIT
+    assert np.iinfo(np.int16).max >= 2 * int8.INPUT_LEVELS * int8.WEIGHT_LIMIT
 
 
 @pytest.mark.parametrize(("shift", "zero_at_edge"), [(0.0, False), (-10.0, True), (10.0, True)])
@@ -99,10 +95,10 @@ def test_a_grid_holds_zero_and_rounds_to_half_a_step(shift: float, zero_at_edge:
     values = draw(5000) + np.float32(shift)
     grid = best_grid(values)
     assert grid.rounded(np.zeros(1, np.float32))[0] == 0
-    assert (grid.zero in (0, INPUT_LEVELS)) == zero_at_edge
+    assert (grid.zero in (0, int8.INPUT_LEVELS)) == zero_at_edge
     codes = grid.codes(values)
-    assert 0 <= codes.min() <= codes.max() <= INPUT_LEVELS
-    inside = (codes > 0) & (codes < INPUT_LEVELS)
+    assert 0 <= codes.min() <= codes.max() <= int8.INPUT_LEVELS
+    inside = (codes > 0) & (codes < int8.INPUT_LEVELS)
     assert inside.mean() > 0.9
     assert np.abs(grid.rounded(values) - values)[inside].max() <= grid.scale * 0.5001
 
@@ -113,14 +109,14 @@ def test_a_grid_of_nothing_but_zeros() -> None:
 
 def test_one_far_value_does_not_cost_all_the_others_their_digits() -> None:
     values = np.append(np.abs(draw(500_000)), np.float32(12)).astype(np.float32)
-    assert best_grid(values).scale < 0.75 * 12 / INPUT_LEVELS
+    assert best_grid(values).scale < 0.75 * 12 / int8.INPUT_LEVELS
 
 
 def test_weights_are_rounded_channel_by_channel() -> None:
     weight = draw(4, 3, 5, 5) * np.array([1, 100, 1e-3, 0], np.float32).reshape(4, 1, 1, 1)
-    codes, scales = quantize_weight(weight)
+    codes, scales = int8.quantize_weight(weight)
     assert codes.dtype == np.int8
-    assert np.abs(codes).max() <= WEIGHT_LIMIT
+    assert np.abs(codes).max() <= int8.WEIGHT_LIMIT
     error = np.abs(codes * scales.reshape(4, 1, 1, 1) - weight).reshape(4, -1)
     share = np.square(error).mean(axis=1) / np.maximum(np.square(weight).reshape(4, -1).mean(axis=1), 1e-12)
     assert share.max() < 1e-4
@@ -132,12 +128,12 @@ def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[st
     x, weight, bias = draw(1, 4, 9, 9), draw(6, 4, 3, 3, seed=1), draw(6, seed=2)
     entry, out = best_grid(x.ravel()), Grid(0.11, 0)
     plan = Quantization(frozenset({"layer"}), {"layer.input": entry, "layer.output": out})
-    weights = quantized_weights({"layer.weight": weight, "layer.bias": bias}, plan)
+    weights = int8.quantized_weights({"layer.weight": weight, "layer.bias": bias}, plan)
     g = QuantizedBuilder("part", 17, weights, plan, outputs, integers)
     value = convolution(g, g.input("x", x.shape), "layer", 1)
     model = g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {})
     found = run(session_of(ir.serde.to_proto(model)), {"x": x})["y"]
-    codes, scales = quantize_weight(weight)
+    codes, scales = int8.quantize_weight(weight)
     rounded = (entry.rounded(x), codes * scales.reshape(-1, 1, 1, 1), bias)
     exact = F.conv2d(*map(torch.from_numpy, rounded), padding=1).relu().numpy()
     wanted = out.rounded(exact) if outputs else exact
@@ -149,7 +145,7 @@ def test_a_quantised_convolution_computes_with_rounded_numbers(outputs: tuple[st
 
 def test_layers_that_were_not_chosen_stay_as_they_are() -> None:
     plan = Quantization(frozenset(), {})
-    weights = quantized_weights({"layer.weight": draw(6, 4, 3, 3)}, plan)
+    weights = int8.quantized_weights({"layer.weight": draw(6, 4, 3, 3)}, plan)
     assert set(weights) == {"layer.weight"}
     g = QuantizedBuilder("part", 17, weights, plan, ("layer",), True)
     convolution(g, g.input("x", (1, 4, 9, 9)), "layer", 1)
@@ -178,29 +174,24 @@ def test_rounding_the_reference_is_undone(default_model: SPMTracker, calibration
 
 @torch.inference_mode()
 def test_the_search_graph_computes_what_the_rounded_reference_computes(
-    default_model: SPMTracker, calibration: Calibration, clip: Frames, clip_box: Box
+    default_model: SPMTracker, calibration: Calibration, case: Case
 ) -> None:
-    from spm_export.graphs.portable import GraphOptions
-    from spm_export.proof.compare import reference_outputs
-
-    _, given = next(itertools.islice(sample_inputs(default_model, clip, clip_box), 2, 3))
-    exact = reference_outputs(default_model, given)
+    feeds, exact = case
     weights = bundle_weights(graph_weights(default_model), "int8", calibration.plan)
     make = functools.partial(QuantizedBuilder, plan=calibration.plan)
-    graph = build_plain_search(default_model.spec, weights, GraphOptions(), make)
-    feeds = {"crop": given["search"], **{name: exact["template"][name] for name in ("head_kernel", "head_bias")}}
+    graph = build_plain_search(weights, GraphOptions(), make)
     found = run(session_of(ir.serde.to_proto(graph)), feeds)
     with quantized(default_model, calibration.plan):
-        features = default_model.features(torch.from_numpy(given["search"]))
+        features = default_model.features(torch.from_numpy(feeds["crop"]))
     deep = features.deep.numpy().reshape(1, 384, -1).transpose(0, 2, 1)
     assert np.abs(found["deep"] - deep).mean() < 2e-3 * np.abs(deep).mean()
     assert np.abs(found["scores"] - exact["search"]["scores"]).max() < 0.1
 
 
 def test_layers_that_lose_accuracy_stay_float32(
-    default_model: SPMTracker, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+    default_model: SPMTracker, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = [("clip", lambda: clip[:3], clip_box)]
+    clips = [("clip", lambda: clip[:3], DEMO_BOX)]
     everything = calibrate(default_model, TrackerSettings(), clips)
     assert {drift.layer for drift in everything.drifts} == {layer for layers in LAYERS.values() for layer in layers}
     worst = min(everything.drifts, key=lambda drift: drift.overlap)
@@ -212,14 +203,12 @@ def test_layers_that_lose_accuracy_stay_float32(
     assert len(steps) == calibration_steps(1)
 
 
-def test_a_clip_of_one_frame_is_refused(default_model: SPMTracker, clip: Frames, clip_box: Box) -> None:
+def test_a_clip_of_one_frame_is_refused(default_model: SPMTracker, clip: Frames) -> None:
     with pytest.raises(ExportError, match="second frame"):
-        calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:1], clip_box)])
+        calibrate(default_model, TrackerSettings(), [("clip", lambda: clip[:1], DEMO_BOX)])
 
 
-def test_an_int8_bundle_says_so_and_tracks_alike(
-    int8_bundle: Path, default_bundle: Path, clip: Frames, clip_box: Box
-) -> None:
+def test_an_int8_bundle_says_so_and_tracks_alike(int8_bundle: Path, default_bundle: Path, clip: Frames) -> None:
     bundle = Bundle.open(int8_bundle)
     assert bundle.manifest["precision"] == "int8"
     assert {d["layer"] for d in bundle.manifest["quantization"]["layers"]} >= {"conv1", "linear1"}
@@ -227,7 +216,7 @@ def test_an_int8_bundle_says_so_and_tracks_alike(
         if backend == "openvino":
             pytest.importorskip("openvino")
         float32, int8 = (Tracker.load(path, backend, threads=1) for path in (default_bundle, int8_bundle))
-        tracks = follow_both(float32, int8, clip[:8], clip_box)
+        tracks = follow_both(float32, int8, clip[:8], DEMO_BOX)
         overlaps = iou(tracks.first, tracks.forced)
         assert overlaps.mean() > 0.95
         assert overlaps.min() < 1  # it did compute something else
@@ -250,7 +239,7 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
     refusal: Refusal, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(compare.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
-    message = refusal(calibration)
+    message = refusal(calibration, "fast")
     assert re.search(r"mean IoU 0\.9.*allowed", message)
     assert "boxes on clip, portable graphs: mean IoU 0.9" in message
 
@@ -258,7 +247,7 @@ def test_what_drifts_too_far_is_refused_with_its_figures(
 def test_a_broken_int8_graph_is_refused(refusal: Refusal, calibration: Calibration) -> None:
     grids = {**calibration.plan.grids, "conv4.input": Grid(1e-3, 0)}
     broken = dataclasses.replace(calibration, plan=Quantization(calibration.plan.layers, grids))
-    assert "fast search.deep" in refusal(broken)
+    assert "fast search.deep" in refusal(broken, "fast")
 
 
 def test_a_broken_graph_for_tensorrt_is_refused(
@@ -275,3 +264,104 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert "--precision int8" in capsys.readouterr().err
     with pytest.raises(SourceError, match="no clips"):
         calibration_clips(tmp_path)
+
+
+# As TensorRT wants it said.
+
+
+def compute(model: ir.Model, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+    """All outputs, with products of rounded numbers in float32, as the verification has them."""
+    runner = Runner(ir.serde.to_proto(model).SerializeToString(), Path(model.graph.name or ""), merge=False)
+    return dict(zip(runner.outputs, runner.run(runner.outputs, feeds), strict=True))
+
+
+@pytest.fixture(scope="module")
+def signed_bundle(tmp_path_factory: Factory, default_model: SPMTracker, calibration: Calibration) -> Bundle:
+    """Not verified, for one target and for two; conv4 and linear2 are held to have lost too much."""
+    plan = Quantization(calibration.plan.layers - {"conv4", "linear2"}, calibration.plan.grids)
+    less = dataclasses.replace(calibration, plan=plan)
+    folder = tmp_path_factory.mktemp("signed") / "bundle"
+    options = ExportOptions(precision="int8", targets=(1, 2), calibration=less)
+    return Bundle.open(export_unverified(default_model, folder, options))
+
+
+@pytest.mark.parametrize("grid", [Grid(0.25, 0), Grid(0.25, 60), Grid(0.25, 127), Grid(0.25, 10), Grid(0.25, 200, 255)])
+def test_signed_codes_reach_as_far_and_no_coarser(grid: Grid) -> None:
+    assert grid.signed_scale <= grid.scale * grid.levels / 127
+    assert 127 * grid.signed_scale == pytest.approx(max(grid.zero, grid.levels - grid.zero) * grid.scale)
+
+
+def test_inputs_without_negative_values_have_the_same_codes() -> None:
+    grid = best_grid(np.maximum(draw(5000), 0))
+    assert grid.zero == 0
+    assert grid.signed_scale == pytest.approx(grid.scale, rel=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_a_signed_convolution_computes_with_rounded_numbers(shift: float) -> None:
+    x, weight, bias = draw(1, 4, 9, 9) + np.float32(shift), draw(6, 4, 3, 3, seed=1), draw(6, seed=2)
+    grid = best_grid(x.ravel())
+    plan = Quantization(frozenset({"layer"}), {"layer.input": grid, "layer.output": Grid(0.1, 0)})
+    g = SignedBuilder("part", 17, int8.quantized_weights({"layer.weight": weight, "layer.bias": bias}, plan), plan)
+    value = convolution(g, g.input("x", x.shape), "layer", 1)
+    found = compute(g.model({"y": (g.op("Identity", value), [1, 6, 9, 9])}, {}), {"x": x})["y"]
+    # Written out: tap by tap over the rounded input.
+    scale = np.float32(grid.signed_scale)
+    rounded = np.pad(np.clip(np.rint(x / scale), -128, 127) * scale, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    codes, scales = int8.quantize_weight(weight)
+    taps = codes * scales.reshape(-1, 1, 1, 1)
+    wanted = np.zeros_like(found) + bias.reshape(1, -1, 1, 1)
+    for row, column in itertools.product(range(3), repeat=2):
+        part = rounded[0, :, row : row + 9, column : column + 9]
+        wanted[0] += np.einsum("oc,chw->ohw", taps[:, :, row, column], part)
+    np.testing.assert_allclose(found, np.maximum(wanted, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("variant", ["portable", "flat"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_graphs_follow_tensorrts_rules(stage: str, variant: str, targets: int, signed_bundle: Bundle) -> None:
+    """Signed, zero points of zero, one scale per input and one per output channel of a weight, on its first axis."""
+    graph = onnx.load(signed_bundle.graph(stage, targets=targets, variant=variant)).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            arrays[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    quantized = set()
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            scale, zero = (arrays[name] for name in node.input[1:])
+            assert (scale.ndim, zero.ndim, zero.dtype, int(zero)) == (0, 0, np.int8, 0)
+        elif node.op_type in ("Conv", "Gemm") and node.input[1] in makers:
+            weight = makers[node.input[1]]
+            if weight.op_type != "DequantizeLinear":  # the head's kernel, which comes at run time: all in float32
+                assert weight.op_type == "Reshape"
+                assert makers[node.input[0]].op_type != "DequantizeLinear"
+                continue
+            codes, scales = (arrays[name] for name in weight.input)
+            assert codes.dtype == np.int8
+            assert scales.shape == codes.shape[:1]
+            assert [(a.name, a.i) for a in weight.attribute] == [("axis", 0)]
+            entry = makers[node.input[0]]
+            assert (entry.op_type, makers[entry.input[0]].op_type) == ("DequantizeLinear", "QuantizeLinear")
+            assert list(entry.input[1:]) == list(makers[entry.input[0]].input[1:])
+            quantized.add(weight.input[0].removesuffix(".weight_int8"))
+    assert quantized == set(LAYERS.get(stage, ())) - {"conv4", "linear2"}
+
+
+def test_both_ways_compute_the_same(default_model: SPMTracker, calibration: Calibration, case: Case) -> None:
+    """Where inputs have no negative values, signed and unsigned codes are the same, and so are the graphs' outputs."""
+    plan = Quantization(calibration.plan.layers - {"conv1", "relate_proposal"}, calibration.plan.grids)
+    assert {plan.grids[f"{layer}.input"].zero for layer in plan.layers} == {0}
+    weights = bundle_weights(graph_weights(default_model), "int8", plan)
+    feeds, exact = case
+    make = functools.partial(SignedBuilder, plan=plan)
+    found = compute(build_search(weights, GraphOptions(), make), feeds)
+    unsigned = functools.partial(QuantizedBuilder, plan=plan)
+    other = compute(build_plain_search(weights, GraphOptions(), unsigned), feeds)
+    deep = found["deep"].reshape(1, 384, -1).transpose(0, 2, 1)
+    # A value in the middle of two codes may go to either, here and there.
+    assert np.abs(deep - other["deep"]).mean() < 1e-3 * np.abs(deep).mean()
+    assert np.abs(found["deep"] - exact["search"]["deep"]).mean() > 2e-3 * np.abs(deep).mean()
+    np.testing.assert_allclose(found["scores"], other["scores"], atol=0.02)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from spm_export.graphs import portable as graphs
-from spm_export.graphs.builder import GraphBuilder
-from spm_export.graphs.portable import GraphOptions
+from spm_export.graphs.builder import LRN_FORMS, GraphBuilder
 from spm_export.graphs.roi import call_roi_crop
 from spm_export.model.network import SPMTracker, center_crop, correlate, crop_and_resize, decode, flatten_deltas
 from spm_export.model.weights import graph_weights
@@ -45,19 +44,20 @@ def close(found: Floats, wanted: Floats | torch.Tensor, relative: float) -> None
 # Local response normalisation.
 
 
-@pytest.mark.parametrize("form", graphs.LRN_FORMS)
+@pytest.mark.parametrize("form", LRN_FORMS)
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 300.0])
 @pytest.mark.parametrize("shape", [(1, 96, 9, 9), (2, 256, 5, 4), (1, 3, 2, 2)])
 def test_lrn(form: str, scale: float, shape: tuple[int, ...]) -> None:
     x = draw(*shape, scale=scale)
-    (found,) = evaluate(lambda g, v: graphs.lrn(g, v[0], GraphOptions(lrn=form)), x)
+    (found,) = evaluate(lambda g, v: graphs.lrn(g, v[0]), x, lrn=form)
     wanted = F.local_response_norm(torch.from_numpy(x), size=5, alpha=1e-4, beta=0.75, k=1.0)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-12)
 
 
 def test_expanded_lrn_has_no_power() -> None:
     g = GraphBuilder("lrn", 17)
-    graphs.lrn(g, g.input("x", (1, 8, 3, 3)), GraphOptions(lrn="expanded"))
+    g.lrn = "expanded"
+    graphs.lrn(g, g.input("x", (1, 8, 3, 3)))
     assert not {"LRN", "Pow"} & {node.op_type for node in g._tape.nodes}
 
 
@@ -68,16 +68,16 @@ def test_expanded_lrn_has_no_power() -> None:
 @torch.inference_mode()
 def test_conv5_on_a_window_is_the_window_of_conv5(cells: int, weights: Arrays, synthetic_model: SPMTracker) -> None:
     deep = np.abs(draw(2, 384, 34, 34, scale=5))
-    (found,) = evaluate(lambda g, v: graphs.top_cells(g, SPEC, v[0], cells), deep, weights=weights)
+    (found,) = evaluate(lambda g, v: graphs.top_cells(g, v[0], cells), deep, weights=weights)
     wanted = center_crop(F.relu(synthetic_model.backbone.conv5(torch.from_numpy(deep))), cells)
     close(found, wanted, 1e-5)
 
 
-@pytest.mark.parametrize("form", graphs.LRN_FORMS)
+@pytest.mark.parametrize("form", LRN_FORMS)
 @torch.inference_mode()
 def test_backbone(form: str, weights: Arrays, synthetic_model: SPMTracker) -> None:
     crop = np.random.default_rng(1).uniform(0, 255, (1, 3, 271, 271)).astype(np.float32)
-    shallow, deep = evaluate(lambda g, v: graphs.backbone(g, v[0], GraphOptions(lrn=form)), crop, weights=weights)
+    shallow, deep = evaluate(lambda g, v: graphs.backbone(g, v[0]), crop, weights=weights, lrn=form)
     wanted = synthetic_model.features(torch.from_numpy(crop))
     close(shallow, wanted.shallow, 1e-5)
     close(deep, wanted.deep, 1e-5)
@@ -92,10 +92,10 @@ def test_collapsed_head_is_the_plain_head(targets: int, weights: Arrays, synthet
     template, search = np.abs(draw(targets, 256, 6, 6, seed=1)), np.abs(draw(targets, 256, 24, 24, seed=2))
 
     def both(g: GraphBuilder, v: list[ir.Value]) -> tuple[ir.Value, ...]:
-        kernel, bias = graphs.head_kernel(g, SPEC, v[0], targets)
-        return kernel, bias, *graphs.coarse_head(g, SPEC, v[1], kernel, bias, targets)
+        kernel, bias = graphs.head_kernel(g, v[0])
+        return kernel, bias, *graphs.coarse_head(g, v[1], kernel, bias)
 
-    kernel, bias, scores, boxes = evaluate(both, template, search, weights=weights)
+    kernel, bias, scores, boxes = evaluate(both, template, search, weights=weights, targets=targets)
     # In float64: sums of 9,216 products differ by more than the bound from one processor's float32 to another's.
     model = copy.deepcopy(synthetic_model).double()
     maps, own, weight, constant = (torch.from_numpy(array).double() for array in (search, template, kernel, bias))
@@ -111,7 +111,7 @@ def test_collapsed_head_is_the_plain_head(targets: int, weights: Arrays, synthet
 @torch.inference_mode()
 def test_head_kernel_is_the_one_composed_tap_by_tap(weights: Arrays, synthetic_model: SPMTracker) -> None:
     template = np.abs(draw(1, 256, 6, 6, seed=3))
-    kernel, bias = evaluate(lambda g, v: graphs.head_kernel(g, SPEC, v[0], 1), template, weights=weights)
+    kernel, bias = evaluate(lambda g, v: graphs.head_kernel(g, v[0]), template, weights=weights)
     wanted_kernel, wanted_bias = compose_head(synthetic_model.coarse, torch.from_numpy(template))
     close(kernel, wanted_kernel, 1e-5)
     close(bias, wanted_bias, 1e-5)
@@ -170,7 +170,7 @@ def test_deltas_of_the_map_are_decoded_in_the_anchors_order(weights: Arrays, syn
 
 def roi_in_graph(deep: Floats, shallow: Floats, boxes: Floats, weights: Arrays, opset: int = 17) -> Floats:
     def part(g: GraphBuilder, v: list[ir.Value]) -> ir.Value:
-        return call_roi_crop(g, SPEC, *v, "roi")
+        return call_roi_crop(g, *v, "roi")
 
     return evaluate(part, deep, shallow, boxes, weights=weights, opset=opset)[0]
 

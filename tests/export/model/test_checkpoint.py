@@ -19,14 +19,11 @@ from safetensors.torch import save_file
 
 from spm_export.model import checkpoint
 from spm_export.model.checkpoint import (
-    FORMAT,
     checkpoint_digest,
     default_weights,
     expected_weights,
     load_model,
-    load_weights,
     save_checkpoint,
-    to_official,
 )
 from spm_export.model.network import SPMTracker
 from spm_rt import CheckpointError
@@ -204,7 +201,7 @@ def test_written_official_files_are_in_the_old_container_with_every_key_and_shap
 
 def test_half_precision_is_within_its_rounding(synthetic_model: SPMTracker, tmp_path: Path) -> None:
     (path,) = save_checkpoint(synthetic_model, tmp_path / "h.safetensors", half=True)
-    again, wanted = load_weights([path], synthetic_model), expected_weights(synthetic_model)
+    again, wanted = checkpoint.load_weights([path], synthetic_model), expected_weights(synthetic_model)
     for name, value in again.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, wanted[name], rtol=2**-10, atol=2**-24)
@@ -225,7 +222,7 @@ def test_metadata_is_kept_beside_the_format(tmp_path: Path) -> None:
 
     (path,) = save_checkpoint(EMPTY, tmp_path / "w.safetensors", metadata={"note": "mine", "format": "other"})
     with safe_open(path, framework="pt") as file:
-        assert file.metadata() == {"note": "mine", "format": FORMAT}
+        assert file.metadata() == {"note": "mine", "format": checkpoint.FORMAT}
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.onnx", "w.pth"])
@@ -243,7 +240,7 @@ def test_digest_depends_on_names_shapes_and_values() -> None:
 
 def test_official_names_are_a_bijection() -> None:
     meaningless = ("num_batches", "rpn_head.z_cls_weights", "rpn_head.z_bbox_weights")
-    names = [name for state in to_official(expected_weights(EMPTY)) for name in state]
+    names = [name for state in checkpoint.to_official(expected_weights(EMPTY)) for name in state]
     kept = [name for name in names if not any(part in name for part in meaningless)]
     assert len(kept) == len(set(kept)) == len(expected_weights(EMPTY))
 
@@ -257,7 +254,7 @@ def without(state: State, *names: str) -> State:
 
 def error_of(paths: Any) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_weights(paths, EMPTY)
+        checkpoint.load_weights(paths, EMPTY)
     return str(caught.value)
 
 

@@ -10,17 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spm_export.model.network import (
-    SPMTracker,
-    anchor_grid,
-    center_crop,
-    correlate,
-    crop_and_resize,
-    decode,
-    flatten_deltas,
-    foreground_score,
-    make_anchors,
-)
+from spm_export.model import network
+from spm_export.model.network import SPMTracker, crop_and_resize
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
 from ...support.recorded import read_arrays
@@ -77,28 +68,28 @@ def test_an_inverted_box_is_a_mirrored_one() -> None:
 
 
 def test_anchors_are_the_recorded_ones() -> None:
-    np.testing.assert_allclose(make_anchors(ModelSpec()), OPS["anchors"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(network.make_anchors(ModelSpec()), OPS["anchors"], rtol=0, atol=1e-9)
 
 
 def test_anchors_of_another_response_are_centred_alike() -> None:
-    small, whole = anchor_grid(ModelSpec(), 1, 63.5), make_anchors(ModelSpec())
+    small, whole = network.anchor_grid(ModelSpec(), 1, 63.5), network.make_anchors(ModelSpec())
     np.testing.assert_array_equal(small, whole[:5])
 
 
 @pytest.mark.parametrize(("weights", "name"), [((1.0, 1.0, 1.0, 1.0), "dec_q1"), ((5.0, 5.0, 10.0, 10.0), "dec_q5")])
 def test_decoded_boxes_are_the_recorded_ones(weights: tuple[float, float, float, float], name: str) -> None:
-    found = decode(torch.from_numpy(OPS["dec_boxes"]), torch.from_numpy(OPS["dec_deltas"]), weights).numpy()
+    found = network.decode(torch.from_numpy(OPS["dec_boxes"]), torch.from_numpy(OPS["dec_deltas"]), weights).numpy()
     np.testing.assert_allclose(found, OPS[name], rtol=1e-5, atol=1e-4)
 
 
 def test_zero_deltas_enlarge_by_one_pixel() -> None:
     box = torch.tensor([10.0, 20.0, 30.0, 60.0])
-    assert decode(box, torch.zeros(4)).tolist() == [10, 20, 31, 61]
+    assert network.decode(box, torch.zeros(4)).tolist() == [10, 20, 31, 61]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3.0, MAX_LOG_SCALE])
 def test_log_sizes_that_are_too_large_or_not_finite_become_the_limit(value: float) -> None:
-    found = decode(torch.tensor([0.0, 0, 9, 9]), torch.tensor([0.0, 0, value, 0]))
+    found = network.decode(torch.tensor([0.0, 0, 9, 9]), torch.tensor([0.0, 0, value, 0]))
     assert (found[2] - found[0]).item() == pytest.approx(10 * 255 / 32, rel=1e-5)
 
 
@@ -107,21 +98,21 @@ def test_log_sizes_that_are_too_large_or_not_finite_become_the_limit(value: floa
 
 def test_scores_are_a_softmax_over_each_anchors_pair() -> None:
     logits = draw(2, 10, 3, 4)
-    found = foreground_score(logits).reshape(2, 3, 4, 5)
+    found = network.foreground_score(logits).reshape(2, 3, 4, 5)
     for a in range(5):
         torch.testing.assert_close(found[..., a], torch.sigmoid(logits[:, 5 + a] - logits[:, a]))
 
 
 def test_deltas_are_in_the_order_of_the_anchors() -> None:
     deltas = draw(2, 20, 3, 4)
-    found = flatten_deltas(deltas)
+    found = network.flatten_deltas(deltas)
     assert found.shape == (2, 60, 4)
     torch.testing.assert_close(found[1, (2 * 4 + 1) * 5 + 3], deltas[1, 12:16, 2, 1])
 
 
 def test_each_search_map_meets_its_own_kernels() -> None:
     search, kernels = draw(3, 4, 8, 9), draw(3, 2, 4, 3, 3)
-    found = correlate(search, kernels)
+    found = network.correlate(search, kernels)
     assert found.shape == (3, 2, 6, 7)
     for b in range(3):
         torch.testing.assert_close(found[b], F.conv2d(search[b : b + 1], kernels[b])[0], rtol=1e-4, atol=1e-5)
@@ -130,7 +121,7 @@ def test_each_search_map_meets_its_own_kernels() -> None:
 @pytest.mark.parametrize(("size", "cells", "first"), [(34, 24, 5), (34, 6, 14), (7, 4, 1), (6, 6, 0)])
 def test_centre_is_rounded_down(size: int, cells: int, first: int) -> None:
     x = torch.arange(float(size)).expand(1, 1, size, size)
-    found = center_crop(x, cells)
+    found = network.center_crop(x, cells)
     assert found.shape == (1, 1, cells, cells)
     assert found[0, 0, 0, 0] == first
 

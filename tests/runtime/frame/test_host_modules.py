@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 import spm_rt.frame.steps
 from spm_rt.frame.crop import MeanColor, fill_rim, finish_sums, sample_region, start_sums
-from spm_rt.frame.geometry import Region, search_region, to_frame
-from spm_rt.frame.proposals import select_proposals
+from spm_rt.frame.geometry import search_region
 from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
 from spm_rt.settings import ModelSpec, TrackerSettings
+
+from ...support.stages import both_stages, boxes_like_a_frame
 
 pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
 
@@ -56,17 +57,14 @@ def test_nothing_behind_the_last_pixel_is_read() -> None:
     if not hasattr(memory, "madvise") or protect(frame.ctypes.data + frame.nbytes, page) != 0:
         pytest.skip("memory cannot be protected here")
     out = np.ones((3, 2 * height - 1, 2 * width - 1), np.float32)  # two samples per pixel, the last on the last pixel
-    assert sample_region is not None
     assert sample_region(frame, 0, 0, width - 1, height - 1, out) is None
     assert (out == 0).all()
     assert sample_region(frame, width - 1, height - 1, 0, 0, out) is None  # from the last pixel to the first
     assert (out == 0).all()
-    unprotect(frame.ctypes.data + frame.nbytes, page)
+    protect(frame.ctypes.data + frame.nbytes, page, 3)
 
 
 def sums(frame: NDArray[np.uint8], helpers: int) -> tuple[int, ...]:
-    assert start_sums is not None
-    assert finish_sums is not None
     started = start_sums(frame, helpers)
     found = finish_sums(started)
     assert finish_sums(started) == found
@@ -84,7 +82,6 @@ def test_sums_are_exact(size: tuple[int, int], channels: int, helpers: int) -> N
 
 
 def test_sums_that_nobody_asks_for_end() -> None:
-    assert start_sums is not None
     frame = picture(1000, 2000)
     before = sys.getrefcount(frame)
     for _ in range(200):
@@ -106,8 +103,6 @@ def test_the_mean_of_a_large_frame_is_the_same_with_any_number_of_threads() -> N
 
 
 def test_frames_that_have_no_sums_are_refused() -> None:
-    assert start_sums is not None
-    assert finish_sums is not None
     frame = picture(10, 12)
     for bad in (frame.astype(np.float32), frame.astype(np.int8), picture(10, 12, 2), frame[:, :, 0]):
         before = sys.getrefcount(bad)
@@ -128,10 +123,6 @@ def protect(address: int, length: int, rights: int = 0) -> int:
     return int(library.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(length), rights))
 
 
-def unprotect(address: int, length: int) -> int:
-    return protect(address, length, 3)
-
-
 GOOD = (picture(10, 12), 1.0, 2.0, 4.0, 5.0, np.zeros((3, 5, 4), np.float32))
 BAD_SAMPLES: dict[str, tuple[int, Any]] = {
     "float frame": (0, np.zeros((10, 12, 3), np.float32)),
@@ -150,7 +141,6 @@ BAD_SAMPLES: dict[str, tuple[int, Any]] = {
 
 @pytest.mark.parametrize(("place", "value"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
 def test_what_cannot_be_sampled_safely_is_refused(place: int, value: Any) -> None:
-    assert sample_region is not None
     assert sample_region(*GOOD) is None
     with pytest.raises(ValueError, match=r"must be"):
         sample_region(*(value if index == place else given for index, given in enumerate(GOOD)))
@@ -163,13 +153,12 @@ FAR: list[tuple[float, float, float, float]] = [
     (1, 1e30, 4, 1e31),
     (-1e38, 2, 1e38, 5),
     (5, 2, 1, 5),
+    (5, 2, -9e6, 5),
 ]
 
 
 @pytest.mark.parametrize("region", FAR)
 def test_no_region_leads_out_of_the_frame_or_the_crop(region: tuple[float, float, float, float]) -> None:
-    assert sample_region is not None
-    assert fill_rim is not None
     out = np.full((3, 5, 4), np.nan, np.float32)
     part = sample_region(GOOD[0], *region, out)
     left, right, top, bottom = part or (0, 4, 0, 5)
@@ -181,7 +170,6 @@ def test_no_region_leads_out_of_the_frame_or_the_crop(region: tuple[float, float
 
 
 def test_the_rim_gets_its_colour_and_the_rest_stays() -> None:
-    assert fill_rim is not None
     whole = np.zeros((3, 8, 9), np.float32)
     for part in ((0, 7, 0, 6), (2, 5, 1, 4), (7, 7, 6, 6), (0, 0, 2, 4), (0, 7, 3, 3)):
         whole[:] = -1
@@ -197,7 +185,6 @@ def test_the_rim_gets_its_colour_and_the_rest_stays() -> None:
 
 
 def test_samples_are_not_written_into_a_read_only_array() -> None:
-    assert sample_region is not None
     out = np.zeros((3, 5, 4), np.float32)
     out.flags.writeable = False
     with pytest.raises((ValueError, BufferError)):
@@ -205,18 +192,6 @@ def test_samples_are_not_written_into_a_read_only_array() -> None:
 
 
 # Proposals.
-
-
-def boxes_like_a_frame(count: int, seed: int) -> tuple[Floats, Floats]:
-    """Scores in clusters and boxes that overlap much, in crop pixels."""
-    rng = RNG(seed)
-    center = rng.uniform(60, 210, (count, 2)) if seed % 3 else rng.normal(135, 15, (count, 2))
-    size = rng.uniform(30, 120, (count, 2))
-    boxes = np.concatenate([center - size / 2, center + size / 2], axis=1).astype(np.float32)
-    scores = rng.uniform(0, 1, count) ** 4
-    if seed % 2:  # many equal scores, as in a crop that is mostly padding
-        scores = np.round(scores * 8) / 8
-    return scores.astype(np.float32), boxes
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -273,18 +248,18 @@ def test_odd_values_are_treated_alike(value: float, monkeypatch: pytest.MonkeyPa
 
 
 def test_inputs_of_other_kinds_are_refused() -> None:
-    assert compiled_propose is not None
     scores, boxes = boxes_like_a_frame(20, 1)
     rest = ((1.0, 0.0, 0.0), 0.8, 0.1, 0.5, 1, 9)
-    last = np.zeros(4, np.float32)
+    last = np.zeros(4)
     for given in (
         (scores[:0], boxes[:0], last),
         (scores.astype(np.float64), boxes, last),
         (scores, boxes[:19], last),
         (scores, boxes.astype(np.int32), last),
         (scores, boxes, last[:3]),
+        (scores, boxes, last.astype(np.float32)),
     ):
-        with pytest.raises(ValueError, match="must be float32"):
+        with pytest.raises(ValueError, match="must be float"):
             compiled_propose(*given, *rest)
     with pytest.raises(ValueError, match="wanted"):
         compiled_propose(scores, boxes, last, *rest[:-1], 0)
@@ -292,28 +267,7 @@ def test_inputs_of_other_kinds_are_refused() -> None:
         compiled_propose(scores[::2], boxes[::2], last, *rest)
 
 
-def test_region_and_selection_are_the_ones_of_the_documents() -> None:
-    scores, boxes = boxes_like_a_frame(400, 2)
-    last, region = np.array([10.0, 20, 60, 90]), Region(-30.0, -20.0, 110.0, 120.0, 271 / 140)
-    found = propose(scores, boxes, TargetView(last, region, (480, 640)), SETTINGS)
-    rows = select_proposals(scores, to_frame(boxes, region), last.astype(np.float32), SETTINGS)
-    np.testing.assert_array_equal(found.crop_boxes, boxes[rows])
-
-
 # The choice among them.
-
-
-def both_stages(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats], TargetView]:
-    """Proposals, the fine stage's scores and boxes, and where it was looked, as of a frame of 640 x 480."""
-    rng = RNG(seed)
-    scores, crop_boxes = boxes_like_a_frame(count, seed)
-    center, size = rng.uniform(-20, 500, 2), rng.uniform(4, 300, 2)
-    last = np.concatenate([center - size / 2, center + size / 2])
-    region = search_region(last, SPEC)
-    fine_boxes = (crop_boxes + rng.normal(0, 4, crop_boxes.shape)).astype(np.float32)
-    fine_scores = np.round(rng.uniform(0, 1, count) * (8 if seed % 2 else 1e6)) / (8 if seed % 2 else 1e6)
-    proposals = Proposals(crop_boxes, to_frame(crop_boxes, region), scores)
-    return proposals, (fine_scores.astype(np.float32), fine_boxes), TargetView(last, region, (480, 640))
 
 
 def decide_both(
@@ -367,7 +321,6 @@ def test_odd_fine_values_are_treated_alike(value: float, monkeypatch: pytest.Mon
 
 
 def test_fine_values_of_other_kinds_are_refused() -> None:
-    assert compiled_decide is not None
     proposals, fine, (last, *_) = both_stages(9, 1)
     arrays: list[NDArray[Any]] = [*proposals, *fine, last]
     rest = ((1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)
@@ -376,8 +329,8 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
         for other in (arrays[place].astype(np.int32), arrays[place][:-1], np.repeat(arrays[place], 2, axis=0)):
             with pytest.raises(ValueError, match="must be float"):
                 compiled_decide(*arrays[:place], other, *arrays[place + 1 :], *rest)
-    none = [array[:0] for array in arrays[:5]]
-    with pytest.raises(ValueError, match="k > 0"):
-        compiled_decide(*none, last, *rest)
+    for wrong in ([array[:0] for array in arrays[:5]], [np.repeat(array, 8, axis=0) for array in arrays[:5]]):
+        with pytest.raises(ValueError, match="k > 0 and at most 64"):
+            compiled_decide(*wrong, last, *rest)
     with pytest.raises((ValueError, BufferError)):
         compiled_decide(*(array[::2] for array in arrays[:5]), last, *rest)

@@ -44,10 +44,6 @@ def test_suppression_is_the_recorded_one() -> None:
     assert suppress(boxes, order, 0.5, len(scores)).tolist() == OPS["nms_keep_sorted"].tolist()
 
 
-def test_suppression_stops_at_the_wanted_number() -> None:
-    assert suppress(grid(20), np.arange(20), 0.5, 3).tolist() == [0, 1, 2]
-
-
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 300])
 def test_suppression_in_pieces_is_the_greedy_one(count: int) -> None:
     rng = np.random.default_rng(count)

@@ -38,18 +38,26 @@ def built_for_the_host() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))  # which stays loaded when its file has gone
 
 
+def launch(library: ctypes.CDLL, kernel: kernels.Launch, *arguments: Any) -> None:
+    """A kernel in all its blocks."""
+    values = [_value(argument) for argument in arguments]
+    name = kernel.name.encode()
+    assert library.spm_launch(name, None, 0, 0) == len(values)
+    addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+    library.spm_launch(name, addresses, *kernel.blocks[:2])
+
+
 def call(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
-    """Call by name: arrays as pointers, whole numbers as int, :class:`ctypes` values as they are."""
-    given = []
-    for argument in arguments:
-        if isinstance(argument, np.ndarray):
-            assert argument.flags.c_contiguous
-            given.append(ctypes.c_void_p(argument.ctypes.data))
-        else:
-            given.append(argument if isinstance(argument, ctypes._SimpleCData) else ctypes.c_int(argument))
-    function = getattr(library, name)
-    function.restype = None
-    function(*given)
+    """A function that is no kernel."""
+    getattr(library, name)(*map(_value, arguments))
+
+
+def _value(argument: Any) -> Any:
+    """An array as a pointer, a whole number as int, a :class:`ctypes` value as it is."""
+    if isinstance(argument, np.ndarray):
+        assert argument.flags.c_contiguous
+        return ctypes.c_void_p(argument.ctypes.data)
+    return ctypes.c_int(argument) if isinstance(argument, int) else argument
 
 
 def state_of(box: Any, region: Region | None = None) -> Array:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_rt import MultiTracker, Tracker, TrackerSettings
+from spm_rt import MultiTracker, Tracker, TrackerSettings, TrackResult
 from spm_rt.backends.protocol import Template
+from spm_rt.results import Box
 from spm_rt.settings import ModelSpec
 
 Floats = NDArray[np.float32]
@@ -77,6 +80,26 @@ def bright_multi_tracker(sizes: tuple[int, ...] = (1, 2, 4), settings: TrackerSe
     """For several targets; graphs for those numbers of targets."""
     made: dict[int, BrightBackend] = {}
     return MultiTracker(lambda n: made.setdefault(n, BrightBackend(n)), sizes, SPEC, settings or TrackerSettings())
+
+
+class Shifted:
+    """A tracker for several targets that gives the last one's box changed."""
+
+    def __init__(self, multi: MultiTracker, change: Callable[[Box], Box]) -> None:
+        self._multi, self._change = multi, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._multi, name)
+
+    def __len__(self) -> int:
+        return len(self._multi)
+
+    def update(self, frame: NDArray[np.uint8]) -> dict[int, TrackResult]:
+        results = self._multi.update(frame)
+        if results:
+            last = max(results)
+            results[last] = dataclasses.replace(results[last], box=self._change(results[last].box))
+        return results
 
 
 def bright_frame(x: float, y: float, size: tuple[int, int] = (120, 160), side: int = 40) -> NDArray[np.uint8]:

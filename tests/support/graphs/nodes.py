@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from spm_export.graphs.builder import GraphBuilder
+from spm_export.graphs.builder import GraphBuilder, GraphOptions
 
 from .sessions import run, session_of
 
@@ -25,10 +25,12 @@ def draw(*shape: int, seed: int = 0, scale: float = 1.0) -> NDArray[np.float32]:
 
 
 def evaluate(
-    part: Part, *inputs: NDArray[np.float32], weights: Mapping[str, NDArray[Any]] | None = None, opset: int = 17
+    part: Part, *inputs: NDArray[np.float32], weights: Mapping[str, NDArray[Any]] | None = None, **options: Any
 ) -> list[NDArray[np.float32]]:
-    """What ``part`` computes from inputs in ONNX Runtime, as a graph of its own."""
-    g = GraphBuilder("part", opset, weights)
+    """What ``part`` computes from inputs in ONNX Runtime, as a graph of its own with these :class:`GraphOptions`."""
+    chosen = GraphOptions(**options)
+    g = GraphBuilder("part", chosen.opset, weights)
+    g.targets, g.lrn = chosen.targets, chosen.lrn
     values = [g.input(f"in{i}", array.shape) for i, array in enumerate(inputs)]
     found = part(g, values)
     outputs = found if isinstance(found, tuple) else (found,)

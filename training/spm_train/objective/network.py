@@ -13,16 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spm_export.model.network import (
-    CoarseKernels,
-    CoarseOutput,
-    SPMTracker,
-    center_crop,
-    correlate,
-    decode,
-    flatten_deltas,
-    foreground_score,
-)
+from spm_export.model import network as reference
+from spm_export.model.network import CoarseKernels, CoarseOutput, SPMTracker, center_crop, correlate
 
 
 class Maps(NamedTuple):
@@ -98,9 +90,9 @@ def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: T
     z = features(model, templates, model.spec.template_cells)
     x = features(model, searches, cells_of(side) - 10)
     out = coarse(model, model.coarse.kernels(z.embedding), x.embedding, template_of, search_of)
-    anchors, deltas = search_anchors(model, side), flatten_deltas(out.deltas)
-    scores = foreground_score(out.logits).detach()
-    return Match(z, x, anchors, out.logits, deltas, scores, decode(anchors, deltas))
+    anchors, deltas = search_anchors(model, side), reference.flatten_deltas(out.deltas)
+    scores = reference.foreground_score(out.logits).detach()
+    return Match(z, x, anchors, out.logits, deltas, scores, reference.decode(anchors, deltas))
 
 
 def coarse(
