@@ -15,7 +15,7 @@ from spm_rt.errors import SourceError
 from spm_rt.media.datasets import usable
 from spm_rt.media.datasets.folders import read_target, sequence_pictures
 from spm_rt.media.datasets.rows import read_lines
-from spm_rt.media.pictures import read_picture
+from spm_rt.media.pictures import natural_order, read_picture
 
 from .readers import Collection, Image, corners, read_text
 
@@ -134,7 +134,7 @@ class ImagenetVid(_Folder):
         annotations = root / "Annotations"
         by_clip: dict[Path, list[Path]] = defaultdict(list)
         for folder, _, files in os.walk(annotations):
-            listed = sorted(f for f in files if f.endswith(".xml"))
+            listed = sorted((f for f in files if f.endswith(".xml")), key=natural_order)
             if listed:
                 by_clip[Path(folder)] = [Path(folder) / f for f in listed[::step]]
         if not by_clip:
