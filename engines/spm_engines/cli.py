@@ -9,8 +9,8 @@ from pathlib import Path
 
 from spm_rt.bundle import STAGES, Bundle
 from spm_rt.cache.engines import KIND, engine_folder
-from spm_rt.cache.store import VARIABLE, cache_folder
 from spm_rt.errors import EngineError
+from spm_rt.store import VARIABLE, cache_folder
 from spm_rt.terminal import Progress, format_table, whole_number
 
 from .build import Built, build_engines

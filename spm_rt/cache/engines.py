@@ -19,6 +19,7 @@ from typing import Any
 from ..bundle import Bundle
 from ..errors import BundleError, EngineError
 from ..files import seal_manifest
+from ..store import VARIABLE, cache_folder, read_own
 from .engine_facts import (
     AMPERE_PLUS,
     PORTABLE,
@@ -28,7 +29,6 @@ from .engine_facts import (
     engine_facts,
     engine_key,
 )
-from .store import VARIABLE, cache_folder, read_own
 
 FORMAT = "spm_rt engine"
 FORMAT_VERSION = 1
@@ -36,7 +36,7 @@ KIND = "engines"
 
 
 def engine_folder() -> Path:
-    """The user's own engines: ``engines`` in the cache folder (:func:`spm_rt.cache.store.cache_folder`); not made here.
+    """The user's own engines: ``engines`` in the cache folder (:func:`spm_rt.store.cache_folder`); not made here.
 
     Raises:
         EngineError: nothing shall be kept, or the user has no home.
