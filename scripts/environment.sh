@@ -13,8 +13,11 @@ if [ ! -f "$stamp" ]; then
     # First and by itself, in the version that is tested. Its build for CPUs is all that export and tests need. On Linux
     # PyPI has the build with CUDA (4 GB more), so that PyTorch's own index is asked, unless pip is set up to ask another.
     index=${SPM_TORCH_INDEX-}
-    if [ -z "${SPM_TORCH_INDEX+set}" ] && [ "$(uname -s)" = Linux ] && ! python -m pip config list | grep -q index; then
-        index=https://download.pytorch.org/whl/cpu
+    if [ -z "${SPM_TORCH_INDEX+set}" ] && [ "$(uname -s)" = Linux ]; then
+        case $(python -m pip config list) in
+            *index* | *find-links*) ;;
+            *) index=https://download.pytorch.org/whl/cpu ;;
+        esac
     fi
     python -m pip install --quiet ${index:+--index-url "$index"} "torch==${SPM_TORCH:-2.13.0}"
     python -m pip install --quiet --editable "$root[dev,openvino]"

@@ -25,6 +25,7 @@ from .engine_facts import (
     PORTABLE,
     EngineFacts,
     EngineTensor,
+    compute_capability,
     differences,
     engine_facts,
     engine_key,
@@ -176,4 +177,7 @@ def _read(path: Path) -> bytes:
 def _again(wanted: EngineFacts) -> str:
     count = f" --proposals {wanted.proposals}" if wanted.proposals else ""
     library = wanted.library.replace("_", "-")
-    return f"Build it here: spm-export BUNDLE --engine {library} --targets {wanted.targets}{count}"
+    card = compute_capability(wanted.target)
+    # Its portable plan is for 8.0 and later; an older card has to be named.
+    named = f" --compute-capability {card[0]}.{card[1]}" if library == "tensorrt-rtx" and card and card < (8, 0) else ""
+    return f"Build it here: spm-export BUNDLE --engine {library} --targets {wanted.targets}{count}{named}"
