@@ -20,7 +20,11 @@ FLAGS = ["/O2", "/fp:precise", "/std:c++17"] if sys.platform == "win32" else UNI
 setup(
     package_dir={name: f"{home}/{name}" for name, home in HOMES.items()},
     packages=[found for name, home in HOMES.items() for found in find_packages(home, include=[name, f"{name}.*"])],
-    package_data={"": ["py.typed", "*.pyi"], "spm_export": ["data/*"], "spm_rt.gpu.kernels": ["*.h", "*.cu"]},
+    package_data={
+        "": ["py.typed", "*.pyi"],
+        "spm_export": ["data/bunny.mp4", "data/*.md"],
+        "spm_rt.gpu.kernels": ["*.h", "*.cu"],
+    },
     include_package_data=False,
     # Optional: without a C++ compiler numpy and OpenCV do the same, more slowly.
     ext_modules=[

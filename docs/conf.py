@@ -35,6 +35,6 @@ OTHERS = "numpy|np|torch|onnx|ir|onnx_ir|cv2|argparse|pathlib|os|collections|typ
 ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Tensor|Floats|Boxes|Load|Item|Holder|Image"
 nitpick_ignore_regex = [
     ("py:.*", rf"({OTHERS})(\..*)?"),
-    ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Frame|Settings)"),
+    ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Frame|Picture|Settings)"),
     ("py:.*", r"tuple\[(int|str)|list\[dict\[str"),
 ]

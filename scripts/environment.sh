@@ -11,9 +11,16 @@ stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" "$root"/spm_r
 if [ ! -f "$stamp" ]; then
     echo "== setting up $venv (once; a few minutes)"
     python -m pip install --quiet --upgrade pip
-    # First and by itself, in the version that is tested. The CPU build is all that export and tests need; on Linux, PyPI
-    # has the build with CUDA.
-    python -m pip install --quiet "torch==${SPM_TORCH:-2.13.0}"
+    # First and by itself, in the version that is tested. Its build for CPUs is all that export and tests need. On Linux
+    # PyPI has the build with CUDA (4 GB more), so that PyTorch's own index is asked, unless pip is set up to ask another.
+    index=${SPM_TORCH_INDEX-}
+    if [ -z "${SPM_TORCH_INDEX+set}" ] && [ "$(uname -s)" = Linux ]; then
+        case $(python -m pip config list) in
+            *index* | *find-links*) ;;
+            *) index=https://download.pytorch.org/whl/cpu ;;
+        esac
+    fi
+    python -m pip install --quiet ${index:+--index-url "$index"} "torch==${SPM_TORCH:-2.13.0}"
     python -m pip install --quiet --editable "$root[dev,openvino]"
     touch "$stamp"
 fi

@@ -25,6 +25,7 @@ LAYERS = {
         "errors",
         "settings results precision",
         "files machine terminal",
+        "store",
         "frame",
         "bundle",
         "cache",

@@ -45,7 +45,7 @@ def build_engines(
     refuse_stale: bool = False,
     step: Callable[[str], None] = lambda what: None,
 ) -> list[Built]:
-    """Engines of all three graphs, from the cache or built anew.
+    """Engines of a bundle's graphs, from the cache or built anew; the template's for one target only.
 
     Args:
         bundle: a verified bundle.
@@ -63,11 +63,16 @@ def build_engines(
     place = prepare_folder(folder or engine_folder())
     found = []
     for count in targets or bundle.targets:
-        for stage in STAGES:
+        for stage in stages_for(count):
             built = build_engine(bundle, stage, count, options, tools, place, refuse_stale=refuse_stale)
             step(f"{stage}, {count} targets: {built.state}")
             found.append(built)
     return found
+
+
+def stages_for(targets: int) -> tuple[str, ...]:
+    """The stages that have an engine for so many targets: templates are made one by one."""
+    return STAGES if targets == 1 else tuple(stage for stage in STAGES if stage != "template")
 
 
 def build_engine(

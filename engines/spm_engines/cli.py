@@ -7,13 +7,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from spm_rt.bundle import STAGES, Bundle
+from spm_rt.bundle import Bundle
 from spm_rt.cache.engines import KIND, engine_folder
-from spm_rt.cache.store import VARIABLE, cache_folder
 from spm_rt.errors import EngineError
+from spm_rt.store import VARIABLE, cache_folder
 from spm_rt.terminal import Progress, format_table, whole_number
 
-from .build import Built, build_engines
+from .build import Built, build_engines, stages_for
 from .doctor import advise, findings, gpus, libraries
 from .toolchain import PACKAGES, BuildOptions
 
@@ -97,7 +97,9 @@ def run(options: argparse.Namespace) -> int:
     build = BuildOptions(library, cards, workspace=workspace, **given)
     targets = options.targets or bundle.targets
     folder = Path(options.cache) / KIND if options.cache else engine_folder()
-    bar = Progress("building engines", len(targets) * len(STAGES), quiet=options.quiet or options.json)
+    bar = Progress(
+        "building engines", sum(len(stages_for(count)) for count in targets), quiet=options.quiet or options.json
+    )
     built = build_engines(bundle, build, targets, folder, refuse_stale=options.refuse_stale, step=bar.step)
     bar.close()
     if options.json:

@@ -15,8 +15,8 @@ from typing import Any
 from spm_rt.bundle import Bundle
 from spm_rt.bundle.contract import contract, tensor_type
 from spm_rt.cache.engine_facts import EngineTensor
-from spm_rt.cache.store import read_own
 from spm_rt.errors import EngineError
+from spm_rt.store import read_own
 
 from .store import write_beside
 from .toolchain import BuildOptions, Toolchain

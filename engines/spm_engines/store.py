@@ -15,9 +15,9 @@ from typing import Any
 
 from spm_rt.cache.engine_facts import EngineFacts
 from spm_rt.cache.engines import seal_facts
-from spm_rt.cache.store import private_folder
 from spm_rt.errors import EngineError
 from spm_rt.files import written_whole
+from spm_rt.store import private_folder
 
 
 def prepare_folder(folder: Path) -> Path:

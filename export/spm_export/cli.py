@@ -48,8 +48,9 @@ EPILOG = """examples:
   spm-export doctor                                           what is installed here, and which backend to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
-follows the reference box by box over a clip. That takes 75 seconds of processor time for one target (Zen 4; measured),
-35 more with --targets 1,2, and minutes with --targets for many or with --precision int8.
+follows the reference box by box over a clip: 75 seconds of processor time on a Zen 4, 110 with --targets 1,2, and
+minutes with more targets or with --precision int8.
+
 Exit status: 0 written, 1 refused (the message says why), 2 wrong usage, 130 interrupted (143 by SIGTERM); what was
 there before is replaced when all is done, or stays.
 """

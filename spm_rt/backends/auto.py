@@ -2,7 +2,7 @@
 
 Which library is faster depends on the processor (docs/guide/speed.md has examples of both), so it is tried: the first
 time that a bundle is loaded with so many threads, each library runs search and relation a few times. The result is kept
-in the cache (:mod:`spm_rt.cache.store`) until a library, the bundle or the processor changes. With
+in the cache (:mod:`spm_rt.store`) until a library, the bundle or the processor changes. With
 ``SPM_RT_AUTO=fixed``, or where the cache is switched off or cannot be written to, the first library of a fixed order is
 taken instead. A library that cannot be used is left out, and that is told but not remembered: it may be mended, and
 whatever was wrong with one copy of a bundle is not wrong with another.
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from ..bundle import Bundle
-from ..cache.store import cache_folder, find_entry, make_entry
 from ..errors import BackendError
 from ..machine import processor
+from ..store import cache_folder, find_entry, make_entry
 from .registry import BACKENDS
 
 if TYPE_CHECKING:

@@ -7,29 +7,26 @@ sha256 that the manifest names; whatever differs is named in a :class:`~spm_rt.e
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, SettingsError
-from ..files import file_digest, seal_manifest
-from ..precision import PRECISIONS
-from ..settings import ModelSpec, TrackerSettings, check_settings, from_json
+from ..errors import BundleError
+from ..files import file_digest
+from ..settings import ModelSpec, TrackerSettings, check_settings, shortened
 from .forms import FORMS, forms_of, graphs_of, own_form
+from .graph_ends import check_ends
+from .manifest import MANIFEST, read_contents
+from .private import PrivateFolder, copied, readable, unpacked
 from .self_test import SelfTest
 
-FORMAT = "spm_rt bundle"
-FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Bundle:
     """A bundle whose files have been verified.
 
     Attributes:
-        path: the folder.
+        path: the folder. Of a packed bundle, and of one whose files are links to elsewhere, it is a copy.
         manifest: the manifest's content, as JSON types.
         spec: what the network looks like.
         settings: how its maker meant it to be tracked with.
@@ -40,48 +37,40 @@ class Bundle:
     manifest: dict[str, Any]
     spec: ModelSpec
     settings: TrackerSettings
-    self_test: SelfTest | None = dataclasses.field(default=None, repr=False)
+    self_test: SelfTest | None = None
+    _folder: PrivateFolder | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Read and verify a bundle.
 
+        Args:
+            path: the folder that ``spm-export`` wrote, or a zip archive of it (``spm-export --pack``), which is
+                unpacked into the cache, or into a temporary folder where nothing is kept.
+
         Raises:
             BundleError: the folder or a file is missing, altered or cut short, or of a format that is not read here.
         """
-        folder = Path(path)
-        if not folder.is_dir():
-            raise BundleError(f"{folder}: no such bundle folder; `spm-export --out {folder}` makes one")
-        manifest = read_manifest(folder / MANIFEST)
         try:
-            spec = from_json(ModelSpec, manifest["model"])
-            settings = from_json(TrackerSettings, manifest["tracker"])
-            self_test = (
-                SelfTest.from_json(manifest["self_test"], spec.anchor_count) if "self_test" in manifest else None
-            )
-            files = {
-                str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()
-            }
-            precision = str(manifest["precision"])
-            if precision not in PRECISIONS:
-                raise BundleError(
-                    f"{folder / MANIFEST}: precision {precision!r}; this version of spm_rt knows "
-                    f"{', '.join(PRECISIONS)}"
-                )
-            if 1 not in {int(targets) for targets in manifest["graphs"]}:
-                raise BundleError(f"{folder / MANIFEST}: no graphs for one target")
-            for graphs in manifest["graphs"].values():
-                for stage, form in graphs_of(precision):
-                    if graphs[stage][form] not in files:
-                        raise BundleError(f"{folder / MANIFEST}: {graphs[stage][form]} has no entry under files")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, BundleError):
-                raise
-            what = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            raise BundleError(f"{folder / MANIFEST}: incomplete or of another make ({what})") from error
-        for name, (size, digest) in files.items():
-            verify_file(folder, name, size, digest)
-        return cls(folder, manifest, spec, settings, self_test)
+            folder, holder = Path(os.fsdecode(path)), None
+        except TypeError:
+            raise BundleError(f"a bundle is the path of a folder or of a zip archive, not {shortened(path)}") from None
+        if folder.is_file():
+            folder, found, holder = unpacked(folder)
+        elif folder.is_dir():
+            found = read_contents(folder / MANIFEST)
+            for name, (size, digest) in found.files.items():
+                verify_file(folder, name, size, digest)
+            if not readable(folder, [*found.files]):
+                folder, holder = copied(folder, found)
+        else:
+            raise BundleError(f"{folder}: no such bundle folder; `spm-export --out {folder}` makes one")
+        bundle = cls(folder, found.manifest, found.spec, found.settings, found.self_test, holder)
+        for targets in bundle.targets:
+            for stage, form in graphs_of(bundle.precision):
+                graph = bundle.graph(stage, targets=targets, variant=form)
+                check_ends(graph, stage, targets, bundle.spec, bundle.precision)
+        return bundle
 
     @classmethod
     def of(cls, bundle: str | os.PathLike[str] | Bundle, settings: TrackerSettings | None = None) -> Bundle:
@@ -89,6 +78,10 @@ class Bundle:
         chosen = None if settings is None else check_settings(settings)  # before a bundle is read
         opened = bundle if isinstance(bundle, Bundle) else cls.open(bundle)
         return opened if chosen is None else dataclasses.replace(opened, settings=chosen)
+
+    def __repr__(self) -> str:
+        targets = ", ".join(map(str, self.targets))
+        return f"<Bundle {str(self.path)!r}: {self.precision}, graphs for {targets} target(s)>"
 
     @property
     def precision(self) -> str:
@@ -129,46 +122,12 @@ class Bundle:
         return self.path / str(self.manifest["graphs"][str(targets)][stage][form])
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest's content, if it is complete, unaltered and of a format that is read here."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise BundleError(f"{path}: cannot be read ({why}); the folder is no bundle, or not all of one") from error
-    try:
-        manifest = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not JSON, or cut short ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f"{path}: not the manifest of an {FORMAT}")
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: bundle format {version!r}; this version of spm_rt reads format {FORMAT_VERSION}. "
-            f"{_remedy(manifest)}"
-        )
-    if seal_manifest(manifest) != raw:
-        raise BundleError(f"{path}: altered after export (its own sha256 differs); run spm-export again")
-    return manifest
-
-
-def _remedy(manifest: dict[str, Any]) -> str:
-    """What to do about a bundle of another format."""
-    version, checkpoint = manifest.get("format_version"), manifest.get("checkpoint")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        return "A newer version of spm_rt wrote it: install that one"
-    source = checkpoint.get("source") if isinstance(checkpoint, dict) else None
-    made_of = f" with what it was made of ({source})" if source else " with the checkpoint that it was made of"
-    return f"Run spm-export again{made_of}"
-
-
 def verify_file(folder: Path, name: str, size: int, digest: str) -> None:
     """Check one file of a bundle against its entry in the manifest."""
-    if Path(name).name != name or name in ("", ".", "..", MANIFEST):
-        raise BundleError(f"{folder / MANIFEST}: {name!r} is not a plain file name")
     path = folder / name
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise BundleError(f"{path}: no regular file; run spm-export again")
         found = path.stat().st_size
         if found != size:
             raise BundleError(f"{path}: {found} bytes instead of {size} (copied only in part?); run spm-export again")

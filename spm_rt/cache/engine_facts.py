@@ -9,7 +9,7 @@ from typing import Any
 
 from ..bundle import Bundle
 from ..bundle.forms import form_for
-from .store import facts_key
+from ..store import facts_key
 
 PORTABLE = "portable"
 """Target of a TensorRT for RTX plan that was made for no card in particular: compute capability 8.0 and later."""

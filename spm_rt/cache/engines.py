@@ -19,16 +19,17 @@ from typing import Any
 from ..bundle import Bundle
 from ..errors import BundleError, EngineError
 from ..files import seal_manifest
+from ..store import VARIABLE, cache_folder, read_own
 from .engine_facts import (
     AMPERE_PLUS,
     PORTABLE,
     EngineFacts,
     EngineTensor,
+    compute_capability,
     differences,
     engine_facts,
     engine_key,
 )
-from .store import VARIABLE, cache_folder, read_own
 
 FORMAT = "spm_rt engine"
 FORMAT_VERSION = 1
@@ -36,7 +37,7 @@ KIND = "engines"
 
 
 def engine_folder() -> Path:
-    """The user's own engines: ``engines`` in the cache folder (:func:`spm_rt.cache.store.cache_folder`); not made here.
+    """The user's own engines: ``engines`` in the cache folder (:func:`spm_rt.store.cache_folder`); not made here.
 
     Raises:
         EngineError: nothing shall be kept, or the user has no home.
@@ -176,4 +177,7 @@ def _read(path: Path) -> bytes:
 def _again(wanted: EngineFacts) -> str:
     count = f" --proposals {wanted.proposals}" if wanted.proposals else ""
     library = wanted.library.replace("_", "-")
-    return f"Build it here: spm-export BUNDLE --engine {library} --targets {wanted.targets}{count}"
+    card = compute_capability(wanted.target)
+    # Its portable plan is for 8.0 and later; an older card has to be named.
+    named = f" --compute-capability {card[0]}.{card[1]}" if library == "tensorrt-rtx" and card and card < (8, 0) else ""
+    return f"Build it here: spm-export BUNDLE --engine {library} --targets {wanted.targets}{count}{named}"

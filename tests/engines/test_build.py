@@ -8,6 +8,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -19,12 +20,11 @@ import pytest
 
 from spm_engines import build
 from spm_engines import store as cache
-from spm_engines.build import Built, build_engine, build_engines
+from spm_engines.build import Built, build_engine, build_engines, stages_for
 from spm_engines.toolchain import BuildOptions, Toolchain
 from spm_rt import Bundle, EngineError
-from spm_rt.bundle import STAGES
 from spm_rt.cache.engine_facts import EngineTensor
-from spm_rt.cache.engines import read_engine, read_facts
+from spm_rt.cache.engines import find_engine, read_engine, read_facts
 
 from ..support.fakes.bundle import hollow_bundle
 
@@ -78,12 +78,28 @@ def test_a_miss_builds_and_a_hit_does_not(bundle: Bundle, folder: Path, built: P
     steps: list[str] = []
     first = build_engines(bundle, OPTIONS, folder=folder, step=steps.append)
     assert [(b.facts.stage, b.facts.targets, b.state) for b in first] == [
-        (stage, targets, "built") for targets in (1, 4) for stage in STAGES
+        (stage, targets, "built") for targets in (1, 4) for stage in stages_for(targets)
     ]
-    assert len(steps) == len(lines(built)) == 6
+    assert len(steps) == len(lines(built)) == 5
     again = build_engines(bundle, OPTIONS, (4,), folder)
     assert [(b.state, b.path, b.facts) for b in again] == [("cached", b.path, b.facts) for b in first[3:]]
-    assert len(lines(built)) == 6
+    assert len(lines(built)) == 5
+
+
+@pytest.mark.parametrize(
+    ("library", "target", "ending"),
+    [
+        ("tensorrt_rtx", "sm_75", "--engine tensorrt-rtx --targets 1 --compute-capability 7.5"),
+        ("tensorrt_rtx", "sm_86", "--engine tensorrt-rtx --targets 1"),
+        ("tensorrt", "sm_75", "--engine tensorrt --targets 1"),
+    ],
+)
+def test_a_missing_engine_is_asked_for_in_words_that_build_it(
+    library: str, target: str, ending: str, bundle: Bundle, folder: Path
+) -> None:
+    """A card below 8.0 has to be named to TensorRT for RTX."""
+    with pytest.raises(EngineError, match=f"spm-export BUNDLE {re.escape(ending)}$"):
+        find_engine(folder, bundle, "search", library=library, version="1.7", target=target)
 
 
 def test_what_is_stored_is_what_the_runtime_reads(bundle: Bundle, folder: Path, built: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from spm_rt.cache.store import VARIABLE
 from spm_rt.errors import BackendError
 from spm_rt.gpu import kernels
 from spm_rt.gpu.kernels import nvrtc
+from spm_rt.store import VARIABLE
 
 ENTRIES = {
     "roi": {"spm_roi_f32", "spm_roi_f16", "spm_roi_bf16"},

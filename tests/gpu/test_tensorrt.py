@@ -18,10 +18,10 @@ from spm_rt.backends.tensorrt.resident import TensorRtNetworks
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.self_test import self_test_box, self_test_crop
 from spm_rt.cache.engines import find_engine
-from spm_rt.cache.store import VARIABLE
 from spm_rt.errors import EngineError
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
+from spm_rt.store import VARIABLE
 
 from ..support.emulator.driver import CUresult
 from ..support.emulator.engines import VERSION, Engines, write_engine

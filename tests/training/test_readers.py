@@ -58,6 +58,13 @@ def test_groups_folder_of_pictures_and_step(video: Path, coco: Path, vid: Path) 
     assert len(ImagenetVid(vid, step=1).instances[0].pictures) == 6
 
 
+def test_frames_of_vid_are_in_the_order_of_their_numbers(vid: Path) -> None:
+    (before, *_) = ImagenetVid(vid, step=1).instances
+    for path in [*vid.rglob("*.xml"), *vid.rglob("*.JPEG")]:
+        path.rename(path.with_stem(str(int(path.stem) + 8)))
+    np.testing.assert_array_equal(ImagenetVid(vid, step=1).instances[0].boxes, before.boxes)
+
+
 def test_holding_out_depends_on_the_name_alone() -> None:
     names = [f"clip{i}" for i in range(2000)]
     share = np.mean([is_held_out(name, 10) for name in names])

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
-from ...cache.store import find_entry, make_entry
 from ...errors import BackendError
 from ...machine import processor, release_memory, usable_cores
+from ...store import find_entry, make_entry
 from ..protocol import ArrayTemplates
 from .binding import bind
 from .gpu import DeviceContext, provider_options
@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 KIND = "onnxruntime"
 OPTIMIZED = "graph.onnx"
-"""In the cache (spm_rt.cache.store): a graph with its constants folded and laid out for this processor, mapped from
+"""In the cache (spm_rt.store): a graph with its constants folded and laid out for this processor, mapped from
 disk."""
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -54,6 +54,7 @@ class OnnxRuntimeBackend:
 
         self.library: Any = onnxruntime
         self.spec = bundle.spec
+        self.bundle = bundle  # whose files may be there only as long as it is
         self.targets = targets
         provider, index = _provider(device)
         if provider not in onnxruntime.get_available_providers():

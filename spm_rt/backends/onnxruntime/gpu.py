@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.contract import TEMPLATE_NAMES, stage_shapes
-from ...cache.store import cache_folder
 from ...errors import BackendError
 from ...settings import ModelSpec
+from ...store import cache_folder
 from ..protocol import Template
 from .binding import bind
 

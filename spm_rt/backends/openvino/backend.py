@@ -51,6 +51,7 @@ class OpenVinoBackend:
         self._library: Any = openvino
         self._core = openvino.Core()
         self.spec = bundle.spec
+        self.bundle = bundle  # whose files may be there only as long as it is
         self.targets = targets
         self._device = device.upper()
         if self._device.split(".")[0] not in {name.split(".")[0] for name in self._core.available_devices}:

@@ -15,14 +15,14 @@ import os
 import re
 from pathlib import Path
 
-from ...cache.store import find_entry, make_entry, read_own
 from ...errors import BackendError
+from ...store import find_entry, make_entry, read_own
 from . import source
 
 # Contracting a * b + c to one rounding would move sample positions across the edge of a map (portable.h).
 OPTIONS = ("--std=c++17", "--fmad=false")
 KIND, CODE = "kernels", "code.bin"
-"""In the cache (:mod:`spm_rt.cache.store`): the code of one unit for one card."""
+"""In the cache (:mod:`spm_rt.store`): the code of one unit for one card."""
 _NO_LIBRARY = (
     "no NVRTC was found to compile the kernels with: `pip install nvidia-cuda-nvrtc-cu12` (any card since Pascal) "
     "or `pip install nvidia-cuda-nvrtc` (CUDA 13, compute capability 7.5 and later)"

@@ -10,6 +10,7 @@ GOT-10k       ``NAME/00000001.jpg``                  ``NAME/groundtruth.txt``, `
                                                      ``list.txt`` beside the folders
 LaSOT         ``CATEGORY/NAME/img``                  ``CATEGORY/NAME/groundtruth.txt``, ``full_occlusion.txt``,
                                                      ``out_of_view.txt``
+TNL2K         ``NAME/imgs``                          ``NAME/groundtruth.txt``
 VOT           ``NAME/color``, ``ir``, or as GOT-10k  ``NAME/groundtruth.txt`` with rectangles, polygons or masks, or
                                                      ``groundtruth_TARGET.txt``; ``list.txt`` beside the folders
 TrackingNet   ``TRAIN_0/frames/NAME/0.jpg``          ``TRAIN_0/anno/NAME.txt``

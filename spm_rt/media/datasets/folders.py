@@ -1,4 +1,4 @@
-"""Sequences that are folders with pictures and boxes in them: OTB, Temple-Color, GOT-10k, LaSOT and VOT."""
+"""Sequences that are folders with pictures and boxes in them: OTB, Temple-Color, GOT-10k, LaSOT, TNL2K and VOT."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def read_folder(folder: Path, names: frozenset[str], place: str, found: Sequence
 
 
 def sequence_pictures(folder: Path) -> list[Path]:
-    """The pictures of a sequence's folder in natural order: its own, or those of ``img``, ``color`` or ``ir``."""
-    inner = ("img", *VOT_CHANNELS)
+    """The pictures of a sequence's folder in natural order: its own, or those of ``img``, ``imgs``, ``color``, ``ir``."""
+    inner = ("img", "imgs", *VOT_CHANNELS)
     return picture_files(folder, (*inner, *(f"{folder.name}/{name}" for name in inner), folder.name))
 
 

@@ -36,9 +36,11 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 def read_numbers(line: str) -> list[float] | None:
     """The numbers of a line, separated by commas, semicolons or blanks; None if something else is in it."""
-    parts = SEPARATOR.split(re.sub(r"\s*[,;]$", "", line.strip()))
+    if not line.isascii() or "_" in line:  # which float() takes
+        return None
+    line = line.strip()
     try:
-        return [float(part) for part in parts] if line.isascii() and "_" not in line else None
+        return [float(part) for part in SEPARATOR.split(line[:-1].rstrip() if line[-1:] in (",", ";") else line)]
     except ValueError:
         return None
 

@@ -16,7 +16,7 @@ import pytest
 
 from spm_rt import Bundle, BundleError, ModelSpec, TrackerSettings
 from spm_rt.bundle import FORMAT_VERSION, FORMS, MANIFEST, STAGES
-from spm_rt.bundle.reader import read_manifest
+from spm_rt.bundle.manifest import read_manifest
 from spm_rt.files import file_digest, seal_manifest
 
 WEIGHTS = "weights.safetensors"
@@ -135,7 +135,7 @@ def flip(path: Path, position: int, value: int) -> None:
     ("name", "message"),
     [
         ("nothing", r"no such bundle folder.*spm-export"),
-        ("file", "no such bundle folder"),
+        ("file", "not a packed bundle"),
         ("folder", f"{MANIFEST}: cannot be read"),
     ],
 )

@@ -48,6 +48,7 @@ Expected = dict[str, list[int | None]]
             ],
             id="GOT-10k",
         ),
+        pytest.param(layouts.tnl2k, {"Cartoon_01": [*range(1, 12)]}, [], id="TNL2K"),
         pytest.param(layouts.lasot, {"airplane-1": [1, 2, None, 4, None, 6]}, [], id="LaSOT"),
         pytest.param(
             layouts.vot,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import pytest
 from spm_rt.errors import SourceError
 from spm_rt.media.sources import SourceFrame, SourceReport, open_source
 
+from ...support.layers import ROOT
 from ...support.media.cells import DAMAGED, WHOLE, Cell, count_frames, cut, has_ffprobe
 from ...support.media.films import COUNT, RATE, SIZE, number_of, numbered, write_film
 
 Films = Callable[[str], Path]
 FROM_THE_KEYFRAME_BEHIND = set(range(16, COUNT))
-DEMO = Path(__file__).parents[3] / "export" / "spm_export" / "data" / "bunny.mp4"
+DEMO = ROOT / "export" / "spm_export" / "data" / "bunny.mp4"
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +91,14 @@ def test_frames_behind_a_damaged_spot_keep_their_numbers(name: str, films: Films
     frames, report = read(films(name))
     assert [frame.index for frame in frames[-8:]] == numbers(frames)[-8:] == sorted(FROM_THE_KEYFRAME_BEHIND)
     assert report.expected == report.read + report.unreadable == COUNT
+
+
+def test_the_documented_table_has_every_kind_of_video_and_what_comes_out_of_it(films: Films) -> None:
+    page = (ROOT / "docs" / "notes" / "sources.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\S+)` \| \d+ \| (\d+)", page, re.M))
+    assert {name: int(count) for name, count in rows.items()} == {
+        name: len(read(films(name))[0]) for name in (*WHOLE, *DAMAGED)
+    }
 
 
 def test_start_step_and_rate() -> None:
@@ -212,8 +223,6 @@ def test_opencv_alone_goes_on_behind_a_damaged_spot(name: str, films: Films) -> 
 
 
 def test_opencv_reads_where_pyav_cannot_be_imported(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "av", None)
     frames, report = read(films("h264.mp4"))
     assert len(frames) == COUNT

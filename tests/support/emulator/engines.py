@@ -22,7 +22,7 @@ from spm_rt.bundle import STAGES
 from spm_rt.bundle.contract import contract, stage_shapes, tensor_type
 from spm_rt.cache.engine_facts import engine_facts
 from spm_rt.cache.engines import engine_path, seal_facts
-from spm_rt.cache.store import VARIABLE
+from spm_rt.store import VARIABLE
 
 from .driver import Emulator, emulated_gpu
 from .networks import view

@@ -121,6 +121,12 @@ def vot(root: Path) -> None:
     text(root / "list.txt", "ball\ncrab\n")
 
 
+def tnl2k(root: Path) -> None:
+    pictures(root / "Cartoon_01" / "imgs", range(1, 12), "{}.png")
+    text(root / "Cartoon_01" / "groundtruth.txt", lines(range(1, 12)))
+    text(root / "Cartoon_01" / "language.txt", "the cat")
+
+
 def vots(root: Path) -> None:
     """Several targets, as since 2023."""
     pictures(root / "birds" / "color", range(1, 4), "{:08d}.png")

@@ -14,6 +14,7 @@ import numpy as np
 from spm_rt.errors import SourceError
 from spm_rt.media.datasets import usable
 from spm_rt.media.datasets.folders import read_target, sequence_pictures
+from spm_rt.media.datasets.pairing import in_order
 from spm_rt.media.datasets.rows import read_lines
 from spm_rt.media.pictures import read_picture
 
@@ -134,9 +135,9 @@ class ImagenetVid(_Folder):
         annotations = root / "Annotations"
         by_clip: dict[Path, list[Path]] = defaultdict(list)
         for folder, _, files in os.walk(annotations):
-            listed = sorted(f for f in files if f.endswith(".xml"))
+            listed = in_order(Path(folder, file) for file in files if file.endswith(".xml"))
             if listed:
-                by_clip[Path(folder)] = [Path(folder) / f for f in listed[::step]]
+                by_clip[Path(folder)] = listed[::step]
         if not by_clip:
             raise SourceError(f"{annotations}: no .xml file below; is this the ImageNet VID layout?")
         for clip in sorted(by_clip):

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import file_digest, folder_beside, read_sealed, seal_manifest
+from .files import file_digest, folder_beside, read_sealed, seal_manifest
 
 VARIABLE = "SPM_RT_CACHE"
 RETIRED = ("SPM_ENGINE_CACHE", "SPM_KERNEL_CACHE")

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import spm_rt.cache.store
+import spm_rt.store
 from spm_rt import Bundle, EngineError, Tracker, TrackResult
 from spm_rt.backends.onnxruntime import backend
 from spm_rt.cache.engines import engine_folder
-from spm_rt.cache.store import ENTRY, RETIRED, VARIABLE, cache_folder, find_entry, make_entry
 from spm_rt.machine import processor
+from spm_rt.store import ENTRY, RETIRED, VARIABLE, cache_folder, find_entry, make_entry
 
-from ...support.follow import Frames, results_on
+from ..support.follow import Frames, results_on
 
 FACTS = {"graph": "abc", "library": "made up 1.0"}
 CONTENT = bytes(range(256)) * 40
@@ -132,14 +132,14 @@ def check_that_nothing_is_kept() -> None:
 def test_variables_of_earlier_versions_are_named_once(
     variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spm_rt.cache.store._warn_of.cache_clear()
+    spm_rt.store._warn_of.cache_clear()
     monkeypatch.setenv(variable, str(folder / "elsewhere"))
     with pytest.warns(RuntimeWarning, match=f"{variable} is not read any more: SPM_RT_CACHE=FOLDER moves all"):
         assert engine_folder() == folder / "engines"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cache_folder() == folder
-    spm_rt.cache.store._warn_of.cache_clear()
+    spm_rt.store._warn_of.cache_clear()
 
 
 def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_every_kind_moves_with_the_variable(folder: Path) -> None:
 
 
 def test_the_entries_used_least_recently_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spm_rt.cache.store, "LIMIT_BYTES", 7 * len(CONTENT) // 2)
+    monkeypatch.setattr(spm_rt.store, "LIMIT_BYTES", 7 * len(CONTENT) // 2)
     for number in range(3):
         os.utime(entry({"n": str(number)}), (number, number))
     assert find_entry("kind", {"n": "0"}) is not None
