@@ -20,9 +20,16 @@ _CODECS = {
     "libopenh264": {},
     "h264_videotoolbox": {},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "crf": "28", "b": "0"},
-    "mjpeg": {"qscale": "3"},
+    "mjpeg": {"qmin": "3", "qmax": "3"},
 }
 """Encoders and how they are set up: fast, and good enough to look at."""
+_STREAMED = {
+    "mp4": {"movflags": "frag_every_frame+empty_moov+default_base_moof"},
+    "matroska": {"cluster_time_limit": "1000"},
+    "webm": {"cluster_time_limit": "1000"},
+    "avi": {},
+}
+"""Options of containers: what is on the disk can be played while more is being written."""
 _H264 = ("libx264", "libopenh264", "h264_videotoolbox", "libvpx-vp9")
 
 
@@ -86,10 +93,9 @@ class AvEncoder:
         known = [name for name in form.codecs if name in av.codecs_available]
         if not known:
             raise SourceError(f"this PyAV has no encoder for it ({', '.join(form.codecs)})")
-        moving = {"movflags": "frag_every_frame+empty_moov+default_base_moof"} if form.container == "mp4" else {}
         exact = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
         self._tick = Fraction(1, CLOCK) if form.times else 1 / exact
-        self._container: Any = av.open(self._file, "w", format=form.container, options=moving)
+        self._container: Any = av.open(self._file, "w", format=form.container, options=_STREAMED[form.container])
         stream: Any = self._container.add_stream(known[0], rate=exact, options=_CODECS[known[0]])
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if known[0] == "mjpeg" else "yuv420p"

@@ -35,7 +35,8 @@ def _csv_cells(frame: SourceFrame, name: str, tracked: Tracked) -> Iterator[obje
     yield from (f"{value:.3f}" for value in tracked.box)
     yield from ("" if score is None else f"{score:.6f}" for score in _scores(tracked).values())
     yield int(_found(tracked))
-    yield "" if frame.time is None else f"{frame.time:.6f}"
+    time = None if frame.time is None else number(frame.time)
+    yield "" if time is None else f"{time:.6f}"
     yield frame.file
     yield name
 
