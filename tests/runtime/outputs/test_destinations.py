@@ -16,7 +16,7 @@ import pytest
 from spm_rt.errors import SourceError
 from spm_rt.outputs import KINDS, Request, destinations, open_outputs
 
-from ...support.results import source_frames, tracked, write_results
+from ...support.media.results import source_frames, tracked, write_results
 
 SUFFIX = {
     "video": ".mp4",
@@ -239,7 +239,7 @@ def test_a_pipe_whose_reader_has_gone_is_one_line(tmp_path: Path) -> None:
 
 TO_STANDARD_OUTPUT = """
 import sys
-from tests.support.results import source_frames, write_results
+from tests.support.media.results import source_frames, write_results
 print("before", flush=True)
 write_results([(sys.argv[1], sys.argv[2])], source_frames([0.0, 0.1]))
 print("after")

@@ -23,7 +23,7 @@ from spm_rt.outputs import KINDS, Request, encoders, lines, open_outputs
 
 from ...support.disk import full_disk
 from ...support.media.films import number_of
-from ...support.results import source_frames, tracked, write_results
+from ...support.media.results import source_frames, tracked, write_results
 
 av = pytest.importorskip("av")
 SUFFIX = {
@@ -121,7 +121,7 @@ import sys
 sys.modules["av"] = None
 from spm_rt.errors import SourceError
 from tests.support.disk import full_disk
-from tests.support.results import source_frames, write_results
+from tests.support.media.results import source_frames, write_results
 for suffix in (".webm", ".mkv", ".mp4", ".avi"):
     try:
         with full_disk(8000):
@@ -240,7 +240,7 @@ import sys, time
 from pathlib import Path
 from spm_rt.outputs import Request, open_outputs
 from spm_rt.terminal import run_command
-from tests.support.results import source_frames, tracked
+from tests.support.media.results import source_frames, tracked
 
 def track():
     names = {"video": "o.mp4", "csv": "o.csv", "jsonl": "o.jsonl"}

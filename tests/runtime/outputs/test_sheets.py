@@ -12,7 +12,7 @@ from spm_rt.media.drawing import contact_sheet
 from spm_rt.outputs import sheet
 from spm_rt.outputs.sheet import SheetOutput
 
-from ...support.results import source_frames, tracked, write_results
+from ...support.media.results import source_frames, tracked, write_results
 
 
 def chosen(count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:

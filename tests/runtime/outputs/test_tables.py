@@ -17,7 +17,7 @@ from spm_rt.media.datasets import find_sequences
 from spm_rt.outputs import Request, Tracked, open_outputs
 from spm_rt.results import TrackResult
 
-from ...support.results import LOST_EVERY, NAN, source_frames, tracked, write_results
+from ...support.media.results import LOST_EVERY, NAN, source_frames, tracked, write_results
 
 COUNT = 20
 TIMES = [k / 3 for k in range(COUNT)]

@@ -14,7 +14,7 @@ from spm_rt.outputs import video
 from spm_rt.outputs.video import Clock
 
 from ...support.media.films import number_of, numbered
-from ...support.results import source_frames, write_results
+from ...support.media.results import source_frames, write_results
 
 av = pytest.importorskip("av")
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -127,7 +127,7 @@ WITHOUT_PYAV = """
 import sys
 from pathlib import Path
 sys.modules["av"] = None
-from tests.support.results import source_frames, write_results
+from tests.support.media.results import source_frames, write_results
 for suffix in (".mp4", ".webm", ".mkv", ".avi"):
     for rate in (25.0, 66.667, 119.881, 211.222):
         path = Path(sys.argv[1]) / f"{round(rate)}{suffix}"

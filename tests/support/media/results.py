@@ -10,7 +10,7 @@ from spm_rt.media.protocol import SourceFrame
 from spm_rt.outputs import Request, Tracked, Written, open_outputs
 from spm_rt.results import TrackResult
 
-from .media.films import SIZE, numbered
+from .films import SIZE, numbered
 
 NAN = float("nan")
 LOST_EVERY = 7
