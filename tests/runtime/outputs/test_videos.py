@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from spm_rt.errors import SourceError
-from spm_rt.outputs import video
+from spm_rt.outputs import Request, encoders, open_outputs, video
 from spm_rt.outputs.video import Clock
 
 from ...support.media.films import number_of, numbered
@@ -151,4 +153,30 @@ def test_frames_too_large_for_the_codec_are_an_error_that_names_the_file(tmp_pat
     frames = source_frames([0.0], size=(20000, 16))
     with pytest.raises(SourceError, match=r"o\.mp4: .*kept: nothing"):
         write_results([("video", tmp_path / "o.mp4")], frames)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ["pipe:1", "a%04d", "bär 日本", "-o", "\udcff", "x" * 240])
+def test_videos_have_any_name(suffix: str, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (written,) = write_results([("video", folder / f"{name}{suffix}")], source_frames([3.0]))
+    assert written.frames == 1
+    assert os.listdir(folder) == [f"{name}{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_an_encoder_that_is_missing_is_known_before_the_first_frame(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"libvpx-vp9"})
+    open_outputs([Request("video", str(tmp_path / "o.mp4"))]).finish()
+    monkeypatch.setattr(av, "codecs_available", set())
+    with pytest.raises(SourceError, match=rf"o{suffix}: this PyAV has no encoder for it \(.*libvpx-vp9\)"):
+        open_outputs([Request("video", str(tmp_path / f"o{suffix}"))])
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(encoders.cv2, "VideoWriter", Mock(return_value=Mock(isOpened=lambda: False)))
+    with pytest.raises(SourceError, match=rf"o{suffix}: this OpenCV cannot write such a video; install PyAV"):
+        open_outputs([Request("video", str(tmp_path / f"o{suffix}"))])
     assert list(tmp_path.iterdir()) == []
