@@ -20,7 +20,9 @@ if [ ! -f "$stamp" ]; then
             *) index=https://download.pytorch.org/whl/cpu ;;
         esac
     fi
-    python -m pip install --quiet ${index:+--index-url "$index"} "torch==${SPM_TORCH:-2.13.0}"
+    torch="torch==${SPM_TORCH:-2.13.0}"
+    python -m pip install --quiet ${index:+--index-url "$index"} "$torch" ||
+        { [ -n "$index" ] && python -m pip install --quiet "$torch"; }  # an index that cannot be reached
     python -m pip install --quiet --editable "$root[dev,openvino]"
     touch "$stamp"
 fi

@@ -121,7 +121,17 @@ def open_stream(path: str | os.PathLike[str]) -> int:
         OSError: it cannot be opened for writing.
     """
     descriptor = standard_stream(path)
-    return os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)) if descriptor is None else os.dup(descriptor)
+    if descriptor is None:
+        return os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0))
+    return duplicate(descriptor)
+
+
+def duplicate(descriptor: int) -> int:
+    """A second descriptor of standard output (1) or standard error (2), behind what Python has printed so far."""
+    stream = sys.stdout if descriptor == 1 else sys.stderr
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stream.flush()
+    return os.dup(descriptor)
 
 
 def write_all(descriptor: int, content: bytes) -> None:

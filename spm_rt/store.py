@@ -16,6 +16,7 @@ import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from .files import file_digest, folder_beside, read_sealed, seal_manifest
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "SPM_RT_CACHE"
 RETIRED = ("SPM_ENGINE_CACHE", "SPM_KERNEL_CACHE")
@@ -48,23 +51,33 @@ def cache_folder(kind: str = "") -> Path | None:
     root = os.environ.get(VARIABLE, "")
     if root.lower() in ("off", "0", "none"):
         return None
-    if root:
-        return Path(root).absolute() / kind
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "spm_rt" / kind
+        if root:
+            folder = Path(root).expanduser().absolute() / kind
+        else:
+            folder = (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "spm_rt" / kind
+        str(folder).encode()
     except RuntimeError:  # no home
         return None
+    except UnicodeEncodeError:
+        _warn(f"nothing is kept in {str(folder)!a}: libraries take file names in UTF-8 only; set {VARIABLE}")
+        return None
+    return folder
+
+
+def _warn_of(variable: str) -> None:
+    _warn(
+        f"{variable} is not read any more: {VARIABLE}=FOLDER moves all that is kept (engines to FOLDER/engines, "
+        f"kernels to FOLDER/kernels), {VARIABLE}=off keeps nothing"
+    )
 
 
 @functools.cache
-def _warn_of(variable: str) -> None:
-    warnings.warn(
-        f"{variable} is not read any more: {VARIABLE}=FOLDER moves all that is kept (engines to FOLDER/engines, "
-        f"kernels to FOLDER/kernels), {VARIABLE}=off keeps nothing",
-        RuntimeWarning,
-        stacklevel=3,
-    )
+def _warn(what: str) -> None:
+    """Once in a process, where it is seen by who set no logging up."""
+    warnings.warn(what, RuntimeWarning, stacklevel=4)
+    logger.warning("%s", what)
 
 
 def facts_key(facts: Mapping[str, Any]) -> str:
@@ -126,10 +139,12 @@ def find_entry(kind: str, facts: Facts) -> Path | None:
     except (OSError, TypeError, ValueError, KeyError):
         sound = False
     if not sound:
+        logger.warning("%s is damaged, and is made anew", folder)
         shutil.rmtree(folder, ignore_errors=True)
         return None
     with contextlib.suppress(OSError):
         os.utime(folder)
+    logger.debug("found in the cache: %s", folder)
     return folder
 
 
@@ -154,8 +169,10 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], object]) -> Path
             if not folder.exists():
                 os.rename(staging, folder)
         _prune(folder.parent, folder)
+        logger.info("kept for the next process: %s", folder)
         return folder
-    except OSError:
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); it is done without", folder, error)
         return None
 
 

@@ -13,12 +13,16 @@ from ..bundle import Bundle
 from ..errors import BackendError, SettingsError, SpmError
 from ..machine import leave_to_parent, usable_cores
 from ..precision import parse_precision
+from ..settings import shortened
 from .protocol import Backend
 from .registry import BACKENDS, ON_CPU, BackendEntry, available, in_words
 
 __all__ = ["BACKENDS", "ON_CPU", "available", "check_precision", "chosen_because", "find_backend", "load_backend"]
 
 logger = logging.getLogger(__name__)
+
+MOST_THREADS = 1024
+"""Of an inference call: libraries abort where the system gives no more."""
 
 
 def load_backend(
@@ -45,8 +49,10 @@ def load_backend(
     Raises:
         BackendError: unknown, not installed, or the device or precision was not to be had.
     """
-    if threads is not None and threads < 1:
-        raise BackendError(f"threads is {threads}; it must be 1 or more")
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        raise BackendError(f"threads is {shortened(threads)}; it must be a whole number, 1 or more")
+    if not isinstance(name, str) or not isinstance(device, str):
+        raise BackendError(f"backend and device are names, not {shortened(name)} and {shortened(device)}")
     precision = check_precision(bundle, precision)
     options: dict[str, Any] = {"device": device, "threads": threads, "targets": targets, "precision": precision}
     if name != "auto":

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BackendError
+from .telemetry import without_telemetry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,8 @@ class BackendEntry:
             BackendError: it is installed, but cannot be imported; the message says why.
         """
         try:
-            return importlib.import_module(self.library)
+            with without_telemetry():
+                return importlib.import_module(self.library)
         except Exception as error:  # a missing shared object, another version of numpy, half an installation
             raise BackendError(
                 f"backend {self.name!r}: {self.package} {self.version} is installed, but cannot be imported "

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from .engine_facts import (
     engine_facts,
     engine_key,
 )
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "spm_rt engine"
 FORMAT_VERSION = 1
@@ -156,8 +159,10 @@ def stored_engines(folder: Path, stage: str, targets: int, precision: str) -> li
     """The engines in a folder by their sidecars, those that cannot be read left out."""
     found = []
     for sidecar in sorted(folder.glob(f"{stage}_t{targets}_{precision}_*.json")):
-        with contextlib.suppress(EngineError):
+        try:
             found.append((sidecar.with_suffix(".plan"), read_facts(sidecar)))
+        except EngineError as error:
+            logger.warning("passed over: %s", error)
     return found
 
 

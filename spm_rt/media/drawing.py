@@ -63,7 +63,7 @@ def _draw(picture: Picture, box: Box, label: str, color: tuple[int, int, int]) -
     label = label.encode("ascii", "replace").decode()  # OpenCV's font has nothing else
     unit = max(picture.shape[0], picture.shape[1]) / 640
     thick = max(1, round(2 * unit))
-    x, y, width, height = (round(min(max(v, -1e6), 1e6)) for v in box)
+    x, y, width, height = (round(v) for v in np.nan_to_num(box).clip(-1e6, 1e6).tolist())
     cv2.rectangle(picture, (x, y), (x + width, y + height), color, thick, cv2.LINE_AA)
     (text_width, text_height), base = cv2.getTextSize(label, _FONT, 0.5 * unit, max(1, round(unit)))
     left = min(max(x - thick // 2, 0), max(picture.shape[1] - text_width - 6, 0))

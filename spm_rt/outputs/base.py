@@ -32,12 +32,13 @@ class Request(NamedTuple):
     Attributes:
         kind: one of :data:`KINDS`.
         path: of the file; ``-``, for what consists of lines, is standard output.
-        resume: jsonl only: go on at the end of the file, whose last line is removed if it is torn.
+        resume_after: jsonl only: go on at the end of the file, whose last line is removed if it is torn; frames up to
+            this number are in it.
     """
 
     kind: str
     path: str
-    resume: bool = False
+    resume_after: int | None = None
 
 
 class Tracked(NamedTuple):

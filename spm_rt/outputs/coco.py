@@ -86,7 +86,13 @@ class CocoOutput:
         width, height = self._size
         head = {
             "info": {"description": "boxes of spm_rt"},
-            "videos": [{"id": 1, "name": self._video, "width": width, "height": height, "length": count}],
+            "licenses": [],
+            "videos": [
+                {
+                    **{"id": 1, "name": self._video, "width": width, "height": height, "length": count},
+                    **{"neg_category_ids": [], "not_exhaustive_category_ids": []},  # which TAO's toolkit looks for
+                }
+            ],
             "categories": [{"id": 1, "name": "target"}],
             "tracks": [
                 {"id": track, "video_id": 1, "category_id": 1, "name": name} for name, track in self._tracks.items()

@@ -62,6 +62,8 @@ def paths_of(request: Request, targets: Sequence[str]) -> list[str]:
 
 def _check_name(request: Request) -> None:
     kind, path = request.kind, request.path
+    if request.resume and kind != "jsonl":
+        raise SourceError(f"{kind}: only jsonl goes on at the end of a file")
     if not path:
         raise SourceError(f"{kind}: the name of the output is empty")
     if path == STANDARD_OUTPUT:

@@ -20,9 +20,16 @@ _CODECS = {
     "libopenh264": {},
     "h264_videotoolbox": {},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "crf": "28", "b": "0"},
-    "mjpeg": {"qscale": "3"},
+    "mjpeg": {"qmin": "3", "qmax": "3"},
 }
 """Encoders and how they are set up: fast, and good enough to look at."""
+_STREAMED = {
+    "mp4": {"movflags": "frag_every_frame+empty_moov+default_base_moof"},
+    "matroska": {"cluster_time_limit": "1000"},
+    "webm": {"cluster_time_limit": "1000"},
+    "avi": {},
+}
+"""Options of containers: what is on the disk can be played while more is being written."""
 _H264 = ("libx264", "libopenh264", "h264_videotoolbox", "libvpx-vp9")
 
 
@@ -65,6 +72,30 @@ class Encoder(Protocol):
         """Write what is left to write."""
 
 
+def check_encoder(path: Path, form: Format) -> None:
+    """Find out before the first frame whether there is an encoder; ``path`` is an empty file and stays one.
+
+    Raises:
+        SourceError: there is none.
+    """
+    try:
+        import av  # noqa: F401
+
+        _known_codec(form)
+    except ImportError:
+        CvEncoder(path, form, (64, 64), 25.0).close()
+        os.truncate(path, 0)
+
+
+def _known_codec(form: Format) -> str:
+    import av
+
+    for name in form.codecs:
+        if name in av.codecs_available:
+            return name
+    raise SourceError(f"this PyAV has no encoder for it ({', '.join(form.codecs)})")
+
+
 class AvEncoder:
     """H.264, VP9 or Motion JPEG by PyAV, at any time stamps.
 
@@ -83,20 +114,17 @@ class AvEncoder:
         self._av, self._form = av, form
         self.error: OSError | None = None
         self._file = _File(path)
-        known = [name for name in form.codecs if name in av.codecs_available]
-        if not known:
-            raise SourceError(f"this PyAV has no encoder for it ({', '.join(form.codecs)})")
-        moving = {"movflags": "frag_every_frame+empty_moov+default_base_moof"} if form.container == "mp4" else {}
+        codec = _known_codec(form)
         exact = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
         self._tick = Fraction(1, CLOCK) if form.times else 1 / exact
-        self._container: Any = av.open(self._file, "w", format=form.container, options=moving)
-        stream: Any = self._container.add_stream(known[0], rate=exact, options=_CODECS[known[0]])
+        self._container: Any = av.open(self._file, "w", format=form.container, options=_STREAMED[form.container])
+        stream: Any = self._container.add_stream(codec, rate=exact, options=_CODECS[codec])
         stream.width, stream.height = size
-        stream.pix_fmt = "yuvj420p" if known[0] == "mjpeg" else "yuv420p"
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.time_base = stream.codec_context.time_base = self._tick
         stream.codec_context.max_b_frames = 0
         stream.codec_context.gop_size = max(12, min(250, round(2 * rate)))
-        if known[0] != "mjpeg":  # the matrix that FFmpeg converts with, said in the file
+        if codec != "mjpeg":  # the matrix that FFmpeg converts with, said in the file
             stream.codec_context.colorspace = 6
             stream.codec_context.color_range = 1
         self._stream, self._duration, self._last = stream, max(1, round(1 / rate / self._tick)), -1

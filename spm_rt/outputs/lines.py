@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..files import open_stream, standard_stream, write_all, written_whole
+from ..files import duplicate, open_stream, standard_stream, write_all, written_whole
 from .base import STANDARD_OUTPUT
 
 
@@ -33,7 +33,7 @@ class LineFile:
         self._is_new = False
         self._blocks = 0
         if path == STANDARD_OUTPUT:
-            self._descriptor = os.dup(1)
+            self._descriptor = duplicate(1)
         elif os.path.exists(path) and (not stat.S_ISREG(os.stat(path).st_mode) or standard_stream(path) is not None):
             self._descriptor = open_stream(path)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..media.drawing import Picture, draw_targets
-from ..media.protocol import SourceFrame
+from ..media.protocol import SourceFrame, shown
 from ..terminal import stop_signals
 from .base import Output, Request, Targets, Written, label, naming, reason
 from .coco import CocoOutput
@@ -103,7 +104,8 @@ class Outputs:
         try:
             action()
         except (OSError, SourceError) as error:
-            problem = str(error) if isinstance(error, SourceError) else f"{output.label}: {reason(error)}"
+            text = str(error) if isinstance(error, SourceError) else reason(error)
+            problem = text if text.startswith(output.label) else f"{output.label}: {text}"
             if problem not in self._problems:
                 self._problems.append(problem)
             output.note = problem if not output.note else f"{output.note}; {problem}"
@@ -129,6 +131,7 @@ def open_outputs(
         SourceError: an output is unknown, cannot be written, is the source, or another output.
     """
     rate = rate if rate and 0 < rate < 1e6 else DEFAULT_RATE
+    requests = [request._replace(path=os.fspath(request.path)) for request in requests]
     check_destinations(requests, source, targets)
     outputs: list[Output] = []
     try:
@@ -149,7 +152,7 @@ def _make(request: Request, source: str, rate: float, targets: Sequence[str]) ->
         return VideoOutput(request.path, rate)
     if request.kind == "sheet":
         return SheetOutput(request.path)
-    return CocoOutput(request.path, Path(source).name or "video", targets)
+    return CocoOutput(request.path, Path(shown(source)).name or "video", targets)
 
 
 @contextlib.contextmanager

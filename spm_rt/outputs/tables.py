@@ -35,7 +35,8 @@ def _csv_cells(frame: SourceFrame, name: str, tracked: Tracked) -> Iterator[obje
     yield from (f"{value:.3f}" for value in tracked.box)
     yield from ("" if score is None else f"{score:.6f}" for score in _scores(tracked).values())
     yield int(_found(tracked))
-    yield "" if frame.time is None else f"{frame.time:.6f}"
+    time = None if frame.time is None else number(frame.time)
+    yield "" if time is None else f"{time:.6f}"
     yield frame.file
     yield name
 
@@ -116,15 +117,18 @@ class TableOutput:
         self.label, self.note, self.frames = label(request.path), "", 0
         self._header = ",".join(COLUMNS) + "\n" if request.kind == "csv" else ""
         self._rows = TABLES[request.kind]()
+        self._resume_after = -1 if request.resume_after is None else request.resume_after
         self._files: list[LineFile] = []
         with contextlib.ExitStack() as undo:
             for path in paths_of(request, targets):
-                self._files.append(LineFile(path, whole=request.kind != "jsonl", resume=request.resume))
+                resume = request.resume_after is not None
+                self._files.append(LineFile(path, whole=request.kind != "jsonl", resume=resume))
                 undo.callback(self._files[-1].close)
             undo.pop_all()
 
     def write(self, frame: SourceFrame, targets: Targets, drawn: Callable[[], Picture]) -> None:
-        for file, block in zip(self._files, self._rows(frame, targets), strict=True):
+        blocks = self._rows(frame, targets) if frame.index > self._resume_after else [""] * len(self._files)
+        for file, block in zip(self._files, blocks, strict=True):
             file.write((self._header if not self.frames else "") + block)
         self.frames += 1
 

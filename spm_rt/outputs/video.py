@@ -16,7 +16,7 @@ from ..files import file_beside, written_whole
 from ..media.drawing import Picture
 from ..media.protocol import SourceFrame
 from .base import Targets, label, reason, suffix_of
-from .encoders import FORMATS, AvEncoder, CvEncoder, Encoder
+from .encoders import FORMATS, AvEncoder, CvEncoder, Encoder, check_encoder
 from .reading import count_frames, put_index_in_front
 from .salvage import cut_torn_end
 
@@ -43,6 +43,11 @@ class VideoOutput:
         self._uneven = self._closed = False
         self._whole = contextlib.ExitStack()
         self._part = self._whole.enter_context(written_whole(Path(path), suffix=suffix_of(path)))
+        try:
+            check_encoder(self._part, self._form)
+        except SourceError as error:
+            self.close()
+            raise SourceError(f"{self.label}: {error}") from error
 
     def write(self, frame: SourceFrame, targets: Targets, drawn: Callable[[], Picture]) -> None:
         picture = drawn()
@@ -60,12 +65,9 @@ class VideoOutput:
     def _start(self) -> Encoder:
         size = self._size[0] + self._size[0] % 2, self._size[1] + self._size[1] % 2
         try:
-            try:
-                return AvEncoder(self._part, self._form, size, self._rate)
-            except ImportError:
-                return CvEncoder(self._part, self._form, size, self._rate)
-        except (SourceError, ValueError, OSError) as error:
-            raise SourceError(f"{self.label}: {reason(error)}") from error
+            return AvEncoder(self._part, self._form, size, self._rate)
+        except ImportError:
+            return CvEncoder(self._part, self._form, size, self._rate)
 
     def finish(self) -> None:
         problem = self._complete() if self._encoder else ""

@@ -41,10 +41,11 @@ class Stopped(KeyboardInterrupt):
 
     Args:
         number: of the signal.
+        text: what there is to say besides.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+    def __init__(self, number: int, text: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} {text}".rstrip())
         self.number = number
 
 

@@ -48,7 +48,7 @@ class Progress:
             with contextlib.suppress(OSError, ValueError):
                 self._bar.set_postfix_str(note, refresh=False)
                 self._bar.close()
-        elif self._done != self._shown or not self._total:
+        elif self._done != self._shown:
             self._show(note)
 
     def _show(self, note: str) -> None:

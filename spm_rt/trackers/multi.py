@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from ..backends import load_backend
 from ..backends.protocol import Backend, SlotContext
 from ..bundle import Bundle
-from ..errors import BackendError
+from ..bundle.manifest import MOST_TARGETS
+from ..errors import BackendError, SettingsError
 from ..frame.crop import MeanColor, Scratch
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import Proposals, TargetView, decide, propose
 from ..results import TrackResult
-from ..settings import ModelSpec, TrackerSettings
+from ..settings import ModelSpec, TrackerSettings, shortened
 from .checks import check_box, check_levels, check_size, no_clock
 from .input import AnyFrame, take_frame, write_crop
 from .lifecycle import OnBackend
@@ -82,7 +83,11 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
+            SettingsError: settings, capacity or per_call are of another type.
         """
+        for name, number in (("capacity", capacity), ("per_call", per_call)):
+            if number is not None and not (type(number) is int and 0 <= number <= MOST_TARGETS):
+                raise SettingsError(f"{name} is {shortened(number)}; it must be a whole number up to {MOST_TARGETS}")
         opened = Bundle.of(bundle, settings)
         first = load_backend(opened, backend, device=device, threads=threads, precision=precision)
         made = {1: first}

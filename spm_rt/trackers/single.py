@@ -62,7 +62,8 @@ class Tracker(OnBackend, OneTarget):
         """A tracker on a bundle's graphs.
 
         Args:
-            bundle: the folder that ``spm-export`` wrote, or an opened :class:`~spm_rt.bundle.Bundle`.
+            bundle: the folder that ``spm-export`` wrote, a zip archive of it (``spm-export --pack``), or an opened
+                :class:`~spm_rt.bundle.Bundle`.
             backend: ``auto``, ``onnxruntime``, ...
             device: ``cpu``, ``cuda``, ``cuda:1``, or a name that the backend's library knows.
             threads: threads per inference call; by default all cores the process may use.
@@ -72,6 +73,7 @@ class Tracker(OnBackend, OneTarget):
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
+            SettingsError: the settings are something else.
         """
         opened = Bundle.of(bundle, settings)
         compiled = load_backend(opened, backend, device=device, threads=threads, precision=precision)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -76,7 +77,9 @@ def test_python_blocks_that_are_not_run_import_what_there_is(block: Block) -> No
 def test_commands_are_understood(block: Block, words: list[str]) -> None:
     match words:
         case ["pip", "install", *wanted]:
-            assert unknown_extras(wanted) == []
+            assert unknown_requirements(wanted) == []
+        case ["pip", "uninstall", package]:
+            assert f'"{package}' in PROJECT
         case [name, *rest] if name in COMMANDS:
             module = importlib.import_module(COMMANDS[name])
             parser = module.make_parser(rest) if name == "spm-bench" else module.make_parser()
@@ -89,10 +92,15 @@ def test_commands_are_understood(block: Block, words: list[str]) -> None:
             pytest.fail(f"{block.place}: this test does not know {words[0]!r}")
 
 
-def unknown_extras(wanted: list[str]) -> list[str]:
-    """Extras asked of this project that pyproject.toml does not have; other packages only have to be well written."""
-    unknown = []
-    for one in wanted:
+def unknown_requirements(wanted: list[str]) -> list[str]:
+    """Folders without a project, and extras that this one has not; other packages only have to be well written."""
+    unknown, valued = [], ("--index-url", "--config-settings")
+    for before, one in itertools.pairwise(["", *wanted]):
+        if one.startswith("--") or before in valued:
+            continue
+        if one.startswith("./"):
+            unknown += [] if (ROOT / one / "pyproject.toml").is_file() else [one]
+            continue
         requirement = Requirement(one.replace(".[", "spm-rt[") if one.startswith(".") else one)
         if requirement.name == "spm-rt":
             unknown += [extra for extra in requirement.extras if f"\n{extra} = [" not in PROJECT]

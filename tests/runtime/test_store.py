@@ -128,18 +128,35 @@ def check_that_nothing_is_kept() -> None:
         engine_folder()
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv(VARIABLE, "~/kept here")
+    assert cache_folder("kind") == tmp_path / "kept here" / "kind"
+    monkeypatch.setenv(VARIABLE, "~nobody_of_this_name/x")
+    check_that_nothing_is_kept()
+
+
+def test_a_folder_that_libraries_cannot_name_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spm_rt.store._warn.cache_clear()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / os.fsdecode(b"b\xfcndel")))
+    with pytest.warns(RuntimeWarning, match="names in UTF-8 only; set SPM_RT_CACHE"):
+        check_that_nothing_is_kept()
+    spm_rt.store._warn.cache_clear()
+
+
 @pytest.mark.parametrize("variable", RETIRED)
 def test_variables_of_earlier_versions_are_named_once(
     variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spm_rt.store._warn_of.cache_clear()
+    spm_rt.store._warn.cache_clear()
     monkeypatch.setenv(variable, str(folder / "elsewhere"))
     with pytest.warns(RuntimeWarning, match=f"{variable} is not read any more: SPM_RT_CACHE=FOLDER moves all"):
         assert engine_folder() == folder / "engines"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cache_folder() == folder
-    spm_rt.store._warn_of.cache_clear()
+    spm_rt.store._warn.cache_clear()
 
 
 def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

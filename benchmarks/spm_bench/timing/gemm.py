@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spm_rt.backends import BACKENDS
 from spm_rt.machine import usable_cores
 
 SHAPES = ((768, 768, 768), (1024, 1024, 1024), (4624, 256, 1200), (1156, 384, 2304))
@@ -133,8 +134,7 @@ def _products(shape: tuple[int, int, int], threads: int) -> list[Product]:
         for precision in ("float32", "int8"):
             runs.append((precision, "onnxruntime", _onnxruntime_product(shape, threads, integers=precision == "int8")))
     if importlib.util.find_spec("openvino") is not None:
-        import openvino
-
+        openvino = BACKENDS["openvino"].import_library()
         able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         for precision, kind in {"float32": "f32", **({"bfloat16": "bf16"} if able else {})}.items():
             runs.append((precision, "openvino", _openvino_product(shape, threads, kind)))
@@ -163,8 +163,7 @@ def _numpy_product(shape: tuple[int, int, int]) -> Callable[[], object]:
 
 def _onnxruntime_product(shape: tuple[int, int, int], threads: int, *, integers: bool) -> Callable[[], object]:
     """MatMul with a constant right side, as layers have it; of integers: uint8 times int8."""
-    import onnxruntime
-
+    onnxruntime = BACKENDS["onnxruntime"].import_library()
     left, right = _operands(shape)
     if integers:
         left, right = (left * 40 + 128).clip(0, 255).astype(np.uint8), (right * 30).clip(-127, 127).astype(np.int8)
@@ -187,8 +186,7 @@ def _onnxruntime_product(shape: tuple[int, int, int], threads: int, *, integers:
 
 def _openvino_product(shape: tuple[int, int, int], threads: int, kind: str) -> Callable[[], object]:
     """The same in OpenVINO; in bfloat16 it converts the left side and the result by itself."""
-    import openvino
-
+    openvino = BACKENDS["openvino"].import_library()
     left, right = _operands(shape)
     core = openvino.Core()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads}

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, ShapeInferencePass
 
+from spm_rt.backends import BACKENDS
 from spm_rt.bundle import FORMS, STAGES, Bundle
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.errors import BackendError
@@ -54,8 +55,7 @@ class Runner:
     """
 
     def __init__(self, model: str | bytes, name: Path, *, merge: bool = True, threads: int | None = None) -> None:
-        import onnxruntime
-
+        onnxruntime = BACKENDS["onnxruntime"].import_library()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0

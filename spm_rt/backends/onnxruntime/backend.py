@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,8 @@ from .binding import bind
 from .gpu import DeviceContext, provider_options
 
 Floats = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
 
 KIND = "onnxruntime"
 OPTIMIZED = "graph.onnx"
@@ -98,6 +101,7 @@ class OnnxRuntimeBackend:
         if entry is not None:
             with contextlib.suppress(BackendError):  # removed since it was looked at: the bundle has all that is needed
                 return self._open(entry / OPTIMIZED, self._options(optimize=False))
+            logger.warning("%s cannot be used; the bundle's own graph is compiled", entry)
         session = self._open(path, self._options())
         release_memory()
         return session

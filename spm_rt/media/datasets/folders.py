@@ -46,7 +46,7 @@ def read_folder(folder: Path, names: frozenset[str], place: str, found: Sequence
 
 
 def sequence_pictures(folder: Path) -> list[Path]:
-    """The pictures of a sequence's folder in natural order: its own, or those of ``img``, ``imgs``, ``color``, ``ir``."""
+    """A sequence's pictures in natural order: the folder's own, or those of ``img``, ``imgs``, ``color`` or ``ir``."""
     inner = ("img", "imgs", *VOT_CHANNELS)
     return picture_files(folder, (*inner, *(f"{folder.name}/{name}" for name in inner), folder.name))
 

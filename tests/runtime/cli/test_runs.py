@@ -14,7 +14,7 @@ from spm_rt import Tracker
 from spm_rt.cli import main
 from spm_rt.media.video import frames
 
-from ..support.fakes.backend import bright_frame, bright_tracker
+from ...support.fakes.backend import bright_frame, bright_tracker
 
 Capture = pytest.CaptureFixture[str]
 COUNT = 5
@@ -101,9 +101,9 @@ def test_it_stops_where_it_is_told_to(source: str, capsys: Capture) -> None:
     [
         (["--box", "0,0,0,0"], "empty or inverted"),
         (["--box", "900,900,10,10"], "wholly outside"),
-        ([*BOX, "--out", "video.txt"], "ends in .mp4 or .avi"),
-        ([*BOX, "--csv", "nowhere/boxes.csv"], "cannot be written"),
-        ([*BOX, "--out", "nowhere/video.mp4"], "cannot be written"),
+        ([*BOX, "--out", "video.txt"], "(video) ends in .mp4"),
+        ([*BOX, "--csv", "nowhere/boxes.csv"], "there is no folder"),
+        ([*BOX, "--out", "nowhere/video.mp4"], "there is no folder"),
     ],
 )
 def test_what_is_refused_exits_with_1_and_one_message(
