@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spm_bench.report.files import MARK
 from spm_bench.timing.several import Apart, Together, overlaps, spread_boxes
 from spm_rt.trackers.checks import no_clock
 
@@ -63,4 +64,4 @@ def test_curve(default_bundle: Path, tmp_path: Path) -> None:
     assert two["of_n_times_one"] == pytest.approx(two["together"]["p50_ms"] / (2 * one["apart"]["p50_ms"]))
     assert two["together"]["forced_iou"] > 0.99999
     assert two["roofline"]["mmac"] == pytest.approx(2 * one["roofline"]["mmac"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["targets.json", "targets.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MARK, "targets.json", "targets.png"]

@@ -96,7 +96,7 @@ def test_the_source_distribution_can_be_built_and_read(checkout: Path, tmp_path:
     for wanted in (
         *("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "LICENSE", "NOTICE", "setup.py", "pyproject.toml"),
         *("scripts/demo.sh", "scripts/environment.sh", "scripts/test.sh", "benchmarks/gpu_check.py", "docs/conf.py"),
-        *("spm_rt/frame/_sampling.c", "spm_rt/gpu/kernels/frame.cu", "export/spm_export/data/bunny.mp4"),
+        *("spm_rt/frame/_sampling.cpp", "spm_rt/gpu/kernels/frame.cu", "export/spm_export/data/bunny.mp4"),
         *("tests/test_borders.py", "findings/README.md"),
     ):
         assert wanted in names
