@@ -7,33 +7,41 @@
 >>> result.box, result.score, result.found                   # doctest: +SKIP
 
 Needs numpy, OpenCV and one inference library (onnxruntime or openvino), which is imported when a bundle is loaded.
+numpy and OpenCV are imported with the first name that is taken from here.
 """
 
-from .bundle import Bundle
-from .errors import (
-    BackendError,
-    BoxError,
-    BundleError,
-    CheckpointError,
-    ClosedError,
-    CopyError,
-    EngineError,
-    ExportError,
-    FrameError,
-    NotInitializedError,
-    ProcessError,
-    SettingsError,
-    SourceError,
-    SpmError,
-    TargetError,
-    ThreadError,
-)
-from .results import Candidate, TrackResult
-from .settings import ModelSpec, TrackerSettings
-from .trackers.multi import MultiTracker
-from .trackers.single import Tracker
+import importlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .errors import (
+        BackendError,
+        BoxError,
+        BundleError,
+        CheckpointError,
+        ClosedError,
+        CopyError,
+        EngineError,
+        ExportError,
+        FrameError,
+        NotInitializedError,
+        ProcessError,
+        SettingsError,
+        SourceError,
+        SpmError,
+        TargetError,
+        ThreadError,
+    )
+    from .results import Candidate, TrackResult
+    from .settings import ModelSpec, TrackerSettings
+    from .trackers.multi import MultiTracker
+    from .trackers.single import Tracker
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who wants to hear more sets logging up
 
 __all__ = [
     "BackendError",
@@ -61,3 +69,31 @@ __all__ = [
     "TrackerSettings",
     "__version__",
 ]
+
+_ERRORS = (name for name in __all__ if name.endswith("Error"))
+_HOMES = {
+    **dict.fromkeys(_ERRORS, "errors"),
+    "Bundle": "bundle",
+    **dict.fromkeys(("Candidate", "TrackResult"), "results"),
+    **dict.fromkeys(("ModelSpec", "TrackerSettings"), "settings"),
+    "MultiTracker": "trackers.multi",
+    "Tracker": "trackers.single",
+}
+"""The module of each name, imported when it is first asked for."""
+_MODULES = ("backends", "bundle", "errors", "frame", "gpu", "machine", "precision", "results", "settings", "trackers")
+"""Modules that ``import spm_rt`` alone gives too, with all that the trackers import of them."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        for tracker in ("trackers.single", "trackers.multi"):
+            importlib.import_module(f".{tracker}", __name__)
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -172,7 +172,7 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], object]) -> Path
         logger.info("kept for the next process: %s", folder)
         return folder
     except OSError as error:
-        logger.warning("%s cannot be written (%s); it is done without", folder, error)
+        logger.warning("%s cannot be written (%s); it is done without", folder, str(error))
         return None
 
 

@@ -127,10 +127,11 @@ def doctor(as_json: bool) -> int:
 
 
 def _bundle(given: list[str]) -> Bundle:
-    if len(given) != 1 or not Path(given[0]).is_dir():
+    if len(given) != 1 or not (Path(given[0]).is_dir() or given[0].endswith(".zip")):
         what = ", ".join(given) or "nothing"
         raise EngineError(
-            f"--engine compiles a bundle, the folder that `spm-export ... --out FOLDER` wrote; given was: {what}"
+            "--engine compiles a bundle, the folder that `spm-export ... --out FOLDER` wrote, or the file of `--pack`; "
+            f"given was: {what}"
         )
     return Bundle.open(given[0])
 

@@ -111,10 +111,16 @@ def make_parser() -> argparse.ArgumentParser:
         "weights; with --engine, or with --pack alone: a bundle",
     )
     parser.add_argument(
-        "--out", metavar="FOLDER", help="the bundle's folder; an older bundle there is replaced, and nothing else ever"
+        "--out",
+        type=_path,
+        metavar="FOLDER",
+        help="the bundle's folder; an older bundle there is replaced, and nothing else ever",
     )
     parser.add_argument(
-        "--pack", metavar="FILE.zip", help="the bundle as one file too, which spm_rt opens as it does the folder"
+        "--pack",
+        type=_path,
+        metavar="FILE.zip",
+        help="the bundle as one file too, which spm_rt opens as it does the folder",
     )
     parser.add_argument(
         "--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)"
@@ -144,6 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
     parser.add_argument(
         "--save-checkpoint",
+        type=_path,
         metavar="PATH",
         help="write the weights as PATH.safetensors, or into a folder in the official layout",
     )
@@ -199,6 +206,8 @@ def run_pack(options: argparse.Namespace) -> int:
     """Pack a bundle that is there."""
     if len(options.checkpoint) != 1:
         raise ExportError("--pack without --out FOLDER takes one bundle: spm-export BUNDLE --pack FILE.zip")
+    if (given := Path(options.checkpoint[0])).is_file() and given.suffix != ".zip":
+        raise ExportError(f"{given}: no bundle; to export a checkpoint and pack the bundle, give --out FOLDER too")
     written = _pack(options.checkpoint[0], options)
     if options.json:
         print(json.dumps({"bundle": options.checkpoint[0], "packed": str(written)}, indent=1))
@@ -277,6 +286,12 @@ def calibration_table(found: dict[str, Any]) -> str:
         for d in found["layers"]
     ]
     return format_table(["layer", "IoU with float32", "score change", "computes in"], rows)
+
+
+def _path(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name")
+    return text
 
 
 def _targets(text: str) -> tuple[int, ...]:

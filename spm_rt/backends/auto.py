@@ -93,7 +93,7 @@ class Attempts(Generic[Loaded]):
         try:
             return self._load(name)
         except BackendError as error:
-            logger.warning("auto leaves %s out: %s", name, error)
+            logger.warning("auto leaves %s out: %s", name, str(error))
             self.errors[name] = error
             return None
 

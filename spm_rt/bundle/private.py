@@ -15,21 +15,24 @@ import stat
 import struct
 import tempfile
 import weakref
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ..errors import BundleError
 from ..files import seal_manifest
 from ..store import find_entry, make_entry
 from .manifest import MANIFEST, MOST_MANIFEST_BYTES, Contents, contents, parse_manifest
 
+if TYPE_CHECKING:
+    import zipfile
+
 logger = logging.getLogger(__name__)
 
 KIND = "bundles"
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+METHODS = (0, 8)
+"""Stored and deflated, by their numbers in an archive."""
 BLOCK = 1 << 20
 
 
@@ -38,7 +41,7 @@ class PrivateFolder:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="spm_rt_bundle."))
-        weakref.finalize(self, _remove, self.path, os.getpid())
+        self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
 
 
 def _remove(path: Path, process: int) -> None:
@@ -83,6 +86,8 @@ def unpacked(path: Path) -> tuple[Path, Contents, PrivateFolder | None]:
     Raises:
         BundleError: it is no such archive, damaged, or holds something else.
     """
+    import zipfile  # few bundles are packed
+
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive)
@@ -158,8 +163,11 @@ def _kept(source: Path, found: Contents, write: Callable[[Path], None]) -> tuple
         if not _in_utf8(holder.path):
             raise BundleError(f"{holder.path}: inference libraries read files of names in UTF-8 only; set TMPDIR")
         write_all(holder.path)
-    except OSError as error:
-        raise BundleError(f"{source}: cannot be put into {holder.path} ({error.strerror})") from error
+    except BaseException as error:
+        holder.remove()
+        if isinstance(error, OSError):
+            raise BundleError(f"{source}: cannot be put into {holder.path} ({error.strerror})") from error
+        raise
     logger.info("%s: its files are in %s until it is closed", source, holder.path)
     return holder.path, holder
 

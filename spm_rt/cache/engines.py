@@ -162,7 +162,7 @@ def stored_engines(folder: Path, stage: str, targets: int, precision: str) -> li
         try:
             found.append((sidecar.with_suffix(".plan"), read_facts(sidecar)))
         except EngineError as error:
-            logger.warning("passed over: %s", error)
+            logger.warning("passed over: %s", str(error))
     return found
 
 

@@ -96,6 +96,7 @@ class CaptureReader:
 
     def _open(self, source: str, timeout: int) -> Any:
         """By FFmpeg, and a file by its descriptor where its name is one that OpenCV crashes on."""
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said once, by us
         if self._file < 0:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
             return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from .protocol import Decoded, Picture, shown
 
 _MOST_ERRORS = 100
 """Errors of a container in a row, without a packet between them, after which nothing more is to be expected."""
+_HIGHEST_GUESS = 240
+"""Frames per second above which FFmpeg's guess is the resolution of uneven time stamps, no rate."""
 
 
 class ContainerReader:
@@ -31,7 +34,8 @@ class ContainerReader:
     def __init__(self, source: Any, name: str, *, live: bool, timeout: float | None) -> None:
         import av
 
-        self.live, self.unreadable, self._errors = live, 0, 0
+        self.live = live
+        self._errors = self._missing = 0
         self.notes: list[str] = []
         self._av, self._timeout = av, timeout
         self._pipe = None if isinstance(source, str) else _Pipe(source)
@@ -41,6 +45,8 @@ class ContainerReader:
                 self._pipe or source, "r", options=options, timeout=timeout, metadata_errors="replace"
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            if self._pipe:
+                self._pipe.close()
             self._raise_interrupt()
             reason = self._reason(error)
             if isinstance(source, str) and _lacks_its_index(source):
@@ -49,26 +55,29 @@ class ContainerReader:
         self._stream: Any = self._find_video(name)
         # Decoding several frames at a time keeps some back, which a live stream must not.
         self._stream.thread_type = "SLICE" if live else "AUTO"
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self.frame_rate = float(rate) if rate else None
         self._evidence = Evidence(self._container, self._stream)
+        self.frame_rate = self._rate()
         self._stated = stated_frames(self._container, self._stream)
         self.expected = self._stated or self._estimate()
 
     @property
+    def unreadable(self) -> int:
+        return max(self._missing, self._errors)
+
+    @property
     def damaged(self) -> bool:
-        return self._evidence.damaged
+        return self._evidence.damaged or self.unreadable > 0
 
     def __iter__(self) -> Iterator[Decoded]:
         clock = _Clock(self._stream, by_decoding="avi" in self._evidence.kinds)
-        read = missing = 0
+        read = 0
         for packet in self._packets():
             for frame in self._decode(packet):
                 time, step = clock.read(frame, read)
-                missing += self._evidence.see_step(step) if step else 0
-                yield Decoded(read + missing, time, None, lambda frame=frame: _convert(frame))  # type: ignore[misc]
+                self._missing += self._evidence.see_step(step) if step else 0
+                yield Decoded(read + self._missing, time, None, lambda frame=frame: _convert(frame))  # type: ignore[misc]
                 read += 1
-        self._compare(read, missing)
+        self._compare(read)
 
     def close(self) -> None:
         self._container.close()
@@ -85,6 +94,14 @@ class ContainerReader:
             reason = "this PyAV has no decoder for its video" if no_decoder else "there is no video in it"
             raise SourceError(f"{shown(name)}: {reason}")
         return stream
+
+    def _rate(self) -> float | None:
+        """Frames per second on average. Of a raw stream FFmpeg says 25, whatever the stream's own header says."""
+        stream, raw = self._stream, self._evidence.kinds & {"h264", "hevc"}
+        rate = stream.codec_context.framerate if raw else stream.average_rate
+        if not rate and stream.guessed_rate and stream.guessed_rate <= _HIGHEST_GUESS:
+            rate = stream.guessed_rate
+        return float(rate) if rate else None
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the video, from behind damaged spots as well; None at the end, for what the decoder still has."""
@@ -139,9 +156,9 @@ class ContainerReader:
             return None
         return round(self._container.duration / self._av.time_base * self._stream.average_rate) or None
 
-    def _compare(self, read: int, missing: int) -> None:
+    def _compare(self, read: int) -> None:
         """What was met with what is stated, at the end."""
-        self.unreadable = max(missing, self._errors, self._stated - read)
+        self._missing = max(self._missing, self._stated - read)
         self._evidence.damaged |= self.unreadable > 0
         self.notes += self._evidence.at_the_end()
         if not self.damaged:
@@ -184,7 +201,8 @@ class _Pipe:
             return b""
 
     def close(self) -> None:
-        self._stream.close()
+        if self._stream is not getattr(sys.stdin, "buffer", None):
+            self._stream.close()
 
 
 class _Restarts:

@@ -12,6 +12,8 @@ _HOLE = 256
 """Bytes between two packets of a container that are more than its own headers."""
 _NEAR = 48
 """Packets between a damaged spot and the frame that comes out behind it: reordered, and kept back by threads."""
+_LONGEST_GAP = 10.0
+"""Seconds between two frames that may be frames that are missing; what is longer is another recording."""
 _STATES_ITS_LENGTH = {"matroska", "webm", "flv", "asf"}
 """Containers with their length in a header. In others FFmpeg derives it from what is there, or they have an index."""
 _BYTE_EXACT = {"matroska", "webm", "flv"}
@@ -64,7 +66,7 @@ class Evidence:
         """Time from a frame to the next; returns how many frames are missing between them, by a damaged spot."""
         usual = statistics.median(self._steps) if self._steps else seconds
         self._steps.append(seconds)
-        missing = max(round(seconds / usual) - 1, 0)
+        missing = max(round(seconds / usual) - 1, 0) if seconds < _LONGEST_GAP else 0
         if self._packets - self._spot < _NEAR:
             return missing
         self._regular, self._irregular = self._regular + (missing == 0), self._irregular + (missing > 0)

@@ -156,14 +156,21 @@ class PictureReader:
         self._files, self._levels, self._told = files, levels, False
 
     def __iter__(self) -> Iterator[Decoded]:
-        for index, file in enumerate(self._files):
-            yield Decoded(index, None, file.name, lambda file=file: self._read(file))  # type: ignore[misc]
+        for index in range(self.expected or 0):
+            yield Decoded(index, None, self._file(index).name, lambda index=index: self._read(index))  # type: ignore[misc]
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _read(self, file: Path) -> Picture:
-        picture = _decode(file)
+    def _file(self, index: int) -> Path:
+        return self._files[index]
+
+    def _stored(self, index: int) -> NDArray[Any]:
+        """A picture in the depth in which it is stored, BGR."""
+        return _decode(self._files[index])
+
+    def _read(self, index: int) -> Picture:
+        picture = self._stored(index)
         if picture.dtype == np.uint8:
             return picture
         self._levels = self._levels or self._range()
@@ -175,11 +182,11 @@ class PictureReader:
 
     def _range(self) -> tuple[float, float]:
         """The lowest and the highest value of the sequence."""
-        chosen = np.linspace(0, len(self._files) - 1, min(_LOOKED_AT, len(self._files))).astype(int)
+        count = self.expected or 0
         ends = []
-        for index in chosen:
+        for index in np.linspace(0, count - 1, min(_LOOKED_AT, count)).astype(int).tolist():
             try:
-                picture = _decode(self._files[index])
+                picture = self._stored(index)
             except SourceError:
                 continue
             values = picture[np.isfinite(picture)] if picture.dtype.kind == "f" else picture
@@ -187,3 +194,39 @@ class PictureReader:
                 ends.append(np.percentile(values, [_TAILS, 100 - _TAILS]))
         low, high = (float(np.min(ends, axis=0)[0]), float(np.max(ends, axis=0)[1])) if ends else (0.0, 0.0)
         return low, high if high > low else low + 1
+
+
+class PageReader(PictureReader):
+    """The pictures of one file: pages of a TIFF, or an animated WebP or AVIF."""
+
+    def __init__(self, file: Path, levels: tuple[float, float] | None = None) -> None:
+        super().__init__([file], levels)
+        self.expected = _page_count(file)
+        self._encoded = np.fromfile(file, np.uint8) if self.expected > 1 else np.empty(0, np.uint8)
+        self._by_page = file.suffix.lower().startswith(".tif")
+        self._all: Sequence[NDArray[Any]] = ()
+
+    def _file(self, index: int) -> Path:
+        return self._files[0]
+
+    def _stored(self, index: int) -> NDArray[Any]:
+        if self.expected == 1:
+            return _decode(self._files[0])
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        try:
+            if self._by_page:
+                pages = cv2.imdecodemulti(self._encoded, flags, range=(index, index + 1))[1]
+                return np.asarray(pages[0])
+            self._all = self._all or cv2.imdecodemulti(self._encoded, flags)[1]
+            return np.asarray(self._all[index])
+        except (cv2.error, IndexError) as error:
+            raise SourceError(f"{shown(str(self._files[0]))}: picture {index} cannot be read") from error
+
+
+def _page_count(file: Path) -> int:
+    try:
+        with file.open("rb") as opened:
+            name = str(file) if shown(str(file)) == str(file) else f"/dev/fd/{opened.fileno()}"
+            return max(int(cv2.imcount(name)), 1)
+    except (OSError, cv2.error):
+        return 1

@@ -29,7 +29,7 @@ from typing import Any
 
 from ..errors import SourceError
 from .capture import CameraReader, CaptureReader
-from .pictures import SUFFIXES, PictureReader, files_of_pattern, picture_files
+from .pictures import SUFFIXES, PageReader, PictureReader, files_of_pattern, picture_files
 from .protocol import Reader, SourceFrame, SourceReport, shown
 
 __all__ = ["READERS", "Source", "SourceFrame", "SourceReport", "is_camera", "open_source"]
@@ -139,7 +139,7 @@ def open_source(
     Raises:
         SourceError: there is nothing to read; the message says what is wrong with which source.
     """
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     if start < 0 or step < 1:
         raise SourceError(f"start {start}, step {step}: start is 0 or more, step 1 or more")
     if (rate is not None and not 0 < rate < math.inf) or not 0 < timeout < math.inf:
@@ -171,7 +171,7 @@ def _open(name: str, reader: str, levels: tuple[float, float] | None, timeout: f
     if not stat.S_ISREG(mode):
         return _open_pipe(_opened(name), name, reader)
     if Path(name).suffix.lower() in SUFFIXES and not _is_animated(name):
-        return PictureReader([Path(name)], levels)
+        return PageReader(Path(name), levels)
     if not os.path.getsize(name):
         raise SourceError(f"{shown(name)}: the file is empty")
     return _open_video(name, name, reader, live=False, timeout=timeout)

@@ -62,7 +62,7 @@ def paths_of(request: Request, targets: Sequence[str]) -> list[str]:
 
 def _check_name(request: Request) -> None:
     kind, path = request.kind, request.path
-    if request.resume and kind != "jsonl":
+    if request.resume_after is not None and kind != "jsonl":
         raise SourceError(f"{kind}: only jsonl goes on at the end of a file")
     if not path:
         raise SourceError(f"{kind}: the name of the output is empty")

@@ -16,7 +16,10 @@ Capture = pytest.CaptureFixture[str]
     [
         ([], "given was: nothing"),
         (["cm_stage.pt", "fm_stage.pt"], "given was: cm_stage.pt, fm_stage.pt"),
-        (["mine.safetensors"], "the folder that `spm-export ... --out FOLDER` wrote; given was: mine.safetensors"),
+        (
+            ["mine.safetensors"],
+            "the folder that `spm-export ... --out FOLDER` wrote, or the file of `--pack`; given was: mine.safetensors",
+        ),
         (["empty"], "manifest.json: cannot be read"),
     ],
 )

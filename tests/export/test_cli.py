@@ -89,6 +89,8 @@ def test_help_needs_no_torch() -> None:
         ["--out", "b", "--tf32"],
         ["--out", "b", "--compute-capability", "8.6"],
         ["--out", "b", "--half"],
+        ["--out", ""],
+        ["--out", "b", "--pack", ""],
         ["--save-checkpoint", "official", "--half"],
         ["--save-checkpoint", "w.safetensors", "--precision", "fp16"],
         ["--save-checkpoint", "w.safetensors", "--pack", "b.zip"],

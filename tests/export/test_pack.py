@@ -10,11 +10,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spm_export.cli import main
 from spm_export.pack import BEGINNING, pack_bundle
-from spm_rt import Bundle
+from spm_rt import Bundle, Tracker
 from spm_rt.bundle import MANIFEST
 from spm_rt.errors import BundleError, ExportError
 
@@ -57,14 +58,38 @@ def test_packing_needs_neither_torch_nor_onnx(default_bundle: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--pack", "b.zip"], ["a", "b", "--pack", "b.zip"], ["nowhere", "--pack", "b.zip"]]
+    ("arguments", "message"),
+    [
+        (["--pack", "b.zip"], "takes one bundle"),
+        (["a", "b", "--pack", "b.zip"], "takes one bundle"),
+        (["nowhere", "--pack", "b.zip"], "no such bundle"),
+        (["cm_stage.pt", "--pack", "b.zip"], "give --out FOLDER too"),
+    ],
 )
 def test_what_cannot_be_packed_is_named(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("cm_stage.pt").write_bytes(b"weights")
     assert main(arguments) == 1
-    assert "takes one bundle" in (said := capsys.readouterr().err) or "no such bundle" in said
+    assert message in capsys.readouterr().err
+    assert not Path("b.zip").exists()
+
+
+def test_a_packed_bundle_is_tracked_with_and_packed_again_to_the_same_bytes(
+    default_bundle: Path, tmp_path: Path
+) -> None:
+    packed = pack_bundle(Bundle.open(default_bundle), tmp_path / "a.zip")
+    assert main([str(packed), "--pack", str(tmp_path / "b.zip"), "--quiet"]) == 0
+    assert (tmp_path / "b.zip").read_bytes() == packed.read_bytes()
+    frame = np.full((120, 160, 3), 90, np.uint8)
+    with Tracker.load(packed) as tracker:
+        tracker.init(frame, (60, 40, 30, 30))
+        assert 0 <= tracker.update(frame).score <= 1
 
 
 def test_a_file_that_changes_meanwhile_or_a_full_disk_leaves_the_older_archive(

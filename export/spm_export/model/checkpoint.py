@@ -102,7 +102,7 @@ def default_weights() -> Path:
     Raises:
         CheckpointError: neither is there; the message says where they are to be had.
     """
-    beside = Path(__file__).parents[2] / "weights" / "spm_weights"
+    beside = Path(__file__).resolve().parents[2] / "weights" / "spm_weights"
     package = importlib.util.find_spec("spm_weights")
     for folder in (beside, *((package.submodule_search_locations or ()) if package else ())):
         if (file := Path(folder) / WEIGHTS_NAME).is_file():

@@ -20,6 +20,8 @@ from spm_rt.errors import CheckpointError
 
 _HEAD = 512
 """Bytes from which a file's kind is told."""
+DEEPEST = 20
+"""How many wrappers around a network's tensors are opened."""
 _MISTAKEN = (
     (
         rb"version https://git-lfs",
@@ -58,7 +60,7 @@ def read_weights(path: Path, known: Collection[str]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     others: list[str] = []
-    for place, tensors in _dictionaries(_load(path), place=""):
+    for place, tensors in _dictionaries(_load(path), "", set()):
         names = {name: _without_prefix(place + name, known) for name in tensors}
         if not any(name in known for name in names.values()):
             others += [place + name for name in tensors]
@@ -79,10 +81,11 @@ def read_weights(path: Path, known: Collection[str]) -> dict[str, Tensor]:
     return found
 
 
-def _dictionaries(content: Any, place: str, inside: tuple[int, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dictionary in ``content`` that has tensors, with its place (``state_dict.``) before it."""
-    if id(content) in inside or len(inside) > 20:  # a pickle may hold itself
+def _dictionaries(content: Any, place: str, met: set[int], depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dictionary in ``content`` that has tensors, once, with its place (``state_dict.``) before it."""
+    if id(content) in met or depth > DEEPEST:  # a pickle may hold itself, or one thing a million times
         return
+    met.add(id(content))
     if isinstance(content, (list, tuple)):
         content = dict(enumerate(content))
     if not isinstance(content, Mapping):
@@ -93,7 +96,8 @@ def _dictionaries(content: Any, place: str, inside: tuple[int, ...] = ()) -> Ite
     if tensors:
         yield place, tensors
     for name, value in content.items():
-        yield from _dictionaries(value, f"{place}{name}.", (*inside, id(content)))
+        if isinstance(value, (list, tuple, Mapping)):
+            yield from _dictionaries(value, f"{place}{name}.", met, depth + 1)
 
 
 def _without_prefix(name: str, known: Collection[str]) -> str:

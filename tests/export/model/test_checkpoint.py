@@ -320,7 +320,7 @@ def weird(**changes: Any) -> Callable[[State], State]:
 
 WEIRD: dict[str, tuple[Callable[[State], Any], str]] = {
     "two sets of weights": (
-        lambda state: {"state_dict": state, "ema": state},
+        lambda state: {"state_dict": state, "ema": dict(state)},
         "stands in it twice, as state_dict.feat_extractor.bn_list.0.weight and ema.feat",
     ),
     "another model": (
@@ -395,6 +395,26 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "html": lambda path: path.write_text("<!DOCTYPE html><html>quota exceeded</html>"),
     "safetensors": lambda path: save_file({"a": torch.zeros(3)}, path),
 }
+
+
+def holds_itself(state: State) -> Any:
+    outer: State = {"state_dict": state}
+    outer["self"] = outer
+    return outer
+
+
+def shared_a_billion_times(state: State) -> Any:
+    content: Any = state
+    for _ in range(9):
+        content = [content] * 10
+    return content
+
+
+@pytest.mark.parametrize("wrap", [holds_itself, shared_a_billion_times])
+def test_wrappers_that_lead_in_circles_end(
+    wrap: Callable[[State], Any], states: States, write: Write, synthetic_model: SPMTracker
+) -> None:
+    assert digest(load_model(write(fine=wrap(states[1])))) == digest(synthetic_model)
 
 
 MISTAKEN = {

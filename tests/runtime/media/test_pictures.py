@@ -239,6 +239,29 @@ def test_one_picture_is_a_source_of_one_frame_and_an_animated_one_of_several(tmp
     assert numbers(tmp_path / "moving.png") == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("kind", ["tif", "webp", "avif"])
+def test_a_file_of_several_pictures_is_a_source_of_all_of_them(kind: str, tmp_path: Path) -> None:
+    pages = [numbered(number) for number in range(5)]
+    path = tmp_path / f"Bär\n.{kind}"
+    if kind == "tif":
+        written = cv2.imencodemulti(".tif", pages)[1]
+    else:
+        animation = cv2.Animation()
+        animation.frames, animation.durations = pages, np.full(5, 100, np.int32)
+        written = cv2.imencodeanimation(f".{kind}", animation)[1]
+    path.write_bytes(written.tobytes())
+    with open_source(path) as source:
+        assert source.expected == 5
+        assert [number_of(frame.picture) for frame in source] == [0, 1, 2, 3, 4]
+
+
+def test_pages_of_sixteen_bits_share_their_range(tmp_path: Path) -> None:
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), [thermal(0), thermal(200)])
+    first, second = (frame.picture for frame in read(tmp_path / "pages.tif"))
+    assert (first[1:-1] <= second[1:-1]).all()
+    assert first[60, 80, 0] < second[60, 80, 0]
+
+
 @pytest.mark.parametrize("name", ["img", "color"])
 def test_a_folder_in_a_data_sets_layout_is_read_from_its_inside(name: str, tmp_path: Path) -> None:
     write(tmp_path / name, ["0001.png", "0002.png"])

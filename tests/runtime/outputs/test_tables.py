@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from spm_rt.errors import SourceError
 from spm_rt.media.datasets import find_sequences
 from spm_rt.outputs import Request, Tracked, open_outputs
 from spm_rt.results import TrackResult
@@ -153,8 +154,22 @@ def test_names_of_files_are_written_whatever_is_in_them(kind: str, tmp_path: Pat
 def test_json_lines_go_on_behind_the_last_whole_line(before: str, kept: str, tmp_path: Path) -> None:
     path = tmp_path / "o.jsonl"
     path.write_text(before)
-    with open_outputs([Request("jsonl", str(path), resume=True)]) as outputs:
+    with open_outputs([Request("jsonl", str(path), resume_after=-1)]) as outputs:
         for frame in source_frames([0.0, 1.0]):
             outputs.write(frame, tracked(frame.index))
             assert len(path.read_text()[len(kept) :].splitlines()) == frame.index + 1
     assert path.read_text().startswith(kept + '{"frame": 0')
+
+
+def test_frames_that_json_lines_have_already_are_not_written_again(tmp_path: Path) -> None:
+    """A run that goes on tracks its last frame once more, for the other outputs."""
+    path = tmp_path / "o.jsonl"
+    write_results([("jsonl", path)], source_frames([0.0, 1.0]))
+    requests = [Request("jsonl", str(path), resume_after=1), Request("csv", str(tmp_path / "o.csv"))]
+    with open_outputs(requests) as outputs:
+        for frame in source_frames([1.0, 2.0], indices=[1, 2]):
+            outputs.write(frame, tracked(frame.index))
+    assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1, 2]
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 3
+    with pytest.raises(SourceError, match="only jsonl"):
+        open_outputs([Request("csv", str(tmp_path / "o.csv"), resume_after=1)])
