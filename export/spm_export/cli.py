@@ -122,6 +122,22 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE.zip",
         help="the bundle as one file too, which spm_rt opens as it does the folder",
     )
+    _add_bundle_options(parser)
+    parser.add_argument(
+        "--save-checkpoint",
+        type=_path,
+        metavar="PATH",
+        help="write the weights as PATH.safetensors, or into a folder in the official layout",
+    )
+    parser.add_argument("--half", action="store_true", help="with --save-checkpoint: float16 safetensors")
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no table")
+    return parser
+
+
+def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
+    """How a bundle is written."""
     parser.add_argument(
         "--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)"
     )
@@ -148,17 +164,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--clip", metavar="VIDEO", help="video or folder to verify on (default: the shipped clip)")
     parser.add_argument("--box", type=parse_box, metavar="X,Y,W,H", help="the target in the clip's first frame")
-    parser.add_argument(
-        "--save-checkpoint",
-        type=_path,
-        metavar="PATH",
-        help="write the weights as PATH.safetensors, or into a folder in the official layout",
-    )
-    parser.add_argument("--half", action="store_true", help="with --save-checkpoint: float16 safetensors")
-    command.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no table")
-    return parser
 
 
 def run(options: argparse.Namespace) -> int:

@@ -205,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     os.environ["SPM_RT_AUTO"] = "fixed"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is started in the background, it is ignored
     report = run(options.kind, options.runs, options.seed)
     print(json.dumps(report))
     return bool(report["problems"])
