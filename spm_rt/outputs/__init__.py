@@ -6,7 +6,9 @@
 ...     written = outputs.finish()                                  # doctest: +SKIP
 """
 
-from .base import KINDS, Request, Tracked, Written
-from .outputs import Outputs, open_outputs
-
-__all__ = ["KINDS", "Outputs", "Request", "Tracked", "Written", "open_outputs"]
+from .base import KINDS as KINDS
+from .base import Request as Request
+from .base import Tracked as Tracked
+from .base import Written as Written
+from .outputs import Outputs as Outputs
+from .outputs import open_outputs as open_outputs

@@ -30,7 +30,7 @@ class Request(NamedTuple):
     """An output that is asked for.
 
     Attributes:
-        kind: one of :data:`KINDS`.
+        kind: one of :data:`~spm_rt.outputs.base.KINDS`.
         path: of the file; ``-``, for what consists of lines, is standard output.
         resume_after: jsonl only: go on at the end of the file, whose last line is removed if it is torn; frames up to
             this number are in it.

@@ -29,7 +29,7 @@ class Outputs:
     """Outputs of one run; a context manager, made by :func:`open_outputs`.
 
     Leaving the block finishes the outputs, whatever the reason: what was done until then is complete, and
-    :attr:`written` says what that is. Signals that end a program (Ctrl-C, SIGTERM) wait while a frame is being written
+    ``written`` says what that is. Signals that end a program (Ctrl-C, SIGTERM) wait while a frame is being written
     and while the outputs are being finished.
 
     Attributes:
