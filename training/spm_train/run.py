@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +90,9 @@ def check_folder(folder: Path, resume: bool) -> None:
     """
     try:
         there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-        folder.mkdir(parents=True, exist_ok=True)
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            raise NotADirectoryError(errno.EACCES, f"{nearest} is no folder that can be written to")
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be made or read ({error.strerror})") from error
     ours = [name for name in FILES if name in there]
@@ -130,6 +134,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     if options.resume:
         trainer.resume()
     first = trainer.step
+    folder.mkdir(parents=True, exist_ok=True)
     log = _Log(folder / "log.jsonl", Progress("training", config.steps - first, quiet=options.quiet or options.json))
     try:
         trainer.run(log, started + 60 * options.stop_after if options.stop_after else math.inf)

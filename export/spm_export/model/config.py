@@ -67,7 +67,7 @@ def load_config(path: str | os.PathLike[str]) -> tuple[ModelSpec, TrackerSetting
     file = Path(path)
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SettingsError(f"{file}: not a readable yaml file ({error})") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{file}: not a configuration of an SPM-Tracker")

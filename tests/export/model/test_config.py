@@ -173,7 +173,7 @@ def test_everything_wrong_is_named_in_one_error(tmp_path: Path) -> None:
         "MODEL: {CM_BBOX_SCALE_FACTOR: .inf}",
         # Foreign files.
         *("", "just words", "- a\n- b", "42", "a: [1, 2", "a: b: c", "\x00"),
-        *("SPM_TRACKER: 3", "!!python/object/apply:os.getcwd []"),
+        *("SPM_TRACKER: 3", "!!python/object/apply:os.getcwd []", "TRACK: " + "[" * 3000),
     ],
 )
 def test_values_that_make_no_sense_and_foreign_files_are_refused(text: str, tmp_path: Path) -> None:
