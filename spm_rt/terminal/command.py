@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+import cv2
+
 from ..errors import SpmError
 
 DEBUG = "SPM_RT_DEBUG"
@@ -64,6 +66,8 @@ def run_command(name: str, function: Callable[[], int], *, extra: str = "") -> i
         SIGTERM. What argparse raises passes.
     """
     _fill_standard_streams()
+    if not os.environ.get(DEBUG):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said once, by us
     try:
         with stop_signals(_raise_stopped):
             status = _reported(name, function, extra)
