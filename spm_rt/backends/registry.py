@@ -82,11 +82,10 @@ class BackendEntry:
 
 
 def in_words(error: BaseException) -> str:
-    """An error of somebody else's, its kind and what it says, on one line."""
+    """An error of somebody else's, its kind and what it says, on one line; of long ones the beginning and the end."""
     said = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {said if len(said) <= 300 else said[:300] + '...'}" if said else type(error).__name__
-    )
+    said = said if len(said) <= 400 else f"{said[:150]} ... {said[-250:]}"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 BACKENDS = {

@@ -18,9 +18,9 @@ import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
-from ..errors import BundleError
+from ..errors import BundleError, CopyError
 from ..files import seal_manifest
 from ..store import find_entry, make_entry
 from .manifest import MANIFEST, MOST_MANIFEST_BYTES, Contents, contents, parse_manifest
@@ -42,6 +42,12 @@ class PrivateFolder:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="spm_rt_bundle."))
         self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __deepcopy__(self, memo: object) -> PrivateFolder:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise CopyError(f"the files of this bundle are in {self.path} for this process alone: open it in the other one")
 
 
 def _remove(path: Path, process: int) -> None:

@@ -19,6 +19,7 @@ from ...errors import BackendError
 from ...machine import processor, release_memory, usable_cores
 from ...store import find_entry, make_entry
 from ..protocol import ArrayTemplates
+from ..registry import in_words
 from .binding import bind
 from .gpu import DeviceContext, provider_options
 
@@ -152,7 +153,7 @@ class OnnxRuntimeBackend:
         options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
         levels = library.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it says of an error it raises too
         # Every session has threads of its own. Unless they stop spinning when a call ends, those of search are in the
         # way of the host's code and of relation's threads (a third of relation's time on two cores).
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -163,7 +164,9 @@ class OnnxRuntimeBackend:
         try:
             session = library.InferenceSession(str(path), options, providers=[self._chosen])
         except Exception as error:  # the library has no common base class for its errors
-            raise BackendError(f"{path}: onnxruntime {library.__version__} cannot load it: {error}") from error
+            raise BackendError(
+                f"{path}: onnxruntime {library.__version__} cannot load it: {in_words(error)}"
+            ) from error
         if session.get_providers()[0] != self._provider:
             raise BackendError(
                 f"device {self._device!r}: onnxruntime silently fell back from {self._provider} to "

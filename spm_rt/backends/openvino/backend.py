@@ -22,6 +22,7 @@ from ...bundle.forms import form_for
 from ...errors import BackendError
 from ...machine import instruction_sets, usable_cores
 from ..protocol import ArrayTemplates
+from ..registry import in_words
 
 Floats = NDArray[np.float32]
 
@@ -130,7 +131,8 @@ class OpenVinoBackend:
                 model.reshape(shapes)
             return model
         except RuntimeError as error:
-            raise BackendError(f"{path}: openvino {self._library.__version__} cannot read it: {error}") from error
+            version = self._library.__version__
+            raise BackendError(f"{path}: openvino {version} cannot read it: {in_words(error)}") from error
 
     def _compile(self, graph: Any, hint: str, shapes: dict[str, list[int]] | None = None) -> Any:
         """A file, or a model in memory, compiled."""
@@ -139,7 +141,8 @@ class OpenVinoBackend:
             return self._core.compile_model(model, self._device, {**self._options, "INFERENCE_PRECISION_HINT": hint})
         except RuntimeError as error:
             name = graph if isinstance(graph, Path) else self._relation_file
-            raise BackendError(f"{name}: openvino {self._library.__version__} cannot load it: {error}") from error
+            version = self._library.__version__
+            raise BackendError(f"{name}: openvino {version} cannot load it: {in_words(error)}") from error
 
 
 def _names(node: Any) -> set[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import random
 import shutil
 import stat
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from spm_rt import Bundle, BundleError
+from spm_rt import Bundle, BundleError, CopyError
 from spm_rt.bundle import MANIFEST
 from spm_rt.store import VARIABLE
 
@@ -80,6 +82,19 @@ def test_a_temporary_folder_is_there_as_long_as_its_bundle(folder: Path, tmp_pat
     del bundle
     gc.collect()
     assert not place.exists()
+
+
+def test_bundles_may_be_copied_but_not_sent_away_from_their_temporary_folder(
+    folder: Path, cache: str, tmp_path: Path
+) -> None:
+    bundle = copy.deepcopy(Bundle.open(pack(folder, tmp_path / "bundle.zip")))
+    assert contents_of(bundle.path) == contents_of(folder)
+    assert repr(bundle) == f"<Bundle {str(bundle.path)!r}: float32, graphs for 1, 2 target(s)>"
+    if cache == "cache":
+        assert pickle.dumps(bundle)
+    else:
+        with pytest.raises(CopyError, match="open it in the other one"):
+            pickle.dumps(bundle)
 
 
 def test_what_lies_beside_the_bundle_is_left_alone(folder: Path, cache: str, tmp_path: Path) -> None:
