@@ -3,7 +3,7 @@
 =======================  ============================================================================================
 source                   what it is
 =======================  ============================================================================================
-``clip.mp4``             a file: a video, or one picture
+``clip.mp4``             a file: a video, a picture, or a TIFF, WebP, AVIF or PNG of several
 ``frames/``              the pictures of a folder in natural order (2 before 10)
 ``frames/%04d.png``      the pictures that fit, as in C; or ``'frames/*.png'``
 ``rtsp://...``           a URL that FFmpeg reads: rtsp, http, https, udp, srt, ...
