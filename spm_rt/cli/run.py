@@ -23,7 +23,7 @@ from .following import Follower, load_follower
 from .frames import RunFrames, Stop
 from .options import Start
 from .resuming import Record, read_record
-from .summary import Tally, damage_text, kept_text, make_summary, summary_text
+from .summary import Tally, damage_text, kept_text, make_summary, output_notes, summary_text
 from .targets import corners_hint
 from .windows import require_windows, select_boxes, show
 
@@ -107,7 +107,7 @@ class _Run:
         if self._stop.number is not None:
             kept = kept_text(written)
             raise Stopped(self._stop.number, f"after {self._count} frames" + (f"; {kept}" if kept else ""))
-        for note in report.notes:
+        for note in (*report.notes, *output_notes(written)):
             say(f"{NAME}: {note}")
         if report.damaged and not self._frames.source.live:
             say(f"{NAME}: {shown(self._options.source)}: {damage_text(report)}")

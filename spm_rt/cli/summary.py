@@ -62,7 +62,7 @@ def make_summary(
         "expected": report.expected,
         "unreadable": report.unreadable,
         "damaged": report.damaged,
-        "notes": [*report.notes, *(f"{shown(entry.path)}: {entry.note}" for entry in written if entry.note)],
+        "notes": [*report.notes, *output_notes(written)],
         "ended_by": ended,
         "written": [entry.path for entry in written if entry.frames],
     }
@@ -95,5 +95,9 @@ def damage_text(report: SourceReport) -> str:
 def kept_text(written: Sequence[Written]) -> str:
     """What there is of each output after a run that did not come to its end."""
     kept = [f"{shown(entry.path)} ({entry.frames} frames)" for entry in written if entry.frames]
-    notes = [f"{shown(entry.path)}: {entry.note}" for entry in written if entry.note]
-    return "; ".join([f"kept: {', '.join(kept)}"] * bool(kept) + notes)
+    return "; ".join([f"kept: {', '.join(kept)}"] * bool(kept) + output_notes(written))
+
+
+def output_notes(written: Sequence[Written]) -> list[str]:
+    """What outputs have to say, one line each."""
+    return [f"{shown(entry.path)}: {entry.note}" for entry in written if entry.note]

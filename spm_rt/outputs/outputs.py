@@ -105,10 +105,11 @@ class Outputs:
             action()
         except (OSError, SourceError) as error:
             text = str(error) if isinstance(error, SourceError) else reason(error)
-            problem = text if text.startswith(output.label) else f"{output.label}: {text}"
+            text = text.removeprefix(f"{output.label}: ")
+            problem = f"{output.label}: {text}"
             if problem not in self._problems:
                 self._problems.append(problem)
-            output.note = problem if not output.note else f"{output.note}; {problem}"
+            output.note = text if not output.note else f"{output.note}; {text}"
 
 
 def open_outputs(

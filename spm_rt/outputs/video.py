@@ -85,7 +85,7 @@ class VideoOutput:
         if problem:
             raise SourceError(f"{self.label}: {problem}")
         if self._uneven:
-            self.note = f"{self.label}: {self._rate:g} frames per second throughout, the source's times differ"
+            self.note = f"{self._rate:g} frames per second throughout, the source's times differ"
 
     def close(self) -> None:
         if self._encoder and not self._closed:
@@ -120,7 +120,7 @@ class VideoOutput:
                 raise OSError(0, "the copy cannot be read")
             os.replace(copy, self._part)
         except OSError as error:
-            self.note = f"{self.label}: complete, but in fragments; some players cannot seek in it ({reason(error)})"
+            self.note = f"complete, but in fragments; some players cannot seek in it ({reason(error)})"
 
 
 class Clock:
