@@ -40,7 +40,7 @@ MARGIN = 0.95
 """A later library is taken only if it needs less than this share of an earlier one's time: noise decides nothing."""
 
 Load = Callable[[str], "Backend"]
-Loaded = TypeVar("Loaded")
+Item = TypeVar("Item")
 
 
 def choose(bundle: Bundle, names: Sequence[str], options: Mapping[str, Any], load: Load) -> tuple[Backend, str]:
@@ -81,14 +81,14 @@ def choose(bundle: Bundle, names: Sequence[str], options: Mapping[str, Any], loa
     return loaded[pick(list(loaded), times)], attempts.told(how)
 
 
-class Attempts(Generic[Loaded]):
+class Attempts(Generic[Item]):
     """Loads backends, and keeps what those that cannot be loaded said."""
 
-    def __init__(self, load: Callable[[str], Loaded]) -> None:
+    def __init__(self, load: Callable[[str], Item]) -> None:
         self._load = load
         self.errors: dict[str, BackendError] = {}
 
-    def __call__(self, name: str) -> Loaded | None:
+    def __call__(self, name: str) -> Item | None:
         """The backend, or None: ``errors`` has the reason then."""
         try:
             return self._load(name)
@@ -97,7 +97,7 @@ class Attempts(Generic[Loaded]):
             self.errors[name] = error
             return None
 
-    def first(self, names: Sequence[str]) -> Loaded:
+    def first(self, names: Sequence[str]) -> Item:
         """The first of them that can be loaded."""
         for name in names:
             if (backend := self(name)) is not None:

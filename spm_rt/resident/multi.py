@@ -40,7 +40,7 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
     takes its template along.
 
     Frames are as for :class:`~spm_rt.resident.ResidentTracker`, and ``TrackResult.candidates`` is always None. ``with``
-    or :meth:`close` gives the memory back. Settings cannot be changed.
+    or ``close`` gives the memory back. Settings cannot be changed.
 
     Args:
         networks: makes networks for a number of targets, new ones each time.

@@ -34,7 +34,7 @@ class ResidentTracker(OneTarget):
             result = tracker.update(frame)
 
     Frames are uint8, BGR, BGRA or grey: numpy arrays, or anything with ``__cuda_array_interface__`` on the same GPU.
-    ``TrackResult.candidates`` is always None. One tracker belongs to one thread at a time. ``with`` or :meth:`close`
+    ``TrackResult.candidates`` is always None. One tracker belongs to one thread at a time. ``with`` or ``close``
     gives its memory back. Its settings cannot be changed.
 
     Args:

@@ -38,7 +38,7 @@ class Tracker(OnBackend, OneTarget):
     Frames are numpy arrays: uint8 or float (0..255), BGR, BGRA or grey, any memory layout. Where the backend works on a
     GPU (``tensorrt``, ``pytorch``), they may also be uint8 arrays on that GPU, of PyTorch, CuPy or any other library
     with ``__cuda_array_interface__`` or DLPack: they are cropped there (docs/notes/gpu.md). One tracker belongs to one
-    thread at a time; make one per thread (they may share a backend). ``with`` or :meth:`close` gives its memory back.
+    thread at a time; make one per thread (they may share a backend). ``with`` or ``close`` gives its memory back.
     """
 
     def __init__(self, backend: Backend, spec: ModelSpec, settings: TrackerSettings) -> None:
