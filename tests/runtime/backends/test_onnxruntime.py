@@ -19,7 +19,7 @@ from ...support.follow import Frames, results_on
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_must_be_one_or_more(threads: int, bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match=f"threads is {threads}; it must be 1 or more"):
+    with pytest.raises(BackendError, match=f"threads is {threads}; it must be a whole number, 1 or more"):
         load_backend(bundle, "onnxruntime", threads=threads)
 
 
