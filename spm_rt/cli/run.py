@@ -107,11 +107,12 @@ class _Run:
         if self._stop.number is not None:
             kept = kept_text(written)
             raise Stopped(self._stop.number, f"after {self._count} frames" + (f"; {kept}" if kept else ""))
-        for note in (*report.notes, *output_notes(written)):
-            say(f"{NAME}: {note}")
+        notes = [*report.notes, *output_notes(written)]
         if report.damaged and not self._frames.source.live:
-            say(f"{NAME}: {shown(self._options.source)}: {damage_text(report)}")
+            say(f"{NAME}: {shown(self._options.source)}: {'; '.join([damage_text(report), *notes])}")
             return 1
+        for note in notes:
+            say(f"{NAME}: {note}")
         return 0
 
     def _loop(self) -> str | None:

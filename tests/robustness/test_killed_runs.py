@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def killed(kind: str, runs: int, seed: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.support.killed_runs", kind, "--runs", str(runs), "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.support.processes.killed", kind, "--runs", str(runs), "--seed", str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.stdout, done.stderr
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -19,8 +19,8 @@ from spm_rt import Bundle, BundleError, CopyError
 from spm_rt.bundle import MANIFEST
 from spm_rt.store import VARIABLE
 
-from ...support.children import ends_in_child
 from ...support.fakes.bundle import small_bundle
+from ...support.processes.children import ends_in_child
 
 Change = Callable[[zipfile.ZipFile, Path], object]
 CACHES = ("cache", "off", "in the way")

@@ -17,7 +17,6 @@ from spm_rt import ClosedError, CopyError, FrameError, ProcessError, SettingsErr
 from spm_rt.adapters import Got10kTracker, OpenCVTracker
 from spm_rt.trackers.lifecycle import Gate
 
-from ...support.children import ends_in_child
 from ...support.fakes.backend import (
     BrightBackend,
     another_thread_inside,
@@ -25,6 +24,7 @@ from ...support.fakes.backend import (
     bright_multi_tracker,
     bright_tracker,
 )
+from ...support.processes.children import ends_in_child
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)

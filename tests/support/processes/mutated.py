@@ -1,7 +1,7 @@
 """Commands run on inputs that were changed at random; a process of its own, since it forks.
 
-``python -m tests.support.mutated_runs KIND --runs 100 --seed 1 --base FOLDER`` prints a summary as JSON. The base
-folder has ``bundle`` (real), ``clips``, and for the kinds that need them ``weights.safetensors`` and ``cm_stage.pt``.
+``python -m tests.support.processes.mutated KIND --runs 100 --seed 1 --bundle BUNDLE`` prints a summary as JSON. The
+bundle is a real one, of the default weights.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ from typing import Any
 
 import cv2
 
-from spm_rt import Tracker
+from spm_export.model.checkpoint import default_weights
+from spm_export.pack import pack_bundle
+from spm_rt import Bundle, Tracker
 from spm_rt.errors import SettingsError
 from spm_rt.files import seal_manifest
+from spm_train.trainer import Trainer
 
-from .fakes.backend import bright_frame, bright_tracker
+from ..fakes.backend import bright_frame, bright_tracker
+from ..media.clips import write_got10k, write_otb, write_vot
+from ..media.films import write_film
+from ..synthetic import write_checkpoint
 from .forked import Outcome, run_forked
-from .media.clips import write_got10k, write_otb, write_vot
 from .mutations import mutated_bytes, mutated_json, mutated_text, mutated_words
 
 PROGRAMS = {
@@ -40,6 +45,11 @@ PROGRAMS = {
 Command = list[str]
 """A program and its arguments."""
 ALLOWED = {0, 1, 2, 130}
+FILMS = {"mp4": "libx264", "mkv": "libx264", "mov": "libx264", "ts": "libx264", "flv": "libx264"} | {
+    "webm": "libvpx",
+    "avi": "mpeg4",
+    "gif": "gif",
+}
 PROGRESS = re.compile(r"\r|^\s*(tracking|exporting|training|verifying)\b|%\|")
 
 
@@ -161,6 +171,26 @@ def lines(folder: Path, base: Path, rng: Random) -> Command:
     return [program, *mutated_words(words, OPTIONS, rng)]
 
 
+def make_base(folder: Path, bundle: Path) -> Path:
+    """What is changed: a bundle, the same as one file, checkpoints, clips, and the results of a run."""
+    (folder / "clips").mkdir(parents=True)
+    (folder / "bundle").symlink_to(bundle.resolve())
+    (folder / "weights.safetensors").symlink_to(default_weights())
+    pack_bundle(Bundle.open(bundle), folder / "bundle.zip")
+    # In a child: PyTorch's threads here would be missing, and waited for, in all children.
+    run_forked(lambda _: len(write_checkpoint(folder)) - 2, [], folder)
+    for name, codec in FILMS.items():
+        write_film(
+            folder / "clips" / f"clip.{name}", codec, pixels="rgb8" if codec == "gif" else "yuv420p", numbers=range(8)
+        )
+    for suffix in ("png", "jpg", "tiff", "webp", "bmp"):
+        cv2.imwrite(str(folder / "clips" / f"still.{suffix}"), bright_frame(80, 60))
+    pictures(folder, 4)
+    words = "pictures --box 68,48,24,24 --csv run.csv --jsonl run.jsonl --frames 2 --quiet"
+    run_forked(importlib.import_module("spm_rt.cli").main, words.split(), folder)
+    return folder
+
+
 KINDS: dict[str, Callable[[Path, Path, Random], Command]] = {
     "bundles": bundle_files,
     "manifests": manifests,
@@ -170,6 +200,7 @@ KINDS: dict[str, Callable[[Path, Path, Random], Command]] = {
     "tables": tables,
     "lines": lines,
 }
+PRELOADED = ("av", "onnxruntime", "spm_export.model.checkpoint", "spm_bench.commands.accuracy")
 REAL = {"bundles", "manifests", "packed"}
 """Kinds that load a bundle; to the others, any bundle is a tracker of bright things."""
 
@@ -196,11 +227,22 @@ def fake_load(bundle: Any, *_: Any, settings: Any = None, **__: Any) -> Any:
     return bright_tracker()
 
 
-def run(kind: str, runs: int, seed: int, base: Path, first: int = 0, seconds: float = 60) -> dict[str, Any]:
+def run(kind: str, runs: int, seed: int, bundle: Path, first: int = 0, seconds: float = 60) -> dict[str, Any]:
     """The summary: how often each status came, and the commands that ended badly."""
+    load = Tracker.load
+    Tracker.load = fake_load  # type: ignore[method-assign]
+    Trainer.run = lambda *_: None  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as top:
+        base = make_base(Path(top) / "base", bundle)
+        if kind in REAL:
+            Tracker.load = load  # type: ignore[method-assign]
+        return _run(kind, runs, seed, base, first, seconds)
+
+
+def _run(kind: str, runs: int, seed: int, base: Path, first: int, seconds: float) -> dict[str, Any]:
     mains = {program: importlib.import_module(module).main for program, module in PROGRAMS.items()}
-    if kind not in REAL:
-        Tracker.load = fake_load  # type: ignore[method-assign]
+    for heavy in PRELOADED:  # once, instead of by every child
+        importlib.import_module(heavy)
     statuses: collections.Counter[str] = collections.Counter()
     problems: list[dict[str, Any]] = []
     for number in range(first, first + runs):
@@ -223,10 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, required=True)
     options = parser.parse_args(arguments)
     os.environ["SPM_RT_AUTO"] = "fixed"
-    report = run(options.kind, options.runs, options.seed, options.base.resolve(), options.first)
+    report = run(options.kind, options.runs, options.seed, options.bundle.resolve(), options.first)
     print(json.dumps(report))
     return bool(report["problems"])
 

@@ -1,7 +1,7 @@
 """Commands killed at random moments; a process of its own, since it forks.
 
-``python -m tests.support.killed_runs track|export --runs 100 --seed 1`` prints a summary as JSON. What may be left of a
-killed command: nothing under a final name that is not whole, and no temporary file once the next command has ended.
+``python -m tests.support.processes.killed track|export --runs 100 --seed 1`` prints a summary as JSON. What may be left
+of a killed command: nothing under a final name that is not whole, no temporary file once the next command has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import cv2
 from spm_rt import Bundle, Tracker
 from spm_rt.errors import SpmError
 
-from .fakes.backend import bright_frame, bright_tracker
+from ..fakes.backend import bright_frame, bright_tracker
 from .forked import INTERNAL, Outcome, run_forked
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -133,7 +133,7 @@ def patch(kind: str) -> None:
     else:
         import spm_export.bundle as exporter
 
-        from .exports import UNVERIFIED
+        from ..exports import UNVERIFIED
 
         exporter.verify = lambda *_: UNVERIFIED  # type: ignore[attr-defined,assignment]
 

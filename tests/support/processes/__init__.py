@@ -1,0 +1,1 @@
+"""Processes that tests start: children, commands on inputs changed at random, commands killed at random moments."""
