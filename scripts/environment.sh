@@ -6,7 +6,7 @@ if [ ! -x "$venv/bin/python" ]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi
 source "$venv/bin/activate"
-stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" "$root"/spm_rt/frame/*.c | cksum | cut -d' ' -f1)"
+stamp="$venv/.spm_rt_$(cat "$root/pyproject.toml" "$root/setup.py" "$root"/spm_rt/frame/*.cpp | cksum | cut -d' ' -f1)"
 if [ ! -f "$stamp" ]; then
     echo "== setting up $venv (once; a few minutes)"
     python -m pip install --quiet --upgrade pip
