@@ -30,5 +30,5 @@ training=$!
 timed "documentation" sphinx-build -q -W -n docs "$site"
 # Where PyTorch and the inference libraries cannot be imported: what is called fast needs none of them.
 timed "fast tests" python -m pytest -n 2 --dist loadfile -m fast
-wait "$training"
 timed "other tests" python -m pytest -n 2 --dist loadfile -m "not fast and not slow" --ignore tests/training
+wait "$training"

@@ -127,6 +127,7 @@ def test_different_weights_give_different_boxes(default_bundle: Path, synthetic_
     assert report["overall"]["mean_iou"] < 0.999
 
 
+@pytest.mark.heavy
 def test_recorded_data_score_one_subject() -> None:
     assert "one subject" in bench_error("parity torch torch --reference", FOLDER / "noise.npz")
 
