@@ -101,7 +101,7 @@ class _Run:
                 say(f"{NAME}: {kept}")
             raise
         stopped = f"stopped by {ended}" if self._stop.number is not None else None
-        written = self._outputs.finish(stopped)
+        written = self._outputs.finish(stopped, patient=stopped is None)
         report = self._frames.source.report()
         self._say(ended)
         if self._stop.number is not None:

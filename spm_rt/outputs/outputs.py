@@ -75,23 +75,25 @@ class Outputs:
             if self._problems:
                 self.finish()
 
-    def finish(self, why: str | None = None) -> list[Written]:
+    def finish(self, why: str | None = None, *, patient: bool = True) -> list[Written]:
         """Complete all outputs and check them: videos are opened again and read at their end.
 
         Args:
             why: what ended the run early, if something did. Nothing is raised then; what is wrong with an output is its
                 note.
+            patient: the third signal ends this at once; without patience, since there was one before, the first does.
 
         Raises:
             SourceError: an output is not complete; all others are. The message says what is kept.
         """
         if not self._finished:
             self._finished = True
-            with _undisturbed():
+            with _undisturbed(3 if patient else 1), contextlib.ExitStack() as closed:
+                for output in self._outputs:
+                    closed.callback(_close, output)
                 for output in self._outputs:
                     self._attempt(output, output.finish)
-                    with contextlib.suppress(OSError):
-                        output.close()
+                    _close(output)
             notes = [(request.path, output) for request, output in zip(self._requests, self._outputs, strict=True)]
             self.written = [Written(path, output.frames, output.note) for path, output in notes]
             if self._problems and why is None:
@@ -156,14 +158,19 @@ def _make(request: Request, source: str, rate: float, targets: Sequence[str]) ->
     return CocoOutput(request.path, Path(shown(source)).name or "video", targets)
 
 
+def _close(output: Output) -> None:
+    with contextlib.suppress(OSError):
+        output.close()
+
+
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Signals that end a program come after the block; the third one comes at once."""
+def _undisturbed(most: int = 3) -> Iterator[None]:
+    """Signals that end a program come after the block; the third one (or as many as ``most`` says) comes at once."""
     waiting: list[int] = []
 
     def wait(number: int, frame: FrameType | None) -> None:
         waiting.append(number)
-        if len(waiting) > 2:
+        if len(waiting) >= most:
             raise KeyboardInterrupt
 
     try:
