@@ -36,5 +36,5 @@ ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Ten
 nitpick_ignore_regex = [
     ("py:.*", rf"({OTHERS})(\..*)?"),
     ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Frame|Picture|Settings)"),
-    ("py:.*", r"tuple\[(int|str)|list\[dict\[str"),
+    ("py:.*", r"tuple\[(int|str)|list\[dict\[str|types\.FrameType"),
 ]
