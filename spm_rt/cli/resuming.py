@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import SourceError
 from ..media.protocol import shown
@@ -15,14 +16,19 @@ from ..outputs import Tracked
 from ..results import Box, TrackResult
 
 
-class Record(NamedTuple):
-    """Frames that were tracked by an earlier run; all targets of one frame are there or none."""
+@dataclasses.dataclass
+class Record:
+    """Frames that were tracked by an earlier run; all targets of one frame are there or none.
+
+    Attributes:
+        path: where it was read.
+        frames: by number, ascending; the first one has the given boxes.
+        files: the file name of each.
+    """
 
     path: str
-    frames: dict[int, dict[str, Tracked]]
-    """By number, ascending; the first one has the given boxes."""
-    files: dict[int, str | None]
-    """The file name of each."""
+    frames: dict[int, dict[str, Tracked]] = dataclasses.field(default_factory=dict)
+    files: dict[int, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def first(self) -> int:
@@ -39,18 +45,18 @@ class Record(NamedTuple):
     def boxes(self, number: int) -> dict[str, Box]:
         return {name: tracked.box for name, tracked in self.frames[number].items()}
 
-    def targets(self, frame: SourceFrame) -> dict[str, Tracked]:
-        """What was found in a frame.
+    def check(self, frame: SourceFrame, number: int | None) -> None:
+        """Refuse a frame that is not the one that comes next here, by its number.
 
         Raises:
-            SourceError: it was another frame, or none.
+            SourceError: it is another one.
         """
-        if frame.index not in self.frames or self.files[frame.index] != frame.file:
+        if frame.index != number or self.files[number] != frame.file:
+            what = shown(frame.file) if frame.file else f"frame {frame.index}"
             raise SourceError(
-                f"{shown(self.path)}: has nothing of {shown(frame.file) if frame.file else f'frame {frame.index}'}; it "
-                "is of another source, or was written with another --start or --skip"
+                f"{shown(self.path)}: what follows there is not {what}; it is of another source, or was written with "
+                "another --start or --skip"
             )
-        return self.frames[frame.index]
 
 
 def read_record(path: str, boxes: Mapping[str, Box]) -> Record | None:
@@ -70,14 +76,15 @@ def read_record(path: str, boxes: Mapping[str, Box]) -> Record | None:
         return None
     except OSError as error:
         raise SourceError(f"{shown(path)}: cannot be read ({error.strerror})") from error
-    record, groups, place = Record(path, {}, {}), dict[int, int](), 0
+    record, groups, place = Record(path), dict[int, int](), 0
     for number, line in enumerate(content.splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         _read_line(record, line, f"{shown(path)}, line {number}")
         place += len(line)
         groups[next(reversed(record.frames))] = place
-    if record.frames and len(record.frames[record.last]) < len(record.names):
+    torn = place < len(content)
+    if record.frames and (len(record.frames[record.last]) < len(record.names) or (torn and len(record.frames) == 1)):
         del record.files[record.last], groups[record.last], record.frames[record.last]
     if not record.frames:
         return None

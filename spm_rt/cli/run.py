@@ -82,6 +82,7 @@ class _Run:
         self._options, self._stop, self._frames, self._outputs = options, stop, frames, outputs
         self._follower, self._record = follower, record
         self._tallies = {name: Tally() for name in options.names}
+        self._recorded = iter(record.frames if record else ())
         self._count = 0
 
     def status(self) -> int:
@@ -142,13 +143,17 @@ class _Run:
     def _targets(self, frame: SourceFrame) -> dict[str, Tracked]:
         """All targets in the next frame: as they are given in the first, recorded by an earlier run, or tracked."""
         record = self._record
+        if record and frame.index <= record.last:
+            record.check(frame, next(self._recorded, None))
         if self._count == 0:
             started = self._follower.start(frame.picture, self._first_boxes(frame))
-            return record.targets(frame) if record else started
+            return record.frames[frame.index] if record else started
         if record and frame.index <= record.last:
             if frame.index == record.last:
                 self._follower.put(record.boxes(record.last))
-            return record.targets(frame)
+            return record.frames[frame.index]
+        if record and (left := next(self._recorded, None)) is not None:
+            record.check(frame, left)
         return self._follower.update(frame.picture)
 
     def _first_boxes(self, frame: SourceFrame) -> dict[str, Box]:

@@ -207,7 +207,8 @@ def _open_pipe(stream: Any, name: str, reader: str) -> Reader:
 def _standard_input() -> Any:
     if sys.stdin is None or sys.stdin.isatty():
         raise SourceError("standard input: there is no video in a terminal; send one, as in `cat clip.mp4 | ...`")
-    return sys.stdin.buffer
+    # Not its buffer, where there is a file behind: a thread that waits in one aborts a process that ends.
+    return getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
 
 
 def _opened(name: str) -> Any:

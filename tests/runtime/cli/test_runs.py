@@ -15,20 +15,9 @@ from spm_rt.cli import main
 from spm_rt.media.video import frames
 
 from ...support.fakes.backend import bright_frame, bright_tracker
+from .conftest import COUNT
 
 Capture = pytest.CaptureFixture[str]
-COUNT = 5
-
-
-@pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Pictures to track on, without a bundle."""
-    monkeypatch.setattr(Tracker, "load", lambda *_, **__: bright_tracker())
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for k in range(COUNT):
-        cv2.imwrite(str(folder / f"{k}.png"), bright_frame(80 + 2 * k, 60 - k))
-    return str(folder)
 
 
 BOX = ["--box", "68,48,24,24"]
