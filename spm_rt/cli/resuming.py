@@ -27,8 +27,8 @@ class Record:
     """
 
     path: str
-    frames: dict[int, dict[str, Tracked]] = dataclasses.field(default_factory=dict)
-    files: dict[int, str | None] = dataclasses.field(default_factory=dict)
+    frames: dict[int, dict[str, Tracked]]
+    files: dict[int, str | None]
 
     @property
     def first(self) -> int:
@@ -76,7 +76,7 @@ def read_record(path: str, boxes: Mapping[str, Box]) -> Record | None:
         return None
     except OSError as error:
         raise SourceError(f"{shown(path)}: cannot be read ({error.strerror})") from error
-    record, groups, place = Record(path), dict[int, int](), 0
+    record, groups, place = Record(path, {}, {}), dict[int, int](), 0
     for number, line in enumerate(content.splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
