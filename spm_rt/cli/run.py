@@ -45,7 +45,8 @@ def run(options: Namespace) -> int:
         rate = frames.source.frame_rate
         if options.resume and frames.source.live:
             raise SourceError(f"--resume: {shown(options.source)} is live; its first frame is gone")
-        with open_outputs(options.requests, source=options.source, rate=rate, targets=options.names) as outputs:
+        given = {"source": options.source, "bundle": str(options.bundle or "")}
+        with open_outputs(options.requests, **given, rate=rate, targets=options.names) as outputs:
             follower = load_follower(options, options.names)
             return _Run(options, stop, frames, outputs, follower, record).status()
 

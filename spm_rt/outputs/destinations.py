@@ -23,15 +23,18 @@ LINES = ("csv", "jsonl", "mot", "otb")
 _SUFFIXES = {"video": VIDEO_SUFFIXES, "sheet": PICTURE_SUFFIXES}
 
 
-def check_destinations(requests: Sequence[Request], source: str, targets: Sequence[str]) -> None:
+def check_destinations(requests: Sequence[Request], source: str, bundle: str, targets: Sequence[str]) -> None:
     """Refuse what cannot work; nothing is written for that.
 
     Raises:
         SourceError: a kind or suffix that is not known, a folder that is not there, a path that is the source or one of
-            its pictures, or two outputs in one file, whatever links and spellings are between them.
+            its pictures, the bundle or one of its files, or two outputs in one file, whatever links and spellings are
+            between them.
     """
     taken: dict[object, str] = {}
-    sources = {_inode(str(path)) for path in _files_of(source)} - {None}
+    read = {_inode(path): "the source" for path in _files_of(source)}
+    read.update((_inode(path), "a file of the bundle") for path in _files_of_bundle(bundle))
+    read.pop(None, None)
     for request in requests:
         if request.kind not in KINDS:
             raise SourceError(f"{request.kind}: no kind of output; there are {', '.join(KINDS)}")
@@ -39,8 +42,8 @@ def check_destinations(requests: Sequence[Request], source: str, targets: Sequen
         for path in paths_of(request, targets):
             _check_place(path)
             for identity in _identities(path):
-                if identity in sources:
-                    raise SourceError(f"{label(path)}: this is the source; give the output another name")
+                if identity in read:
+                    raise SourceError(f"{label(path)}: this is {read[identity]}; give the output another name")
                 if identity in taken:
                     raise SourceError(
                         f"{label(path)}: two outputs cannot be one file ({label(taken[identity])} is it too)"
@@ -109,12 +112,19 @@ def _identities(path: str) -> Iterator[object]:
     yield (_inode(folder), name)
 
 
-def _inode(path: str) -> tuple[int, int] | None:
+def _inode(path: str | int | os.PathLike[str]) -> tuple[int, int] | None:
     try:
         there = os.stat(path)
     except (OSError, ValueError):
         return None
     return there.st_dev, there.st_ino
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def _ignores_case(folder: str) -> bool:
@@ -123,10 +133,20 @@ def _ignores_case(folder: str) -> bool:
     return other != folder and _inode(other) is not None and _inode(other) == _inode(folder)
 
 
-def _files_of(source: str) -> list[Path]:
-    """The files that a source is read from; none for cameras, streams and standard input."""
-    if not source or source == STANDARD_OUTPUT:
+def _files_of_bundle(bundle: str) -> list[str]:
+    """A packed bundle, or the files in a bundle's folder, some of which may be links."""
+    try:
+        return [bundle, *(entry.path for entry in os.scandir(bundle))] if os.path.isdir(bundle) else [bundle]
+    except OSError:
         return []
+
+
+def _files_of(source: str) -> Sequence[Path | int]:
+    """The files that a source is read from, standard input by its descriptor; none for cameras and streams."""
+    if not source:
+        return []
+    if source == STANDARD_OUTPUT:  # a pipe and a terminal are no output's place, but `- < clip.mp4` is a file
+        return [0] if _is_file(0) else []
     if source.lower().startswith("file://"):
         source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
     try:

@@ -118,6 +118,7 @@ def open_outputs(
     requests: Sequence[Request],
     *,
     source: str = "",
+    bundle: str = "",
     rate: float | None = None,
     targets: Sequence[str] = ("target",),
 ) -> Outputs:
@@ -127,15 +128,16 @@ def open_outputs(
         requests: what is asked for.
         source: what is tracked on, as :func:`spm_rt.media.sources.open_source` takes it: no output replaces it, or one
             of its pictures.
+        bundle: folder or file that the tracker is loaded from: no output replaces anything of it.
         rate: frames per second where frames have no time; 25 by default.
         targets: names of all targets.
 
     Raises:
-        SourceError: an output is unknown, cannot be written, is the source, or another output.
+        SourceError: an output is unknown, cannot be written, is the source, of the bundle, or another output.
     """
     rate = rate if rate and 0 < rate < 1e6 else DEFAULT_RATE
     requests = [request._replace(path=os.fspath(request.path)) for request in requests]
-    check_destinations(requests, source, targets)
+    check_destinations(requests, source, bundle, targets)
     outputs: list[Output] = []
     try:
         for request in requests:

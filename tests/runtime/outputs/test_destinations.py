@@ -133,6 +133,30 @@ def test_no_output_replaces_the_source(
     assert path.read_bytes() == b"a film"
 
 
+@needs_posix
+@pytest.mark.parametrize("kind", ["video", "csv"])
+def test_no_output_replaces_the_file_that_standard_input_is(kind: str, tmp_path: Path) -> None:
+    (path := tmp_path / "clip.mp4").write_bytes(b"a film")
+    code = "import sys; from spm_rt.outputs import *; open_outputs([Request(*sys.argv[1:])], source='-')"
+    with path.open("rb") as stream:
+        ended = subprocess.run([sys.executable, "-c", code, kind, path], stdin=stream, capture_output=True, text=True)
+    assert "this is the source" in ended.stderr
+    assert path.read_bytes() == b"a film"
+
+
+@needs_posix
+@pytest.mark.parametrize("name", ["bundle/manifest.json", "blob", "packed.zip"])
+def test_no_output_replaces_anything_of_the_bundle(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bundle").mkdir()
+    for path in ("bundle/manifest.json", "blob", "packed.zip"):
+        Path(path).write_text("ours")
+    Path("bundle/weights").symlink_to("../blob")
+    with pytest.raises(SourceError, match="this is a file of the bundle"):
+        open_outputs([Request("csv", name)], bundle="packed.zip" if name == "packed.zip" else "bundle")
+    assert Path(name).read_text() == "ours"
+
+
 @pytest.mark.parametrize("source", ["pictures", "pictures/", "pictures/%d.png", "pictures/*.png"])
 def test_no_output_replaces_one_of_the_source_s_pictures(source: str, untouched: Path) -> None:
     with pytest.raises(SourceError, match="this is the source"):
