@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from spm_rt import __version__
 from spm_rt.terminal import join_boxes, run_command, say
 
 from .options import Outcome
@@ -67,6 +68,7 @@ def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentPars
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)

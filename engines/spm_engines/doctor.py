@@ -27,6 +27,7 @@ PACKAGES = {
     **{entry.package: entry.purpose for entry in BACKENDS.values()},
     "onnxruntime-gpu": "CUDA and TensorRT through ONNX Runtime",
     "cuda-bindings": "CUDA driver calls",
+    "av": "videos and streams (PyAV); without it OpenCV reads them",
     "onnx": "export",
     "onnx-ir": "export",
     "opencv-python-headless": "pixels (required)",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spm_engines import cli as command
+from spm_rt import __version__
 from spm_rt.bundle import Bundle
 from spm_rt.errors import ExportError
 from spm_rt.media.video import frames
@@ -104,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument(
         "checkpoint",
         nargs="*",

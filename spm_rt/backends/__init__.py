@@ -64,7 +64,8 @@ def load_backend(
     offering = [name for name in names if precision is None or precision in BACKENDS[name].precisions]
     if not offering:
         have = ", ".join(names)
-        raise BackendError(f"precision {precision!r}: of what is installed ({have}), nothing offers it")
+        others = ", ".join(name for name, entry in BACKENDS.items() if precision in entry.precisions)
+        raise BackendError(f"precision {precision!r}: of what is installed ({have}), nothing offers it; {others} would")
     from .auto import Attempts, choose
 
     rivals = [name for name in offering if name in ON_CPU] if device.lower() == "cpu" else []

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .. import __version__
 from ..backends import BACKENDS
 from ..media.sources import READERS
 from ..outputs import KINDS, Request
@@ -17,7 +18,7 @@ from ..terminal import join_boxes, real_number, whole_number
 from .targets import parse_named_box, target_names
 
 USAGE = """spm-track SOURCE --box X,Y,W,H [--out VIDEO] [--csv FILE] [more options]
-       spm-track SOURCE --select              draw the box in a window
+       spm-track SOURCE --select                  draw the box in a window
        spm-track SOURCE --first-frame out.png     a picture to read the box from"""
 
 EPILOG = """examples:
@@ -84,6 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -166,7 +168,7 @@ def _add_tracker(group: argparse._ArgumentGroup) -> None:
         "--bundle",
         default=os.environ.get("SPM_RT_BUNDLE") or "spm_alexnet",
         metavar="FOLDER",
-        help="what spm-export wrote (default: $SPM_RT_BUNDLE, or spm_alexnet)",
+        help="what spm-export wrote, or its one file of --pack (default: $SPM_RT_BUNDLE, or spm_alexnet)",
     )
     group.add_argument(
         "--backend",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,10 @@ _MOST_ERRORS = 100
 """Errors of a container in a row, without a packet between them, after which nothing more is to be expected."""
 _HIGHEST_GUESS = 240
 """Frames per second above which FFmpeg's guess is the resolution of uneven time stamps, no rate."""
+_INDEX_AT_ITS_END = (
+    "an MP4 or QuickTime video with its index at the end cannot be read from a pipe: give the file's name, or pipe it "
+    "as `ffmpeg -i FILE -c copy -f matroska -`"
+)
 
 
 class ContainerReader:
@@ -40,6 +45,7 @@ class ContainerReader:
         self._av, self._timeout = av, timeout
         self._pipe = None if isinstance(source, str) else _Pipe(source)
         options = {"rtsp_flags": "prefer_tcp"} if str(source).startswith("rtsp") else {}
+        began = time.monotonic()
         try:
             self._container: Any = av.open(
                 self._pipe or source, "r", options=options, timeout=timeout, metadata_errors="replace"
@@ -48,7 +54,8 @@ class ContainerReader:
             if self._pipe:
                 self._pipe.close()
             self._raise_interrupt()
-            reason = self._reason(error)
+            waited = timeout is not None and time.monotonic() - began >= timeout  # RTSP calls that invalid data
+            reason = self._no_data() if waited else self._reason(error)
             if isinstance(source, str) and _lacks_its_index(source):
                 reason = "its index, which is written last, is missing: the recording was cut off"
             raise SourceError(f"{shown(name)}: cannot be opened as a video ({reason})") from error
@@ -78,6 +85,8 @@ class ContainerReader:
                 yield Decoded(read + self._missing, time, None, lambda frame=frame: _convert(frame))  # type: ignore[misc]
                 read += 1
         self._compare(read)
+        if not read and self._pipe and not self._pipe.seekable and "mp4" in self._container.format.name:
+            self.notes = [_INDEX_AT_ITS_END]
 
     def close(self) -> None:
         self._container.close()
@@ -168,9 +177,12 @@ class ContainerReader:
         if self._pipe and self._pipe.interrupt:
             raise self._pipe.interrupt
 
+    def _no_data(self) -> str:
+        return f"no data for {self._timeout:g} seconds"
+
     def _reason(self, error: Exception) -> str:
         if isinstance(error, self._av.error.ExitError):
-            return f"no data for {self._timeout:g} seconds"
+            return self._no_data()
         return str(getattr(error, "strerror", None) or error)
 
 
@@ -190,7 +202,8 @@ class _Pipe:
         self._stream = stream
         self._read = getattr(stream, "read1", stream.read)
         self.interrupt: BaseException | None = None
-        if stream.seekable():
+        self.seekable = bool(stream.seekable())
+        if self.seekable:
             self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, count: int) -> bytes:

@@ -87,7 +87,7 @@ class Source:
             yield SourceFrame(picture, number, number / self._rate if self._rate else time, file)
         if not self._read:
             reasons = "; ".join(self._reader.notes) or (f"it has {seen} frames" if seen else "it is empty or damaged")
-            raise SourceError(f"{shown(self.name)}: no frame can be read from it ({reasons})")
+            raise SourceError(f"{self._called()}: no frame can be read from it ({reasons})")
 
     def report(self) -> SourceReport:
         """What became of it, so far or in the end."""
@@ -100,9 +100,12 @@ class Source:
         """Let go of the file, stream or camera."""
         self._reader.close()
 
+    def _called(self) -> str:
+        return "standard input" if self.name == "-" else shown(self.name)
+
     def _change_of_size(self, what: str, now: Any, before: Any) -> str:
         return (
-            f"{shown(self.name)}: {shown(what)} is {now[1]} x {now[0]}, those before it are {before[1]} x {before[0]}; "
+            f"{self._called()}: {shown(what)} is {now[1]} x {now[0]}, those before it are {before[1]} x {before[0]}; "
             "a track needs frames of one size"
         )
 
@@ -206,7 +209,7 @@ def _open_pipe(stream: Any, name: str, reader: str) -> Reader:
 
 def _standard_input() -> Any:
     if sys.stdin is None or sys.stdin.isatty():
-        raise SourceError("standard input: there is no video in a terminal; send one, as in `cat clip.mp4 | ...`")
+        raise SourceError("standard input: there is no video in a terminal; send one, as in `cat clip.mkv | ...`")
     # Not its buffer, where there is a file behind: a thread that waits in one aborts a process that ends.
     return getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
 

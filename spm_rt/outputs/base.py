@@ -54,12 +54,12 @@ class Tracked(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of an output.
+    """What became of a file of an output; OTB has one for each target, the others one.
 
     Attributes:
-        path: as it was asked for.
+        path: as it was asked for, with the target's name where there are several.
         frames: that are in it; 0 where there is nothing, then a file that was there before is what it was.
-        note: what the user should know; empty as a rule.
+        note: what the user should know; empty as a rule, and with all files of an output but the first.
     """
 
     path: str

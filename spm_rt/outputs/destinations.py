@@ -20,7 +20,8 @@ from .video import VIDEO_SUFFIXES
 
 LINES = ("csv", "jsonl", "mot", "otb")
 """Kinds that consist of lines, which can go to standard output."""
-_SUFFIXES = {"video": VIDEO_SUFFIXES, "sheet": PICTURE_SUFFIXES}
+_SUFFIXES = {"video": ("a video", VIDEO_SUFFIXES), "sheet": ("a picture", PICTURE_SUFFIXES)}
+"""Kinds whose names say what is written: what they are, and how their names end."""
 
 
 def check_destinations(requests: Sequence[Request], source: str, bundle: str, targets: Sequence[str]) -> None:
@@ -56,7 +57,7 @@ def paths_of(request: Request, targets: Sequence[str]) -> list[str]:
     if request.kind != "otb" or len(targets) == 1:
         return [request.path]
     if request.path == STANDARD_OUTPUT:
-        raise SourceError(f"otb: one file for each of {len(targets)} targets cannot go to standard output")
+        raise SourceError(f"-: OTB has one file for each of {len(targets)} targets, which cannot go to standard output")
     base, suffix = os.path.splitext(request.path)
     plain = all(re.fullmatch(r"[\w-][\w.-]{0,63}", name) for name in targets)
     names = targets if plain else [str(k) for k in range(1, len(targets) + 1)]
@@ -71,11 +72,11 @@ def _check_name(request: Request) -> None:
         raise SourceError(f"{kind}: the name of the output is empty")
     if path == STANDARD_OUTPUT:
         if kind not in LINES:
-            raise SourceError(f"{kind}: {KINDS[kind].split(':')[0]} cannot go to standard output; give it a name")
+            raise SourceError(f"-: {KINDS[kind].split(':')[0]} cannot go to standard output; give it a name")
         return
-    suffixes = _SUFFIXES.get(kind, ())
+    called, suffixes = _SUFFIXES.get(kind, ("", ()))
     if suffixes and suffix_of(path) not in suffixes:
-        raise SourceError(f"{label(path)}: the name of this output ({kind}) ends in {', '.join(suffixes)}")
+        raise SourceError(f"{label(path)}: the name of {called} ends in {', '.join(suffixes)}")
 
 
 def _check_place(path: str) -> None:

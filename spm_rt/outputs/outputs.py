@@ -16,7 +16,7 @@ from ..media.protocol import SourceFrame, shown
 from ..terminal import stop_signals
 from .base import Output, Request, Targets, Written, label, naming, reason
 from .coco import CocoOutput
-from .destinations import check_destinations
+from .destinations import check_destinations, paths_of
 from .sheet import SheetOutput
 from .tables import TABLES, TableOutput
 from .video import VideoOutput
@@ -36,16 +36,16 @@ class Outputs:
         written: what became of each output, once they are finished.
     """
 
-    def __init__(self, outputs: Sequence[Output], requests: Sequence[Request]) -> None:
+    def __init__(self, outputs: Sequence[Output], paths: Sequence[Sequence[str]]) -> None:
         self.written: list[Written] = []
-        self._outputs, self._requests = list(outputs), requests
+        self._outputs, self._paths = list(outputs), paths
         self._problems: list[str] = []
         self._finished = False
 
     @property
     def on_standard_output(self) -> bool:
         """Whether results go to standard output, where nothing else should be printed then."""
-        return any(request.path == "-" for request in self._requests)
+        return any("-" in paths for paths in self._paths)
 
     def __enter__(self) -> Outputs:
         return self
@@ -94,8 +94,11 @@ class Outputs:
                 for output in self._outputs:
                     self._attempt(output, output.finish)
                     _close(output)
-            notes = [(request.path, output) for request, output in zip(self._requests, self._outputs, strict=True)]
-            self.written = [Written(path, output.frames, output.note) for path, output in notes]
+            self.written = [
+                Written(path, output.frames, "" if k else output.note)
+                for paths, output in zip(self._paths, self._outputs, strict=True)
+                for k, path in enumerate(paths)
+            ]
             if self._problems and why is None:
                 kept = [f"{label(w.path)} ({w.frames} frames)" for w in self.written if w.frames]
                 raise SourceError(f"{'; '.join(self._problems)}; kept: {', '.join(kept) or 'nothing'}")
@@ -147,7 +150,7 @@ def open_outputs(
         for output in outputs:
             output.close()
         raise
-    return Outputs(outputs, requests)
+    return Outputs(outputs, [paths_of(request, targets) for request in requests])
 
 
 def _make(request: Request, source: str, rate: float, targets: Sequence[str]) -> Output:

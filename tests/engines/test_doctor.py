@@ -112,7 +112,7 @@ def test_without_a_gpu_a_cpu_backend_is_advised() -> None:
 def test_doctor_prints_packages_and_advice(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    for part in ("opencv-python-headless", "onnxruntime", "RoI plugin for TensorRT", "engines are kept in"):
+    for part in ("opencv-python-headless", "PyAV", "onnxruntime", "RoI plugin for TensorRT", "engines are kept in"):
         assert part in printed
 
 

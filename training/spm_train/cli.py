@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spm_rt import __version__
 from spm_rt.errors import SourceError
 from spm_rt.precision import precision_argument
 from spm_rt.terminal import real_number, run_command, say, whole_number
@@ -77,9 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
         prog="spm-train",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train an SPM-Tracker: both stages at once, on pairs of one object, of one category and of "
+        description="Train an SPM-Tracker: both stages at once, on pairs of one object, of one category and of\n"
         "different categories (2 : 1 : 1), with the four losses of the paper.",
     )
+    parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where everything goes")
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")

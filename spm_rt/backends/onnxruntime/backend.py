@@ -63,7 +63,8 @@ class OnnxRuntimeBackend:
         provider, index = _provider(device)
         if provider not in onnxruntime.get_available_providers():
             have = ", ".join(onnxruntime.get_available_providers())
-            raise BackendError(f"device {device!r}: this onnxruntime has no {provider} (it has {have})")
+            other = "; the package onnxruntime-gpu, in its place, has it" if provider in PROVIDERS.values() else ""
+            raise BackendError(f"device {device!r}: this onnxruntime has no {provider} (it has {have}){other}")
         self._threads = threads or usable_cores()
         # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
         on_cpu = provider == PROVIDERS["cpu"]

@@ -39,6 +39,8 @@ def find_sequences(folder: str | os.PathLike[str]) -> Sequences:
     root, found = Path(folder), Sequences()
     if not root.is_dir():
         raise SourceError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+    if root.name in ("", ".."):  # folders tell sequences their names: `.` has one as well
+        root = Path(os.path.abspath(root))
     try:
         if (root / "tracks.json").is_file():
             read_packed(root, found)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 
+import spm_bench.cli
+import spm_export.cli
+import spm_rt
+import spm_train.cli
 from spm_rt import Tracker
 from spm_rt.cli import main
 from spm_rt.media.video import frames
@@ -90,7 +95,7 @@ def test_it_stops_where_it_is_told_to(source: str, capsys: Capture) -> None:
     [
         (["--box", "0,0,0,0"], "empty or inverted"),
         (["--box", "900,900,10,10"], "wholly outside"),
-        ([*BOX, "--out", "video.txt"], "(video) ends in .mp4"),
+        ([*BOX, "--out", "video.txt"], "a video ends in .mp4"),
         ([*BOX, "--csv", "nowhere/boxes.csv"], "there is no folder"),
         ([*BOX, "--out", "nowhere/video.mp4"], "there is no folder"),
     ],
@@ -112,6 +117,14 @@ def test_missing_sources_and_bundles_are_named(tmp_path: Path, capsys: Capture) 
     cv2.imwrite(str(tmp_path / "0.png"), bright_frame(80, 60))
     assert track(tmp_path, *BOX, "--bundle", tmp_path / "none") == 1
     assert "no such bundle folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, spm_export.cli.main, spm_bench.cli.main, spm_train.cli.main])
+def test_every_command_says_its_version(command: Callable[[list[str]], int], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"spm-rt {spm_rt.__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,16 @@ def test_sequences_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [sequence.name for sequence in find_sequences(tmp_path)] == ["Deer", "OTB100/Deer"]
 
 
+@pytest.mark.parametrize("place", [".", "img/.."])
+def test_the_folder_at_hand_has_a_name(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    otb("Deer", EVERY, EVERY)(tmp_path)
+    monkeypatch.chdir(tmp_path / "Deer")
+    assert [sequence.name for sequence in find_sequences(place)] == ["Deer"]
+    monkeypatch.chdir(tmp_path / "Deer" / "img")
+    with pytest.raises(SourceError, match=r"\(img: pictures without boxes\)"):
+        find_sequences(".")
+
+
 def test_a_sequence_starts_at_its_first_box(tmp_path: Path) -> None:
     pictures(tmp_path / "Deer" / "img", range(1, 7))
     text(tmp_path / "Deer" / "groundtruth_rect.txt", "nan,nan,nan,nan\n0,0,0,0\n" + lines([3, 4, None, 6]))

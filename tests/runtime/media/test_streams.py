@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -151,6 +152,18 @@ def test_standard_input_without_a_video_is_named(data: bytes, monkeypatch: pytes
         open_source("-")
 
 
+def test_a_pipe_with_the_index_at_its_end_is_told_from_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_film(tmp_path / "film.mp4").read_bytes()
+    index = data.index(b"moov") - 4
+    assert data.index(b"mdat") < index
+    space = (1 << 20).to_bytes(4, "big") + b"free".ljust((1 << 20) - 4, b"\0")  # more than FFmpeg keeps
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(data[:index] + space + data[index:])))
+    with open_source("-") as source, pytest.raises(SourceError, match=r"^standard input: .*index at the end.*matroska"):
+        list(source)
+
+
 def test_a_named_pipe_is_opened_once(film: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -205,6 +218,15 @@ def test_an_address_without_a_video_is_named_within_its_time(path: str) -> None:
         with pytest.raises(SourceError, match=rf"{path}: cannot be opened as a video \((.*404|no data for 1)"):
             open_source(f"{address}{path}", timeout=1)
         assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_server_that_takes_the_call_and_says_nothing_is_told_from_bad_data(scheme: str) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(SourceError, match="no data for 1 seconds"),
+    ):
+        open_source(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/x", timeout=1)
 
 
 @pytest.mark.parametrize(

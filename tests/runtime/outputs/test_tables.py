@@ -106,8 +106,9 @@ def test_otb_has_a_line_for_frames_that_were_jumped_over(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("names", [("a/b", "c"), ("", "x"), ("..", "y")])
 def test_names_that_are_no_file_names_are_numbered(names: tuple[str, str], tmp_path: Path) -> None:
-    write_results([("otb", tmp_path / "o.txt")], source_frames(TIMES), names)
+    written = write_results([("otb", tmp_path / "o.txt")], source_frames(TIMES), names)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.1.txt", "o.2.txt"]
+    assert [Path(file.path).name for file in written] == ["o.1.txt", "o.2.txt"]  # the files that are there are named
 
 
 def test_coco_is_consistent(tmp_path: Path) -> None:
