@@ -214,7 +214,8 @@ class _Pipe:
             return b""
 
     def close(self) -> None:
-        if self._stream is not getattr(sys.stdin, "buffer", None):
+        buffer = getattr(sys.stdin, "buffer", None)
+        if self._stream is not buffer and self._stream is not getattr(buffer, "raw", None):
             self._stream.close()
 
 

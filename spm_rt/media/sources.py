@@ -21,8 +21,6 @@ import os
 import re
 import stat
 import sys
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,7 +157,7 @@ def _open(name: str, reader: str, levels: tuple[float, float] | None, timeout: f
     if name == "-":
         return _open_pipe(_standard_input(), "standard input", reader)
     if name.lower().startswith("file://"):
-        name = urllib.request.url2pathname(urllib.parse.urlsplit(name).path)
+        name = path_of_url(name)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
         return _open_video(name, name, reader, live=True, timeout=timeout)
     if is_camera(name) or re.fullmatch(r"/dev/video[0-9]+", name):
@@ -205,6 +203,14 @@ def _open_pipe(stream: Any, name: str, reader: str) -> Reader:
         return ContainerReader(stream, name, live=False, timeout=None)
     except ImportError as error:
         raise SourceError(f"{shown(name)}: a pipe is read by PyAV only ({error}); {_INSTALL}") from error
+
+
+def path_of_url(url: str) -> str:
+    """The path that a ``file://`` URL names."""
+    import urllib.parse  # takes as long to import as all of this package
+    import urllib.request
+
+    return urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
 
 
 def _standard_input() -> Any:

@@ -6,14 +6,13 @@ import os
 import re
 import stat
 import unicodedata
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import SourceError
 from ..files import standard_stream
 from ..media.pictures import files_of_pattern, picture_files
+from ..media.sources import path_of_url
 from .base import KINDS, STANDARD_OUTPUT, Request, label, naming, suffix_of
 from .sheet import PICTURE_SUFFIXES
 from .video import VIDEO_SUFFIXES
@@ -149,7 +148,7 @@ def _files_of(source: str) -> Sequence[Path | int]:
     if source == STANDARD_OUTPUT:  # a pipe and a terminal are no output's place, but `- < clip.mp4` is a file
         return [0] if _is_file(0) else []
     if source.lower().startswith("file://"):
-        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
+        source = path_of_url(source)
     try:
         if os.path.isdir(source):
             return picture_files(source)
