@@ -214,9 +214,9 @@ def test_opencv_alone_reads_the_same_frames_and_says_what_it_cannot_know(name: s
     assert not report.damaged
 
 
-@pytest.mark.parametrize("name", ["zeros.mp4", "zeros_h264.mkv"])
-def test_opencv_alone_goes_on_behind_a_damaged_spot(name: str, films: Films) -> None:
-    frames, report = read(films(name), reader="opencv")
+def test_opencv_alone_goes_on_behind_a_damaged_spot(films: Films) -> None:
+    """What it makes of Matroska's depends on the number of its threads, which is that of the cores."""
+    frames, report = read(films("zeros.mp4"), reader="opencv")
     assert set(numbers(frames)) >= FROM_THE_KEYFRAME_BEHIND
     assert report.damaged
     assert report.unreadable
