@@ -62,8 +62,8 @@ class ContainerReader:
         self._stream: Any = self._find_video(name)
         # Decoding several frames at a time keeps some back, which a live stream must not.
         self._stream.thread_type = "SLICE" if live else "AUTO"
-        # Not as many as there are cores: which frames come out behind a damaged spot depends on the number, and shall be
-        # the same on every machine.
+        # Not as many as there are cores: which frames come out behind a damaged spot depends on their number, and
+        # shall be the same on every machine.
         self._stream.codec_context.thread_count = 2
         self._evidence = Evidence(self._container, self._stream)
         self.frame_rate = self._rate()
