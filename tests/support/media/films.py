@@ -81,8 +81,9 @@ def write_film(
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.time_base = Fraction(1, 1000) if stamps else Fraction(1, RATE)
         stream.codec_context.gop_size = 8
-        # As many threads on every machine: what is encoded depends on their number.
-        stream.codec_context.thread_count = 3
+        if codec in ("libx264", "mpeg4"):
+            # As many threads on every machine: what these two encode depends on their number.
+            stream.codec_context.thread_count = 3
         if rotation:
             stream.set_display_rotation(rotation)
         if audio:
