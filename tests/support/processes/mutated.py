@@ -234,6 +234,7 @@ def no_model(*_: Any) -> Any:
 
 def run(kind: str, runs: int, seed: int, bundle: Path, first: int = 0, seconds: float = 60) -> dict[str, Any]:
     """The summary: how often each status came, and the commands that ended badly."""
+    cv2.setNumThreads(0)  # no pool of threads here, for which children would wait
     load = Tracker.load
     Tracker.load = fake_load  # type: ignore[method-assign]
     spm_train.run.initial_model = no_model
