@@ -9,9 +9,7 @@ import pytest
 
 from spm_rt import MultiTracker, Tracker
 
-from ...support.fakes.backend import bright_frame, bright_multi_tracker, bright_tracker
-
-COUNT = 5
+from ...support.fakes.backend import COUNT, bright_frame, bright_multi_tracker, bright_tracker
 
 
 @pytest.fixture

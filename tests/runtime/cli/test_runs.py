@@ -19,8 +19,7 @@ from spm_rt import Tracker
 from spm_rt.cli import main
 from spm_rt.media.video import frames
 
-from ...support.fakes.backend import bright_frame, bright_tracker
-from .conftest import COUNT
+from ...support.fakes.backend import COUNT, bright_frame, bright_tracker
 
 Capture = pytest.CaptureFixture[str]
 

@@ -18,6 +18,8 @@ from spm_rt.results import Box
 from spm_rt.settings import ModelSpec
 
 Floats = NDArray[np.float32]
+COUNT = 5
+"""Pictures of a source in tests of ``spm-track``."""
 SPEC = ModelSpec()
 CENTERS = (63.5 + SPEC.stride * np.arange(SPEC.response_cells)).astype(np.float32)
 
