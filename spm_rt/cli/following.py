@@ -21,8 +21,8 @@ class Follower:
     """Follows named targets from frame to frame.
 
     After each frame every target's box is put where the result says (``move_to``). So a box as it is written, with all
-    digits, is all that a later run needs to go on;
-    a tracker's own corners may differ from ``x + width`` by one rounding of a float64.
+    digits, is all that a later run needs to go on; a tracker's own corners may differ from ``x + width`` by one
+    rounding of a float64.
 
     Attributes:
         seconds: spent in the tracker so far.

@@ -8,14 +8,13 @@ import signal
 from argparse import Namespace
 from pathlib import Path
 
-import cv2
-
 from ..errors import SourceError, SpmError
 from ..files import written_whole
 from ..media.drawing import draw_targets
 from ..media.protocol import shown
 from ..media.sources import SourceFrame
 from ..outputs import Outputs, Request, Tracked, open_outputs
+from ..outputs.sheet import encode_picture
 from ..results import Box
 from ..terminal import Progress, Stopped, say, stop_signals
 from .first_frame import grid_picture
@@ -202,13 +201,10 @@ def _write_first_frame(options: Namespace) -> int:
         RunFrames(options, stop) as frames,
     ):
         frame = next(iter(frames))
-    picture = grid_picture(frame.picture, boxes)
-    done, encoded = cv2.imencode(Path(path).suffix, picture)
-    if not done:
-        raise SourceError(f"{shown(path)}: OpenCV cannot write such a picture")
+    encoded = encode_picture(grid_picture(frame.picture, boxes), path)
     try:
         with written_whole(Path(path)) as part:
-            part.write_bytes(encoded.tobytes())
+            part.write_bytes(encoded)
     except OSError as error:
         raise SourceError(f"{shown(path)}: cannot be written ({error.strerror or error})") from error
     if not options.quiet:

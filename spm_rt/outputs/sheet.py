@@ -31,7 +31,7 @@ class SheetOutput:
 
     def __init__(self, path: str) -> None:
         self.label, self.note, self.frames = label(path), "", 0
-        self._suffix = suffix_of(path)
+        self._path = path
         self._open = contextlib.ExitStack()
         self._part = self._open.enter_context(written_whole(Path(path)))
         self._every = 1
@@ -58,19 +58,28 @@ class SheetOutput:
         kept.append((frame.index, _small(draw_targets(frame.picture, targets))))
         chosen = [kept[k] for k in np.linspace(0, len(kept) - 1, min(COUNT, len(kept))).round().astype(int)]
         sheet = contact_sheet([picture for _, picture in chosen], [f"frame {index}" for index, _ in chosen])
-        try:
-            done, encoded = cv2.imencode(self._suffix, sheet)
-        except cv2.error as error:
-            raise SourceError(f"{self.label}: OpenCV cannot write such a picture ({error.err})") from error
-        if not done:
-            raise SourceError(f"{self.label}: OpenCV cannot write such a picture")
-        self._part.write_bytes(encoded.tobytes())
+        self._part.write_bytes(encode_picture(sheet, self._path))
         self._open.close()
         self.frames = len(chosen)
 
     def close(self) -> None:
         self._part.unlink(missing_ok=True)
         self._open.close()
+
+
+def encode_picture(picture: Picture, path: str) -> bytes:
+    """A picture as the file that ``path`` names has it.
+
+    Raises:
+        SourceError: OpenCV cannot write such a file.
+    """
+    try:
+        done, encoded = cv2.imencode(suffix_of(path), picture)
+    except cv2.error as error:
+        raise SourceError(f"{label(path)}: OpenCV cannot write such a picture ({error.err})") from error
+    if not done:
+        raise SourceError(f"{label(path)}: OpenCV cannot write such a picture")
+    return encoded.tobytes()
 
 
 def _small(picture: Picture) -> Picture:

@@ -16,17 +16,8 @@ import pytest
 from spm_rt.errors import SourceError
 from spm_rt.outputs import KINDS, Request, destinations, open_outputs
 
-from ...support.media.results import source_frames, tracked, write_results
+from ...support.media.results import SUFFIX, source_frames, tracked, write_results
 
-SUFFIX = {
-    "video": ".mp4",
-    "sheet": ".png",
-    "csv": ".csv",
-    "jsonl": ".jsonl",
-    "mot": ".txt",
-    "otb": ".txt",
-    "coco": ".json",
-}
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="has neither links for everybody nor devices among its files")
 
 

@@ -23,18 +23,9 @@ from spm_rt.outputs import KINDS, Request, encoders, lines, open_outputs
 
 from ...support.disk import full_disk
 from ...support.media.films import number_of
-from ...support.media.results import source_frames, tracked, write_results
+from ...support.media.results import SUFFIX, source_frames, tracked, write_results
 
 av = pytest.importorskip("av")
-SUFFIX = {
-    "video": ".mp4",
-    "sheet": ".png",
-    "csv": ".csv",
-    "jsonl": ".jsonl",
-    "mot": ".txt",
-    "otb": ".txt",
-    "coco": ".json",
-}
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 ROOT = Path(__file__).parents[3]
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and limits")

@@ -14,6 +14,16 @@ from .films import SIZE, numbered
 
 NAN = float("nan")
 LOST_EVERY = 7
+SUFFIX = {
+    "video": ".mp4",
+    "sheet": ".png",
+    "csv": ".csv",
+    "jsonl": ".jsonl",
+    "mot": ".txt",
+    "otb": ".txt",
+    "coco": ".json",
+}
+"""How the names of each kind of output end in tests."""
 
 
 def source_frames(

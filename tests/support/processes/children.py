@@ -26,12 +26,20 @@ def ends_in_child(work: Callable[[], object], seconds: float = 60) -> int:
 
 def exit_status(child: int, seconds: float) -> int:
     """Wait for a child; where it takes longer, it is killed, and that is an AssertionError."""
+    status = wait_for(child, seconds)
+    if status is not None:
+        return status
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise AssertionError(f"the child was still there after {seconds} s")
+
+
+def wait_for(child: int, seconds: float) -> int | None:
+    """The exit status of a child, or less the number of the signal that ended it; None if it takes longer."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    raise AssertionError(f"the child was still there after {seconds} s")
+        time.sleep(0.002)
+    return None

@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from .children import wait_for
 
 INTERNAL = 99
 """Exit status of a child whose command raised."""
@@ -53,11 +54,11 @@ def run_forked(
             with contextlib.suppress(BaseException):
                 sys.stderr.flush()
             os._exit(status)
-    status = _wait(child, seconds)
+    status = wait_for(child, seconds)
     if status is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, kill)
-        status = _wait(child, 60)
+        status = wait_for(child, 60)
         if status is None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -74,13 +75,3 @@ def _into(folder: Path, paths: Sequence[Path]) -> None:
         os.dup2(descriptor, number)
     # pytest or a driver may have put something else there.
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-
-
-def _wait(child: int, seconds: float) -> int | None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        ended, state = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(state)
-        time.sleep(0.002)
-    return None
