@@ -28,7 +28,7 @@ timed "training" python -m pytest -m "not fast and not slow" tests/training &
 training=$!
 # The documentation: every reference must resolve.
 timed "documentation" sphinx-build -q -W -n docs "$site"
+wait "$training"  # beside it, the fast tests, whose videos are made by several threads, take three times as long
 # Where PyTorch and the inference libraries cannot be imported: what is called fast needs none of them.
 timed "fast tests" python -m pytest -n 2 --dist loadfile -m fast
 timed "other tests" python -m pytest -n 2 --dist loadfile -m "not fast and not slow" --ignore tests/training
-wait "$training"
