@@ -267,6 +267,12 @@ def _flush(name: str) -> None:
         os.close(descriptor)
 
 
+def shown(name: str) -> str:
+    """A name for messages: on one line, without a password, and nothing that a terminal or a file cannot take."""
+    name = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", name)
+    return name if name.isprintable() else ascii(name)
+
+
 def seal_manifest(manifest: dict[str, Any]) -> bytes:
     """*Seal* a manifest: its bytes with their own digest in them, the only form in which it is read."""
     content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import file_digest, folder_beside, read_sealed, seal_manifest
+from .files import file_digest, folder_beside, read_sealed, seal_manifest, shown
 
 logger = logging.getLogger(__name__)
 
@@ -139,12 +139,12 @@ def find_entry(kind: str, facts: Facts) -> Path | None:
     except (OSError, TypeError, ValueError, KeyError):
         sound = False
     if not sound:
-        logger.warning("%s is damaged, and is made anew", folder)
+        logger.warning("%s is damaged, and is made anew", shown(str(folder)))
         shutil.rmtree(folder, ignore_errors=True)
         return None
     with contextlib.suppress(OSError):
         os.utime(folder)
-    logger.debug("found in the cache: %s", folder)
+    logger.debug("found in the cache: %s", shown(str(folder)))
     return folder
 
 
@@ -169,10 +169,10 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], object]) -> Path
             if not folder.exists():
                 os.rename(staging, folder)
         _prune(folder.parent, folder)
-        logger.info("kept for the next process: %s", folder)
+        logger.info("kept for the next process: %s", shown(str(folder)))
         return folder
     except OSError as error:
-        logger.warning("%s cannot be written (%s); it is done without", folder, str(error))
+        logger.warning("%s cannot be written (%s); it is done without", shown(str(folder)), str(error))
         return None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..bundle import Bundle
 from ..errors import BackendError, SettingsError, SpmError
+from ..files import shown
 from ..machine import leave_to_parent, usable_cores
 from ..precision import parse_precision
 from ..settings import shortened
@@ -137,5 +138,5 @@ def _load(bundle: Bundle, entry: BackendEntry, options: dict[str, Any]) -> Backe
             f"if it is old or incomplete: `pip install --upgrade --force-reinstall {entry.package}`"
         ) from error
     leave_to_parent(backend)
-    logger.info("loaded %s for %s", backend.description, bundle.path)
+    logger.info("loaded %s for %s", backend.description, shown(str(bundle.path)))
     return backend

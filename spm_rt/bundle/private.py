@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from ..errors import BundleError, CopyError
-from ..files import seal_manifest
+from ..files import seal_manifest, shown
 from ..store import find_entry, make_entry
 from .manifest import MANIFEST, MOST_MANIFEST_BYTES, Contents, contents, parse_manifest
 
@@ -162,7 +162,7 @@ def _kept(source: Path, found: Contents, write: Callable[[Path], None]) -> tuple
     facts = {"manifest": str(found.manifest["manifest_sha256"])}
     folder = find_entry(KIND, facts) or make_entry(KIND, facts, write_all)
     if folder is not None and _in_utf8(folder):
-        logger.info("%s: its files are in %s", source, folder)
+        logger.info("%s: its files are in %s", shown(str(source)), folder)
         return folder, None
     holder = PrivateFolder()
     try:
@@ -174,7 +174,7 @@ def _kept(source: Path, found: Contents, write: Callable[[Path], None]) -> tuple
         if isinstance(error, OSError):
             raise BundleError(f"{source}: cannot be put into {holder.path} ({error.strerror})") from error
         raise
-    logger.info("%s: its files are in %s until it is closed", source, holder.path)
+    logger.info("%s: its files are in %s until it is closed", shown(str(source)), holder.path)
     return holder.path, holder
 
 

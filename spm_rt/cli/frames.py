@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ..errors import SourceError
-from ..media.protocol import shown
+from ..files import shown
 from ..media.sources import Source, SourceFrame, is_camera, open_source
 from ..terminal import Stopped
 

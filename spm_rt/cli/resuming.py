@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SourceError
-from ..media.protocol import shown
+from ..files import shown
 from ..media.sources import SourceFrame
 from ..outputs import Tracked
 from ..results import Box, TrackResult

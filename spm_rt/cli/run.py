@@ -9,9 +9,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import SourceError, SpmError
-from ..files import written_whole
+from ..files import shown, written_whole
 from ..media.drawing import draw_targets
-from ..media.protocol import shown
 from ..media.sources import SourceFrame
 from ..outputs import Outputs, Request, Tracked, open_outputs
 from ..outputs.sheet import encode_picture

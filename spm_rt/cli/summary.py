@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..backends import chosen_because
-from ..media.protocol import SourceReport, shown
+from ..files import shown
+from ..media.protocol import SourceReport
 from ..outputs import Tracked, Written
 from .following import Follower
 

@@ -10,7 +10,8 @@ from typing import Any
 import cv2
 
 from ..errors import SourceError
-from .protocol import Decoded, shown
+from ..files import shown
+from .protocol import Decoded
 
 _MOST_ERRORS = 50
 """Frames in a row that cannot be decoded, after which nothing more is to be expected."""

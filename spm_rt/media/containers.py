@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import SourceError
+from ..files import shown
 from .damage import Evidence, stated_frames
-from .protocol import Decoded, Picture, shown
+from .protocol import Decoded, Picture
 
 _MOST_ERRORS = 100
 """Errors of a container in a row, without a packet between them, after which nothing more is to be expected."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -81,9 +80,3 @@ class Reader(Protocol):
 
     def __iter__(self) -> Iterator[Decoded]: ...
     def close(self) -> None: ...
-
-
-def shown(name: str) -> str:
-    """A name for messages: on one line, without a password, and nothing that a terminal or a file cannot take."""
-    name = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", name)
-    return name if name.isprintable() else ascii(name)

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError
+from ..files import shown
 from .capture import CameraReader, CaptureReader
 from .pictures import SUFFIXES, PageReader, PictureReader, files_of_pattern, picture_files
-from .protocol import Reader, SourceFrame, SourceReport, shown
+from .protocol import Reader, SourceFrame, SourceReport
 
 __all__ = ["READERS", "Source", "SourceFrame", "SourceReport", "is_camera", "open_source"]
 READERS = ("auto", "pyav", "opencv")

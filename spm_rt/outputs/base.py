@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from ..errors import SourceError
+from ..files import shown
 from ..media.drawing import Picture
-from ..media.protocol import SourceFrame, shown
+from ..media.protocol import SourceFrame
 from ..results import Box, TrackResult
 
 KINDS = {

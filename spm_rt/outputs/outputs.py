@@ -11,8 +11,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ..errors import SourceError
+from ..files import shown
 from ..media.drawing import Picture, draw_targets
-from ..media.protocol import SourceFrame, shown
+from ..media.protocol import SourceFrame
 from ..terminal import stop_signals
 from .base import Output, Request, Targets, Written, label, naming, reason
 from .coco import CocoOutput

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import zipfile
@@ -61,6 +62,10 @@ def test_every_library_loads_it(
     clip: Frames,
     clip_box: Box,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "spm_rt")
     place = make(default_bundle, tmp_path / "place")
     assert {name: second_box(place, name, clip, clip_box) for name in BACKENDS} == wanted
+    assert "its files are in" in caplog.text
+    assert caplog.text.encode()  # any file of log lines can take it

@@ -15,7 +15,7 @@ import cv2
 import pytest
 
 from spm_rt.errors import SourceError
-from spm_rt.media.protocol import shown
+from spm_rt.files import shown
 from spm_rt.media.sources import Source, open_source
 
 from ...support.layers import ROOT
