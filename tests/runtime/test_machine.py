@@ -1,13 +1,19 @@
-"""Cores and containers: what a control group grants counts, whichever version it is of and wherever it is mounted."""
+"""Cores and containers: what a control group grants counts, whichever version it is of and wherever it is mounted.
+Threads: a signal ends the wait for them once they have ended.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from spm_rt.machine import cpu_quota, usable_cores
+from spm_rt.machine import cpu_quota, run_side_by_side, usable_cores
+from spm_rt.terminal import Stopped, stop_signals
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "32 31 0:29 {top} /sys/fs/cgroup/{name} rw,relatime - cgroup cgroup rw,{name}"
@@ -98,3 +104,33 @@ def test_a_quota_does_not_make_cores(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write(tmp_path, {"sys/fs/cgroup/cpu.max": "6400000 100000"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert usable_cores(tmp_path) == 1
+
+
+def test_functions_run_at_the_same_time_and_results_keep_their_order() -> None:
+    together = threading.Barrier(2, timeout=20)
+    assert run_side_by_side([lambda: together.wait() * 0 + 1, lambda: together.wait() * 0 + 2], 2) == [1, 2]
+    assert run_side_by_side([lambda: 1, lambda: 2, lambda: 3], 1) == [1, 2, 3]
+    with pytest.raises(ZeroDivisionError):
+        run_side_by_side([lambda: 1, lambda: 1 // 0], 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_signal_raises_waits_for_functions_that_run_and_begins_no_other(times: int) -> None:
+    """A thread that was left in a library's C++ code would abort the process when that ends."""
+    begun, ended = [], []
+
+    def work() -> None:
+        begun.append(0)
+        for _ in range(times):
+            time.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        time.sleep(0.1)
+        ended.append(0)
+
+    def raise_stopped(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    with stop_signals(raise_stopped), pytest.raises(Stopped):
+        run_side_by_side([work, *[lambda: begun.append(1)] * 3], 1)
+    assert (begun, ended) == ([0], [0])

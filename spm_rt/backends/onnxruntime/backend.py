@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ...bundle import STAGES, Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
 from ...errors import BackendError
-from ...machine import processor, release_memory, usable_cores
+from ...machine import processor, release_memory, run_side_by_side, usable_cores
 from ...store import find_entry, make_entry
 from ..protocol import ArrayTemplates
 from ..registry import in_words
@@ -128,9 +128,8 @@ class OnnxRuntimeBackend:
     def _find_entries(self, stages: Sequence[str]) -> dict[str, Path]:
         """The stages' entries in the cache. Their digests take longest: two threads share them."""
         wanted = [stage for stage in stages if stage in self._facts]
-        with ThreadPoolExecutor(2) as pool:
-            found = pool.map(lambda stage: find_entry(KIND, self._facts[stage]), wanted)
-            return {stage: entry for stage, entry in zip(wanted, found, strict=True) if entry is not None}
+        found = run_side_by_side([functools.partial(find_entry, KIND, self._facts[stage]) for stage in wanted], 2)
+        return {stage: entry for stage, entry in zip(wanted, found, strict=True) if entry is not None}
 
     def _made_of(self, bundle: Bundle, path: Path) -> dict[str, str]:
         """What decides how the library optimises a graph."""

@@ -8,8 +8,7 @@ which the relation graph is cut in two.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ...bundle import Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
 from ...errors import BackendError
-from ...machine import instruction_sets, usable_cores
+from ...machine import instruction_sets, run_side_by_side, usable_cores
 from ..protocol import ArrayTemplates
 from ..registry import in_words
 
@@ -73,15 +72,15 @@ class OpenVinoBackend:
         self._template_file = bundle.graph("template", targets=targets, variant=variant)
         self._relations: dict[int, list[Any]] = {}
         # Most of a compilation runs on one core, whatever the number of threads: the graphs share the cores.
-        with ThreadPoolExecutor(min(count, 3)) as pool:
-            # With several targets, templates are made one by one, on a backend for one target: none may be wanted here.
-            template = pool.submit(getattr, self, "template") if targets == 1 else None
-            search = pool.submit(self._compile, bundle.graph("search", targets=targets, variant=variant), self._hint)
-            relation = pool.submit(self.relation, RELATION_SIZE)
-        self.search = search.result()
-        for other in (template, relation):
-            if other is not None:
-                other.result()
+        search_file = bundle.graph("search", targets=targets, variant=variant)
+        compilations: list[Callable[[], Any]] = [
+            lambda: self._compile(search_file, self._hint),
+            lambda: self.relation(RELATION_SIZE),
+        ]
+        # With several targets, templates are made one by one, on a backend for one target: none may be wanted here.
+        if targets == 1:
+            compilations.insert(0, lambda: self.template)
+        *_, self.search, _ = run_side_by_side(compilations, min(count, 3))
         version = openvino.__version__.split("-")[0]
         self.description = f"openvino {version}, {self._device}, {precision}, {count} threads"
 

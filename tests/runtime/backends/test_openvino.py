@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from spm_export.cli import DEMO_CLIP
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends import load_backend
 from spm_rt.backends.protocol import Backend
@@ -14,6 +19,7 @@ from spm_rt.results import Box
 from spm_rt.trackers.compare import follow_both
 
 from ...support.follow import Frames
+from ...support.layers import ROOT
 
 pytest.importorskip("openvino")
 
@@ -65,3 +71,31 @@ def test_precisions_are_checked_before_anything_is_compiled(bundle: Bundle) -> N
     int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
     with pytest.raises(BackendError, match="its graphs are int8"):
         load_backend(int8, "openvino", precision="bf16")
+
+
+STOPPED = """
+import os, signal, sys, threading
+from spm_rt.backends.openvino.backend import OpenVinoBackend
+from spm_rt.cli import main
+
+compile_graph, main_thread = OpenVinoBackend._compile, threading.main_thread().ident
+
+def stopping(*arguments):
+    threading.Timer(0.02, signal.pthread_kill, (main_thread, signal.SIGTERM)).start()
+    return compile_graph(*arguments)
+
+OpenVinoBackend._compile = stopping
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
+def test_signals_while_graphs_are_compiled_end_the_command_and_abort_nothing(
+    default_bundle: Path, tmp_path: Path
+) -> None:
+    """Compilations run in threads, which come back from C++ code; the interpreter must still be there."""
+    words = ["--bundle", str(default_bundle), "--backend", "openvino", "--box", "193,158,57,72", "--quiet"]
+    command = [sys.executable, "-c", STOPPED, str(DEMO_CLIP), *words, "--csv", str(tmp_path / "o.csv")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (143, "spm-track: stopped by SIGTERM\n")
+    assert list(tmp_path.iterdir()) == []
