@@ -6,6 +6,8 @@ import dataclasses
 
 Box = tuple[float, float, float, float]
 """``x, y, width, height`` in pixels of a frame; x and y are the upper left corner, the first pixel is 0."""
+Corners = tuple[float, float, float, float]
+"""``x1, y1, x2, y2`` in pixels of a frame, float64, as trackers keep a box: ``x2`` is ``x + width``, rounded."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,7 +18,16 @@ from ..settings import shortened
 from .protocol import Backend
 from .registry import BACKENDS, ON_CPU, BackendEntry, available, in_words
 
-__all__ = ["BACKENDS", "ON_CPU", "available", "check_precision", "chosen_because", "find_backend", "load_backend"]
+__all__ = [
+    "BACKENDS",
+    "ON_CPU",
+    "available",
+    "bundle_sha256",
+    "check_precision",
+    "chosen_because",
+    "find_backend",
+    "load_backend",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +98,12 @@ def chosen_because(backend: Backend) -> str:
     return str(getattr(backend, "chosen_because", ""))
 
 
+def bundle_sha256(backend: Backend) -> str | None:
+    """The digest in the manifest of the bundle that a backend was loaded from; None where it came from elsewhere."""
+    digest = getattr(backend, "bundle_sha256", None)
+    return None if digest is None else str(digest)
+
+
 def check_precision(bundle: Bundle, precision: str | None) -> str | None:
     """The name of a precision that a bundle is to be computed in; None stays None: the bundle's own.
 
@@ -138,5 +153,6 @@ def _load(bundle: Bundle, entry: BackendEntry, options: dict[str, Any]) -> Backe
             f"if it is old or incomplete: `pip install --upgrade --force-reinstall {entry.package}`"
         ) from error
     leave_to_parent(backend)
+    backend.bundle_sha256 = bundle.manifest.get("manifest_sha256")  # type: ignore[attr-defined]
     logger.info("loaded %s for %s", backend.description, shown(str(bundle.path)))
     return backend

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from ..backends.protocol import Backend
-from ..errors import BoxError
 from ..media.drawing import Picture
 from ..outputs import Tracked
-from ..results import Box
+from ..results import Box, Corners
+from ..settings import TrackerSettings
 from ..trackers.multi import MultiTracker
 from ..trackers.single import Tracker
 
 
 class Follower:
     """Follows named targets from frame to frame.
-
-    After each frame every target's box is put where the result says (``move_to``). So a box as it is written, with all
-    digits, is all that a later run needs to go on; a tracker's own corners may differ from ``x + width`` by one
-    rounding of a float64.
 
     Attributes:
         seconds: spent in the tracker so far.
@@ -39,6 +34,11 @@ class Follower:
         """What computes the graphs."""
         return self._tracker.backend
 
+    @property
+    def settings(self) -> TrackerSettings:
+        """Those that the targets are followed with."""
+        return self._tracker.settings
+
     def start(self, frame: Picture, boxes: Mapping[str, Box]) -> dict[str, Tracked]:
         """Begin with the boxes of all targets, on the first frame."""
         begun = time.perf_counter()
@@ -47,15 +47,15 @@ class Follower:
         else:
             self._ids = {name: self._tracker.add(frame, boxes[name]) for name in self._names}
         self._count(begun)
-        return {name: Tracked(boxes[name], None) for name in self._names}
+        return {name: Tracked(boxes[name], None, self._corners(name)) for name in self._names}
 
-    def put(self, boxes: Mapping[str, Box]) -> None:
-        """The boxes of the last frame, as a run wrote them."""
+    def restore(self, corners: Mapping[str, Corners]) -> None:
+        """The targets of the last frame, as a run wrote them."""
         for name in self._names:
             if isinstance(self._tracker, Tracker):
-                self._tracker.move_to(boxes[name])
+                self._tracker.restore(corners[name])
             else:
-                self._tracker.move_to(self._ids[name], boxes[name])
+                self._tracker.restore(self._ids[name], corners[name])
 
     def update(self, frame: Picture) -> dict[str, Tracked]:
         """All targets in the next frame."""
@@ -66,9 +66,10 @@ class Follower:
             by_id = self._tracker.update(frame)
             results = {name: by_id[id] for name, id in self._ids.items()}
         self._count(begun)
-        with contextlib.suppress(BoxError):  # with settings that let boxes shrink below one pixel
-            self.put({name: result.box for name, result in results.items()})
-        return {name: Tracked(result.box, result) for name, result in results.items()}
+        return {name: Tracked(result.box, result, self._corners(name)) for name, result in results.items()}
+
+    def _corners(self, name: str) -> Corners:
+        return self._tracker.corners if isinstance(self._tracker, Tracker) else self._tracker.corners(self._ids[name])
 
     def _count(self, begun: float) -> None:
         self.seconds += time.perf_counter() - begun

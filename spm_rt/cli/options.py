@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from .. import __version__
 from ..backends import BACKENDS
@@ -50,8 +50,24 @@ class Start(NamedTuple):
     seconds: float | None = None
 
 
+KEPT: dict[str, tuple[Any, Callable[[str], Any]]] = {
+    "start": (Start("0"), lambda text: parse_start(text)),
+    "skip": (1, whole_number(1)),
+    "fps": (None, real_number(0, 1000, above=True)),
+    "levels": (None, lambda text: parse_levels(text)),
+    "backend": ("auto", str),
+    "device": ("cpu", str),
+    "precision": (None, str),
+    "mode": (None, str),
+}
+"""Options that decide what the boxes are: their default, and how their text is read. A run that goes on keeps them."""
+
+
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options, checked as far as that needs no file; ``names`` and ``requests`` are made of them."""
+    """The options, checked as far as that needs no file.
+
+    ``names`` and ``requests`` are made of them; ``given`` are those of ``KEPT`` that were typed.
+    """
     parser = make_parser()
     options = parser.parse_args(join_boxes(arguments))
     if options.box and options.select:
@@ -67,6 +83,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.names = target_names([box.name for box in options.box] or [""] * options.select)
     except ValueError as error:
         parser.error(f"--box: {error}; give each its own, as in --box rabbit=193,158,57,72")
+    options.given = {name: value for name in KEPT if (value := getattr(options, name)) not in (None, "auto")}
+    for name, (default, _) in KEPT.items():
+        setattr(options, name, options.given.get(name, default))
     options.requests = [
         Request(kind, getattr(options, name)) for name, kind in OUTPUTS.items() if getattr(options, name) is not None
     ]
@@ -128,22 +147,22 @@ def _add_frames(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--start",
         type=parse_start,
-        default=Start("0"),
         metavar="WHERE",
         help="number of the frame to start at, the first being 0, or a time: 12.5s, 0:12, 1:02:03",
     )
-    group.add_argument("--skip", type=whole_number(1), default=1, metavar="N", help="take every Nth frame only")
+    group.add_argument("--skip", type=KEPT["skip"][1], metavar="N", help="take every Nth frame only")
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N frames, the first included (default: all)"
     )
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on where an earlier run was stopped, from what it wrote to --jsonl FILE; starts anew if there is none",
+        help="go on where an earlier run was stopped, from what it wrote to --jsonl FILE; starts anew if there is "
+        "none. First frame, boxes, --skip, --fps, --levels, --backend, --device, --precision, --mode come from there",
     )
     group.add_argument(
         "--fps",
-        type=real_number(0, 1000, above=True),
+        type=KEPT["fps"][1],
         metavar="RATE",
         help="frames per second of a folder, or instead of what the source says",
     )
@@ -172,11 +191,10 @@ def _add_tracker(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--backend",
-        default="auto",
         choices=["auto", *BACKENDS],
         help="inference library (default auto: the fastest here, measured once)",
     )
-    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default cpu)")
     group.add_argument(
         "--threads", type=whole_number(1), metavar="N", help="threads per inference call (default: all usable cores)"
     )

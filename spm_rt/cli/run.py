@@ -19,7 +19,7 @@ from ..terminal import Progress, Stopped, say, stop_signals
 from .first_frame import grid_picture
 from .following import Follower, load_follower
 from .frames import RunFrames, Stop
-from .options import Start
+from .provenance import check_same, provenance
 from .resuming import Record, read_record
 from .summary import Tally, damage_text, kept_text, make_summary, output_notes, summary_text
 from .targets import corners_hint
@@ -53,13 +53,11 @@ def _record(options: Namespace) -> Record | None:
     """What an earlier run wrote, if there is something to go on from; the options then follow it."""
     if not options.resume:
         return None
-    boxes = dict(zip(options.names, (box for _, box in options.box), strict=True)) if options.box else {}
-    record = read_record(options.jsonl, boxes)
+    record = read_record(options)
     if record is None:
         if not (options.box or options.select):
             raise SourceError(f"{shown(options.jsonl)}: there is nothing to go on from; give --box to begin")
         return None
-    options.start, options.names = Start(str(record.first), frame=record.first), record.names
     options.requests = [
         Request(kind, path, resume_after=record.last if kind == "jsonl" else None) for kind, path, _ in options.requests
     ]
@@ -137,6 +135,8 @@ class _Run:
                     break
         if self._stop.number is not None:
             return signal.Signals(self._stop.number).name
+        if self._record:
+            self._record.check_end(self._count)
         return None
 
     def _targets(self, frame: SourceFrame) -> dict[str, Tracked]:
@@ -145,11 +145,15 @@ class _Run:
         if record and frame.index <= record.last:
             record.check(frame, next(self._recorded, None))
         if self._count == 0:
+            about = provenance(self._options, frame.picture, self._follower)
+            if record:
+                check_same(about, record.about, record.path)
             started = self._follower.start(frame.picture, self._first_boxes(frame))
+            self._outputs.begin(about)
             return record.frames[frame.index] if record else started
         if record and frame.index <= record.last:
             if frame.index == record.last:
-                self._follower.put(record.boxes(record.last))
+                self._follower.restore(record.corners())
             return record.frames[frame.index]
         if record and (left := next(self._recorded, None)) is not None:
             record.check(frame, left)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results import Box, TrackResult
+from ..results import Box, Corners, TrackResult
 
 FOUND = (80, 220, 60)
 LOST = (60, 60, 235)
@@ -17,6 +17,7 @@ _WHITE = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Picture = NDArray[np.uint8]
+Drawn = tuple[Box, TrackResult | None] | tuple[Box, TrackResult | None, Corners | None]
 
 
 def draw_result(frame: NDArray[Any], box: Box, label: str, color: tuple[int, int, int]) -> Picture:
@@ -31,19 +32,19 @@ def annotate(frame: NDArray[Any], result: TrackResult) -> Picture:
     return draw_targets(frame, {"": (result.box, result)})
 
 
-def draw_targets(frame: NDArray[Any], targets: Mapping[str, tuple[Box, TrackResult | None]]) -> Picture:
+def draw_targets(frame: NDArray[Any], targets: Mapping[str, Drawn]) -> Picture:
     """A copy of a frame with the boxes of all targets.
 
     Args:
         frame: grey, BGR or BGRA.
-        targets: box and result of each by name; no result where the box was given. Where there are several, their names
-            are in the labels.
+        targets: box and result of each by name, and perhaps more, which is not drawn; no result where the box was
+            given. Where there are several, their names are in the labels.
 
     Returns:
         ``[h, w, 3]`` BGR.
     """
     picture = _copy(frame)
-    for name, (box, result) in targets.items():
+    for name, (box, result, *_) in targets.items():
         if result is None:
             _draw(picture, box, name or "target", FOUND)
         else:

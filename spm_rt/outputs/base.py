@@ -12,7 +12,7 @@ from ..errors import SourceError
 from ..files import shown
 from ..media.drawing import Picture
 from ..media.protocol import SourceFrame
-from ..results import Box, TrackResult
+from ..results import Box, Corners, TrackResult
 
 KINDS = {
     "video": "an annotated video: .mp4, .mov, .m4v, .mkv (H.264), .webm (VP9) or .avi (Motion JPEG)",
@@ -48,10 +48,12 @@ class Tracked(NamedTuple):
     Attributes:
         box: ``x, y, width, height`` in pixels of the frame.
         result: what the tracker said; None in the frame where the box was given.
+        corners: the box as the tracker keeps it (:attr:`spm_rt.Tracker.corners`), to go on from; or None.
     """
 
     box: Box
     result: TrackResult | None
+    corners: Corners | None = None
 
 
 class Written(NamedTuple):

@@ -47,7 +47,7 @@ class CocoOutput:
         about = {"id": image, "video_id": 1, "frame_index": frame.index, "file_name": name}
         time = None if frame.time is None else number(frame.time)
         self._images.append(json.dumps({**about, "width": width, "height": height, "time": time}))
-        for target, (box, result) in targets.items():
+        for target, (box, result, _) in targets.items():
             track = self._tracks.setdefault(target, len(self._tracks) + 1)
             if result is None or result.found:
                 bbox = [number(value) for value in box]

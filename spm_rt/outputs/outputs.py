@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -55,6 +55,12 @@ class Outputs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.finish(None if error is None else str(error) or type(error).__name__)
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """What makes the results, as JSON types: stands in the first of JSON lines as ``run``."""
+        for output in self._outputs:
+            if isinstance(output, TableOutput):
+                output.begin(about)
 
     def write(self, frame: SourceFrame, targets: Targets) -> None:
         """One more frame, with its targets in order.

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..media.drawing import Picture
@@ -47,9 +47,9 @@ def _csv_line(cells: Iterator[object]) -> str:
     return text.getvalue()
 
 
-def jsonl_rows(frame: SourceFrame, targets: Targets) -> Sequence[str]:
-    """One object for each target, with all digits, so that tracking can go on from it."""
-    lines = []
+def jsonl_rows(frame: SourceFrame, targets: Targets, about: Mapping[str, Any] | None = None) -> Sequence[str]:
+    """One object for each target, with all digits, so that tracking can go on from it; the first has ``about`` too."""
+    lines: list[str] = []
     for name, tracked in targets.items():
         content: dict[str, Any] = {
             "frame": frame.index,
@@ -59,7 +59,10 @@ def jsonl_rows(frame: SourceFrame, targets: Targets) -> Sequence[str]:
             "box": [number(value) for value in tracked.box],
             **_scores(tracked),
             "found": _found(tracked),
+            "corners": tracked.corners and [number(value) for value in tracked.corners],
         }
+        if about is not None and not lines:
+            content["run"] = about
         lines.append(json.dumps(content, allow_nan=False) + "\n")
     return ["".join(lines)]
 
@@ -90,7 +93,7 @@ def otb_rows() -> Rows:
     def rows(frame: SourceFrame, targets: Targets) -> Sequence[str]:
         jumped = "NaN,NaN,NaN,NaN\n" * (frame.index - last[0] - 1 if last else 0)
         last[:] = [frame.index]
-        boxes = ((x + 1, y + 1, width, height) for (x, y, width, height), _ in targets.values())
+        boxes = ((x + 1, y + 1, width, height) for (x, y, width, height), *_ in targets.values())
         return [jumped + ",".join(f"{value:.3f}" for value in box) + "\n" for box in boxes]
 
     return rows
@@ -117,6 +120,7 @@ class TableOutput:
         self.label, self.note, self.frames = label(request.path), "", 0
         self._header = ",".join(COLUMNS) + "\n" if request.kind == "csv" else ""
         self._rows = TABLES[request.kind]()
+        self._kind = request.kind
         self._resume_after = -1 if request.resume_after is None else request.resume_after
         self._files: list[LineFile] = []
         with contextlib.ExitStack() as undo:
@@ -125,6 +129,11 @@ class TableOutput:
                 self._files.append(LineFile(path, whole=request.kind != "jsonl", resume=resume))
                 undo.callback(self._files[-1].close)
             undo.pop_all()
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """What makes the results, for the first line of JSON lines."""
+        if self._kind == "jsonl":
+            self._rows = lambda frame, targets: jsonl_rows(frame, targets, None if self.frames else about)
 
     def write(self, frame: SourceFrame, targets: Targets, drawn: Callable[[], Picture]) -> None:
         blocks = self._rows(frame, targets) if frame.index > self._resume_after else [""] * len(self._files)

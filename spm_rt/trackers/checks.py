@@ -62,3 +62,18 @@ def check_box(box: Sequence[float] | NDArray[np.floating], frame_size: tuple[int
     if max(width, height) > 100 * max(rows, columns):
         raise BoxError(f"{given}: over 100 times the frame's size, {columns} x {rows}")
     return xywh_to_xyxy((x, y, width, height))
+
+
+def check_corners(corners: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+    """Corners ``x1, y1, x2, y2`` that a tracker had: its own boxes may be smaller than those that it starts on.
+
+    Raises:
+        BoxError: not four finite numbers, or the second corner is not right of and below the first.
+    """
+    try:
+        x1, y1, x2, y2 = (float(v) for v in corners)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"corners are four numbers x1, y1, x2, y2, not {corners!r}") from error
+    if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2):
+        raise BoxError(f"corners {x1:g}, {y1:g}, {x2:g}, {y2:g}: finite numbers are needed, with x1 < x2 and y1 < y2")
+    return np.array([x1, y1, x2, y2], np.float64)

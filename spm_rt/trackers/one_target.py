@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ..errors import NotInitializedError
 from ..frame.geometry import xyxy_to_xywh
-from ..results import Box
+from ..results import Box, Corners
 from ..settings import TrackerSettings
-from .checks import check_box
+from .checks import check_box, check_corners
 from .lifecycle import Lifecycle
 
 
@@ -26,10 +26,15 @@ class OneTarget(Lifecycle):
     @property
     def box(self) -> Box:
         """The last box, ``x, y, width, height``."""
-        self._gate.check()
-        if self._box is None:
-            raise NotInitializedError("no box yet: call init(frame, box) first")
-        return xyxy_to_xywh(self._box)
+        return xyxy_to_xywh(self._known())
+
+    @property
+    def corners(self) -> Corners:
+        """The last box as it is kept, ``x1, y1, x2, y2`` in float64: all that the next frame depends on beside the
+        template. ``box`` has ``x2 - x1`` rounded.
+        """
+        x1, y1, x2, y2 = (float(v) for v in self._known())
+        return x1, y1, x2, y2
 
     def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.
@@ -42,6 +47,25 @@ class OneTarget(Lifecycle):
             if self._box is None:
                 raise NotInitializedError("move_to before init: there is no template yet")
             self._box = check_box(box, self._frame_size)
+
+    def restore(self, corners: Sequence[float] | NDArray[np.floating]) -> None:
+        """Go on from the ``corners`` that a tracker with the same template had: the next results are then its own, bit
+        for bit.
+
+        Raises:
+            NotInitializedError: before ``init``.
+            BoxError: no corners.
+        """
+        with self._gate:
+            if self._box is None:
+                raise NotInitializedError("restore before init: there is no template yet")
+            self._box = check_corners(corners)
+
+    def _known(self) -> NDArray[np.float64]:
+        self._gate.check()
+        if self._box is None:
+            raise NotInitializedError("no box yet: call init(frame, box) first")
+        return self._box
 
     def _place(self) -> str:
         """Where the target was last, in words."""

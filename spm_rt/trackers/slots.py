@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..backends.protocol import Template
 from ..errors import TargetError
 from ..frame.geometry import xyxy_to_xywh
-from ..results import Box
+from ..results import Box, Corners
 from ..settings import TrackerSettings
-from .checks import check_box
+from .checks import check_box, check_corners
 from .lifecycle import Lifecycle
 
 OTHER_SIZE = "remove all targets before a stream of another size"
@@ -89,6 +89,12 @@ class TargetSlots(Lifecycle, Generic[Holder]):
         self._gate.check()
         return xyxy_to_xywh(self._target(id).box)
 
+    def corners(self, id: int) -> Corners:
+        """The last box of a target as it is kept; see :attr:`spm_rt.Tracker.corners`."""
+        self._gate.check()
+        x1, y1, x2, y2 = (float(v) for v in self._target(id).box)
+        return x1, y1, x2, y2
+
     def remove(self, id: int) -> None:
         """Follow a target no longer.
 
@@ -104,6 +110,11 @@ class TargetSlots(Lifecycle, Generic[Holder]):
         with self._gate:
             target = self._target(id)
             target.box = check_box(box, self._frame_size)
+
+    def restore(self, id: int, corners: Sequence[float] | NDArray[np.floating]) -> None:
+        """Go on from the corners that a target with the same template had, as :meth:`spm_rt.Tracker.restore`."""
+        with self._gate:
+            self._target(id).box = check_corners(corners)
 
     def _release(self) -> None:
         del self._make_context, self._targets, self._pool, self._batches

@@ -52,7 +52,7 @@ def test_json_lines_have_every_digit_and_no_number_that_is_none(tmp_path: Path) 
         raise AssertionError(constant)
 
     lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
-    fields = ["frame", "time", "file", "target", "box", "score", "coarse_score", "fine_score", "found"]
+    fields = ["frame", "time", "file", "target", "box", "score", "coarse_score", "fine_score", "found", "corners"]
     assert all(list(line) == fields for line in lines)
     assert [line["time"] for line in lines[::2]] == TIMES
     assert [tuple(line["box"]) for line in lines[::2]] == [tracked(k, NAMES)["rabbit"].box for k in range(COUNT)]

@@ -32,11 +32,13 @@ MAKE: dict[str, Callable[[], Any]] = {"one target": bright_tracker, "several": b
 USES: dict[str, list[Callable[[Any], object]]] = {
     "one target": [
         *(lambda t: t.init(FRAME, BOX), lambda t: t.update(FRAME), lambda t: t.move_to(BOX)),
+        *(lambda t: t.restore((0, 0, 9, 9)), lambda t: t.corners),
         *(lambda t: t.box, lambda t: t.backend, lambda t: t.sibling(), lambda t: t.__enter__()),
         lambda t: setattr(t, "settings", TrackerSettings()),
     ],
     "several": [
         *(lambda t: t.add(FRAME, BOX), lambda t: t.update(FRAME), lambda t: t.move_to(0, BOX), lambda t: t.remove(0)),
+        *(lambda t: t.restore(0, (0, 0, 9, 9)), lambda t: t.corners(0)),
         *(lambda t: t.box(0), lambda t: t.ids, lambda t: len(t), lambda t: t.backend, lambda t: t.sibling()),
         lambda t: t.__enter__(),
         lambda t: setattr(t, "settings", TrackerSettings()),

@@ -95,6 +95,30 @@ def test_init_may_change_the_frame_size() -> None:
     assert tracker.update(bright_frame(30, 30, (90, 70))).found
 
 
+def test_corners_are_all_that_a_tracker_goes_on_from() -> None:
+    """Also where x + width is not the second corner, as when a box leaves the frame far to the left."""
+    first, second, moved = started(), started(), started()
+    corners = (-30.099999999999998, -5.1, 10.000000000000002, 60.3)
+    first.restore(corners)
+    assert first.corners == corners
+    assert corners[0] + first.box[2] != corners[2]
+    moved.move_to(first.box)
+    assert moved.corners != corners
+    first.update(FRAME)
+    second.restore(first.corners)
+    assert track(first, moving_disc()) == track(second, moving_disc())
+
+
+@pytest.mark.parametrize("corners", [(0, 0, 0, 10), (0, 10, 10, 0), (0, 0, math.inf, 1), (1, 2, 3), "abcd", None])
+def test_what_are_no_corners_is_refused(corners: object) -> None:
+    tracker = started()
+    with pytest.raises(BoxError, match="corners"):
+        tracker.restore(corners)  # type: ignore[arg-type]
+    assert tracker.box == BOX
+    with pytest.raises(NotInitializedError, match="before init"):
+        bright_tracker().restore((0, 0, 10, 10))
+
+
 def test_a_lost_target_keeps_the_box() -> None:
     tracker = started()
     result = tracker.update(np.zeros_like(FRAME))

@@ -23,12 +23,18 @@ FRAMES = 10
 
 
 USES: dict[str, list[Callable[[Any], object]]] = {
-    "one target": [lambda t: t.update(FRAME), lambda t: t.init(FRAME, BOX), lambda t: t.move_to(BOX)],
+    "one target": [
+        lambda t: t.update(FRAME),
+        lambda t: t.init(FRAME, BOX),
+        lambda t: t.move_to(BOX),
+        lambda t: t.restore((0, 0, 9, 9)),
+    ],
     "several": [
         lambda t: t.update(FRAME),
         lambda t: t.add(FRAME, BOX),
         lambda t: t.remove(0),
         lambda t: t.move_to(0, BOX),
+        lambda t: t.restore(0, (0, 0, 9, 9)),
     ],
 }
 
