@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -44,30 +45,57 @@ def picture_files(folder: str | os.PathLike[str], inner: Sequence[str] = ("img",
     """
     path = Path(folder)
     try:
-        pictures = next((path / name for name in inner if (path / name).is_dir()), path)
+        pictures = _folder_of_pictures(path, inner)
         with os.scandir(pictures) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
+            names = [entry.name for entry in entries if _is_picture(entry.name) and not entry.is_dir()]
     except OSError as error:
         raise SourceError(f"{shown(str(path))}: cannot be listed ({error.strerror})") from error
-    files = [pictures / name for name in names if Path(name).suffix.lower() in SUFFIXES]
-    if not files:
+    if not names:
         raise SourceError(f"{shown(str(path))}: no pictures in it ({', '.join(SUFFIXES)})")
-    return sorted(files, key=natural_order)
+    return sorted((pictures / name for name in names), key=natural_order)
+
+
+def _folder_of_pictures(folder: Path, inner: Sequence[str] = ("img",)) -> Path:
+    return next((folder / name for name in inner if (folder / name).is_dir()), folder)
+
+
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 
 def files_of_pattern(pattern: str) -> list[Path]:
     """The files that fit ``%04d`` (as in C: at least four digits), or ``*``, ``?`` and ``[...]``, in order."""
     path = Path(pattern)
-    if number := re.search(r"%(?:0?([0-9]+))?d", path.name):
-        digits = int(number[1] or 1)
-        before, after = path.name[: number.start()], path.name[number.end() :]
-        fits = re.compile(
-            f"{re.escape(before)}([1-9][0-9]{{{digits},}}|[0-9]{{{digits}}}){re.escape(after)}".replace("%%", "%")
-        )
+    if fits := _numbers(path.name):
         files = [file for file in path.parent.iterdir() if fits.fullmatch(file.name)] if path.parent.is_dir() else []
     else:
         files = [Path(name) for name in glob.glob(pattern) if os.path.isfile(name)]
     return sorted(files, key=natural_order)
+
+
+def _numbers(name: str) -> re.Pattern[str] | None:
+    """What fits a name with ``%04d`` in it; None where there is no such thing in it."""
+    number = re.search(r"%(?:0?([0-9]+))?d", name)
+    if number is None:
+        return None
+    digits = int(number[1] or 1)
+    before, after = re.escape(name[: number.start()]), re.escape(name[number.end() :])
+    return re.compile(f"{before}([1-9][0-9]{{{digits},}}|[0-9]{{{digits}}}){after}".replace("%%", "%"))
+
+
+def would_be_read(source: str, path: str) -> bool:
+    """Whether a file that is written to ``path``, there or not, would be among the pictures of a folder or pattern."""
+    if os.path.isdir(source):
+        folders, fits = [str(_folder_of_pictures(Path(source)))], _is_picture
+    elif numbers := _numbers(Path(source).name):
+        folders, fits = [str(Path(source).parent)], lambda name: bool(numbers.fullmatch(name))
+    else:
+        folder, pattern = os.path.split(source)
+        folders = glob.glob(folder) if folder else ["."]
+        fits = lambda name: fnmatch.fnmatch(name, pattern) and (pattern[:1] == "." or name[:1] != ".")  # noqa: E731
+    taken = {os.path.realpath(folder) for folder in folders}
+    places = (os.path.split(name) for name in (path, os.path.realpath(path)))  # of a link, and of what it leads to
+    return any(fits(name) and os.path.realpath(folder or ".") in taken for folder, name in places)
 
 
 def read_picture(path: str | os.PathLike[str], levels: tuple[float, float] | None = None) -> Picture:

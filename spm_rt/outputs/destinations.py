@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import SourceError
 from ..files import standard_stream
-from ..media.pictures import files_of_pattern, picture_files
+from ..media.pictures import files_of_pattern, picture_files, would_be_read
 from ..media.sources import path_of_url
 from .base import KINDS, STANDARD_OUTPUT, Request, label, naming, suffix_of
 from .sheet import PICTURE_SUFFIXES
@@ -28,11 +28,13 @@ def check_destinations(requests: Sequence[Request], source: str, bundle: str, ta
 
     Raises:
         SourceError: a kind or suffix that is not known, a folder that is not there, a path that is the source or one of
-            its pictures, the bundle or one of its files, or two outputs in one file, whatever links and spellings are
-            between them.
+            its pictures, or would be one, the bundle or one of its files, or two outputs in one file, whatever links
+            and spellings are between them.
     """
     taken: dict[object, str] = {}
-    read = {_inode(path): "the source" for path in _files_of(source)}
+    if source.lower().startswith("file://"):
+        source = path_of_url(source)
+    read: dict[object, str] = {_inode(path) or _place(path): "the source" for path in _files_of(source)}
     read.update((_inode(path), "a file of the bundle") for path in _files_of_bundle(bundle))
     read.pop(None, None)
     for request in requests:
@@ -49,6 +51,10 @@ def check_destinations(requests: Sequence[Request], source: str, bundle: str, ta
                         f"{label(path)}: two outputs cannot be one file ({label(taken[identity])} is it too)"
                     )
                 taken[identity] = path
+            if _is_many(source) and path != STANDARD_OUTPUT and would_be_read(source, path):
+                raise SourceError(
+                    f"{label(path)}: the next run on {label(source)} would take this for a frame; write it elsewhere"
+                )
 
 
 def paths_of(request: Request, targets: Sequence[str]) -> list[str]:
@@ -105,11 +111,17 @@ def _identities(path: str) -> Iterator[object]:
         if stat.S_ISCHR(os.stat(path).st_mode):  # any number of outputs fit into /dev/null
             return
         yield there
-    whole = os.path.realpath(path)
-    folder, name = os.path.split(whole)
+    yield _place(path)
+
+
+def _place(path: str | os.PathLike[str] | int) -> object:
+    """Where a file is, or would be, when all links are followed."""
+    if isinstance(path, int):
+        return None
+    folder, name = os.path.split(os.path.realpath(path))
     if _ignores_case(folder):
         name = unicodedata.normalize("NFC", name).casefold()
-    yield (_inode(folder), name)
+    return _inode(folder), name
 
 
 def _inode(path: str | int | os.PathLike[str]) -> tuple[int, int] | None:
@@ -147,13 +159,20 @@ def _files_of(source: str) -> Sequence[Path | int]:
         return []
     if source == STANDARD_OUTPUT:  # a pipe and a terminal are no output's place, but `- < clip.mp4` is a file
         return [0] if _is_file(0) else []
-    if source.lower().startswith("file://"):
-        source = path_of_url(source)
     try:
         if os.path.isdir(source):
             return picture_files(source)
         if os.path.exists(source):
             return [Path(source)]
-        return files_of_pattern(source) if re.search(r"%0?[0-9]*d|[*?\[]", source) else []
+        return files_of_pattern(source) if _is_many(source) else []
     except (SourceError, OSError, ValueError):
         return []
+
+
+def _is_many(source: str) -> bool:
+    """Whether a source is a folder or a pattern, which takes up every file of certain names."""
+    try:
+        there, folder = os.path.exists(source), os.path.isdir(source)
+    except ValueError:
+        return False
+    return folder or (not there and "://" not in source and bool(re.search(r"%0?[0-9]*d|[*?\[]", source)))

@@ -84,6 +84,72 @@ def test_what_is_no_text_does_not_go_to_standard_output(kind: str, name: str, un
         open_outputs([Request(kind, name)])
 
 
+def _dangling(link: str, target: str) -> str:
+    Path(link).symlink_to(Path(target).absolute())
+    return link
+
+
+def _into(folder: str) -> str:
+    Path(folder).symlink_to(Path("pictures").absolute())
+    return folder
+
+
+WOULD_BE_FRAMES: list[tuple[str, str, Callable[[], str]]] = [
+    ("pictures", "sheet", lambda: "pictures/3.png"),
+    ("pictures", "sheet", lambda: "pictures/sheet.JPG"),
+    ("pictures/", "csv", lambda: str(Path("pictures").absolute() / "boxes.png")),
+    ("pictures", "otb", lambda: "pictures/../pictures/o.tif"),
+    ("pictures", "sheet", lambda: f"{_into('there')}/3.png"),
+    ("pictures", "sheet", lambda: _dangling("s.png", "pictures/3.png")),
+    ("pictures", "sheet", lambda: _dangling("pictures/3.png", "s.png")),
+    ("pictures", "sheet", lambda: _dangling("pictures/3.png", "s.png")[9:].replace("3", "s")),
+    ("otb", "sheet", lambda: "otb/img/s.webp"),
+    (".", "sheet", lambda: "s.png"),
+    ("pictures/%d.png", "sheet", lambda: "pictures/3.png"),
+    ("pictures/%03d.png", "sheet", lambda: f"{_into('there')}/003.png"),
+    ("pictures/*.png", "sheet", lambda: "pictures/s.png"),
+    ("p*/[1-9]*", "csv", lambda: "pictures/3.csv"),
+    ("*.csv", "csv", lambda: "o.csv"),
+]
+
+
+@needs_posix
+@pytest.mark.parametrize(("source", "kind", "name"), WOULD_BE_FRAMES)
+def test_nothing_is_written_that_the_next_run_would_take_for_a_frame(
+    source: str, kind: str, name: Callable[[], str], untouched: Path
+) -> None:
+    Path("otb/img").mkdir(parents=True)
+    path = name()
+    for spelling in (source, Path(source).absolute().as_uri()) if Path(source).is_dir() else (source,):
+        with pytest.raises(SourceError, match=r"would take this for a frame|this is the source"):
+            open_outputs([Request(kind, path)], source=spelling)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "name"),
+    [
+        ("pictures", "csv", "pictures/boxes.csv"),
+        ("pictures", "video", "pictures/o.mp4"),
+        ("pictures", "sheet", "pictures/.s.png"),
+        ("otb", "sheet", "otb/s.png"),
+        ("pictures/%03d.png", "sheet", "pictures/3.png"),
+        ("pictures/%d.png", "sheet", "3.png"),
+        ("pictures/*.jpg", "sheet", "pictures/s.png"),
+        ("clip.mp4", "sheet", "s.png"),
+        ("rtsp://a/*", "sheet", "s.png"),
+    ],
+)
+def test_other_files_are_written_beside_pictures(
+    source: str, kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pictures", "otb/img"):
+        Path(folder).mkdir(parents=True)
+        cv2.imwrite(f"{folder}/1.png", next(source_frames([0.0])).picture)
+    write_results([(kind, Path(name))], source_frames([0.0, 0.04]), source=source)
+    assert Path(name).is_file()
+
+
 def _link(path: Path) -> str:
     (path.parent / "other.mp4").symlink_to(path)
     return "other.mp4"
@@ -152,7 +218,6 @@ def test_no_output_replaces_anything_of_the_bundle(name: str, tmp_path: Path, mo
 def test_no_output_replaces_one_of_the_source_s_pictures(source: str, untouched: Path) -> None:
     with pytest.raises(SourceError, match="this is the source"):
         open_outputs([Request("sheet", "pictures/2.png")], source=source)
-    open_outputs([Request("sheet", "pictures/3.png")], source=source).finish()
 
 
 @needs_posix
