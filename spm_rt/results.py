@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+TRACKED, UNSURE, LOST, FOUND_AGAIN = STATES = ("tracked", "unsure", "lost", "found again")
+"""How a target stands in a frame; see :class:`TrackResult`."""
 Box = tuple[float, float, float, float]
 """``x, y, width, height`` in pixels of a frame; x and y are the upper left corner, the first pixel is 0."""
 Corners = tuple[float, float, float, float]
@@ -33,6 +35,8 @@ class TrackResult:
         coarse_score: the coarse stage's share of it.
         fine_score: the fine stage's share of it; NaN in ``coarse`` mode.
         candidates: all proposals of the frame, best ranking first, if they were asked for.
+        state: ``tracked``, ``unsure`` or ``lost``: the score reaches ``found_threshold``, ``update_threshold`` or
+            neither.
     """
 
     box: Box
@@ -41,3 +45,4 @@ class TrackResult:
     coarse_score: float
     fine_score: float
     candidates: tuple[Candidate, ...] | None = None
+    state: str = dataclasses.field(kw_only=True)

@@ -24,7 +24,7 @@ COMMANDS = {
     "accuracy": "one-pass evaluation on clips with ground truth, several trackers in one run",
     "ablate": "stages, number of proposals, proposal recall: the paper's own questions",
     "gpu": "kernels, backends and several targets on a GPU, checked and timed",
-    "lost": "how well scores tell lost from found, and the threshold that follows",
+    "lost": "how well scores tell lost from found, and whether a lost target is found again",
 }
 
 EPILOG = """examples:

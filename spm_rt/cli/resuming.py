@@ -16,7 +16,7 @@ from ..files import shown
 from ..frame.geometry import xyxy_to_xywh
 from ..media.sources import SourceFrame
 from ..outputs import Tracked
-from ..results import Box, Corners, TrackResult
+from ..results import STATES, Box, Corners, TrackResult
 from .provenance import take_over
 
 
@@ -150,11 +150,14 @@ def _read_line(record: Record, line: bytes, where: str) -> None:
         if xyxy_to_xywh(np.array([x1, y1, x2, y2])) != box and record.frames:
             raise ValueError
         score, coarse, fine = (math.nan if entry[key] is None else float(entry[key]) for key in SCORES)
-        result = None if entry["score"] is None else TrackResult(box, score, bool(entry["found"]), coarse, fine)
+        found, state = bool(entry["found"]), entry["state"]
+        result = None if entry["score"] is None else TrackResult(box, score, found, coarse, fine, state=state)
         file, time = entry["file"], entry["time"]
         known = isinstance(file, (str, type(None))) and isinstance(time, (int, float, type(None)))
         in_order = known and isinstance(number, int) and (not record.frames or number >= record.last)
         if not (isinstance(name, str) and in_order and all(map(math.isfinite, box))):
+            raise ValueError
+        if state not in STATES:
             raise ValueError
         if (result is None) != (not record.frames or number == record.first):
             raise ValueError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results import Candidate, TrackResult
+from ..results import LOST, TRACKED, UNSURE, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .fusion import Fused, cosine_window, fuse, next_box
 from .geometry import Region, to_frame, xyxy_to_xywh
@@ -110,8 +110,8 @@ def decide(
             *_fusion(settings),
         )
         box = np.array(corners)
-        found = score >= settings.found_threshold
-        return box, TrackResult(xyxy_to_xywh(box), score, found, coarse_score, fine_score)
+        found, state = verdict(score, settings)
+        return box, TrackResult(xyxy_to_xywh(box), score, found, coarse_score, fine_score, state=state)
     if fine is None:
         fine_scores, fine_boxes = np.full_like(proposals.scores, np.nan), proposals.boxes
     else:
@@ -124,7 +124,15 @@ def decide(
         box = next_box(last, fused.boxes[best], score, frame_size, settings)
     scores = float(proposals.scores[best]), float(fine_scores[best])
     listed = _list_candidates(fused, proposals.scores, fine_scores) if candidates else None
-    return box, TrackResult(xyxy_to_xywh(box), score, score >= settings.found_threshold, *scores, listed)
+    found, state = verdict(score, settings)
+    return box, TrackResult(xyxy_to_xywh(box), score, found, *scores, listed, state=state)
+
+
+def verdict(score: float, settings: TrackerSettings) -> tuple[bool, str]:
+    """``TrackResult.found`` and ``state`` of a frame by its score alone."""
+    if score >= settings.found_threshold:
+        return True, TRACKED
+    return False, UNSURE if score >= settings.update_threshold else LOST
 
 
 def _list_candidates(fused: Fused, coarse_scores: Floats, fine_scores: Floats) -> tuple[Candidate, ...]:

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results import Box, Corners, TrackResult
+from ..results import FOUND_AGAIN, LOST, TRACKED, UNSURE, Box, Corners, TrackResult
 
-FOUND = (80, 220, 60)
-LOST = (60, 60, 235)
+_COLORS = {TRACKED: (80, 220, 60), UNSURE: (60, 190, 240), LOST: (60, 60, 235), FOUND_AGAIN: (240, 170, 60)}
+"""BGR, by a result's state."""
 _WHITE = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -28,7 +28,7 @@ def draw_result(frame: NDArray[Any], box: Box, label: str, color: tuple[int, int
 
 
 def annotate(frame: NDArray[Any], result: TrackResult) -> Picture:
-    """A frame with the tracker's box and score, or LOST."""
+    """A frame with the tracker's box and score, and its state unless it is tracked."""
     return draw_targets(frame, {"": (result.box, result)})
 
 
@@ -46,11 +46,11 @@ def draw_targets(frame: NDArray[Any], targets: Mapping[str, Drawn]) -> Picture:
     picture = _copy(frame)
     for name, (box, result, *_) in targets.items():
         if result is None:
-            _draw(picture, box, name or "target", FOUND)
+            _draw(picture, box, name or "target", _COLORS[TRACKED])
         else:
-            score = f"{result.score:.2f}" if result.found else f"LOST {result.score:.2f}"
+            score = f"{result.score:.2f}" if result.state == TRACKED else f"{result.state.upper()} {result.score:.2f}"
             label = f"{name} {score}" if len(targets) > 1 else score
-            _draw(picture, box, label, FOUND if result.found else LOST)
+            _draw(picture, box, label, _COLORS[result.state])
     return picture
 
 

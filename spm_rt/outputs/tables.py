@@ -11,13 +11,14 @@ from typing import Any
 
 from ..media.drawing import Picture
 from ..media.protocol import SourceFrame
+from ..results import TRACKED
 from .base import Request, Targets, Tracked, label, number
 from .destinations import paths_of
 from .lines import LineFile
 
 COLUMNS = (
     *("frame", "x", "y", "width", "height", "score", "coarse_score", "fine_score", "found"),
-    *("time", "file", "target"),
+    *("time", "file", "target", "state"),
 )
 """Columns of a CSV file."""
 
@@ -39,6 +40,7 @@ def _csv_cells(frame: SourceFrame, name: str, tracked: Tracked) -> Iterator[obje
     yield "" if time is None else f"{time:.6f}"
     yield frame.file
     yield name
+    yield _state(tracked)
 
 
 def _csv_line(cells: Iterator[object]) -> str:
@@ -59,6 +61,7 @@ def jsonl_rows(frame: SourceFrame, targets: Targets, about: Mapping[str, Any] | 
             "box": [number(value) for value in tracked.box],
             **_scores(tracked),
             "found": _found(tracked),
+            "state": _state(tracked),
             "corners": tracked.corners and [number(value) for value in tracked.corners],
         }
         if about is not None and not lines:
@@ -158,3 +161,7 @@ def _scores(tracked: Tracked) -> dict[str, float | None]:
 
 def _found(tracked: Tracked) -> bool:
     return bool(tracked.result.found) if tracked.result else True
+
+
+def _state(tracked: Tracked) -> str:
+    return tracked.result.state if tracked.result else TRACKED

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..backends.protocol import Networks
 from ..errors import BackendError
 from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
+from ..frame.steps import verdict
 from ..gpu import kernels
 from ..gpu.capture import CapturedWork
 from ..gpu.device_frames import DeviceFrame
@@ -160,4 +161,5 @@ def track_result(record: Any, settings: TrackerSettings) -> TrackResult:
     """What a caller sees of one of :meth:`FrameGraph.end`'s records."""
     score = float(record["score"])
     coarse, fine = float(record["coarse_score"]), float(record["fine_score"])
-    return TrackResult(xyxy_to_xywh(record["box"]), score, score >= settings.found_threshold, coarse, fine)
+    found, state = verdict(score, settings)
+    return TrackResult(xyxy_to_xywh(record["box"]), score, found, coarse, fine, state=state)

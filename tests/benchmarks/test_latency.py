@@ -37,7 +37,7 @@ class FakeTracker:
         for stage in ("crop", "search"):
             time.sleep(self.seconds / 2)
             clock(stage)
-        return TrackResult(BOX, 1.0, True, 1.0, 1.0)
+        return TrackResult(BOX, 1.0, True, 1.0, 1.0, state="tracked")
 
 
 def _contestants(log: list[str], *seconds: float) -> list[Contestant]:

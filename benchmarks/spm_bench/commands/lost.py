@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
-from spm_rt.media.datasets import find_sequences
-from spm_rt.terminal import Progress, say_left_out
+from spm_rt.media.datasets import Sequences, find_sequences
+from spm_rt.terminal import Progress, positive_int, say_left_out
+from spm_rt.trackers.single import Tracker
+from spm_train.data.readers import is_held_out
 
 from ..loading import load_named, set_threads
-from ..options import Outcome, add_clips, add_default_bundle, add_number, add_out, add_run_options
+from ..options import Outcome, add_default_bundle, add_frame_limit, add_number, add_out, add_run_options
+from ..quality.challenges import LEAST, challenges
 from ..quality.metrics import rates_at, roc
+from ..quality.recovery import figures_by_kind, follow
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
 from ..report.plots import plot_curves, plot_histograms
@@ -28,7 +32,11 @@ from ..tables import named, table
 DESCRIPTION = """How well the tracker's scores tell lost from found: free runs, wrong places in the same frame, and
 targets looked for in another clip. A frame counts as lost where its box overlaps the true one by less than 0.2. CLIPS
 is a folder of clips with ground truth, or a packed set (docs/guide/datasets.md has the layouts). Thresholds are
-settings: take clips that you do not score on."""
+settings: take clips that you do not score on.
+
+With --recover, targets are lost on purpose, in clips made of these: they jump by 300 pixels, leave for 30 frames, are
+covered for 15. Reported is how many are found again within 15 frames of being seen again, and how often the tracker
+is wrong when it says so."""
 EPILOG = """The recommended threshold is the lowest one of `score` whose balanced accuracy is within 0.01 of the best:
 the optimum is flat, and targets score lower on clips that the weights were not trained on. It goes into a bundle's
 settings as found_threshold.
@@ -36,6 +44,7 @@ settings as found_threshold.
 examples:
   spm-bench lost CLIPS --bundle spm_alexnet --out lost
   spm-bench lost PACKED --frames 30 --json
+  spm-bench lost PACKED PACKED2 --held-out 12 --recover     what becomes of targets that are lost on purpose
 """
 
 LOST_UNDER = 0.2
@@ -54,9 +63,17 @@ RATES = "| found kept {found_kept:.1%} | lost caught {lost_caught:.1%}"
 MEASURED = f"""measure {{name}} | AUC-ROC {{auc_roc:.3f}} {"".join(f"| {s} {{by_source[{s}]:.3f}}" for s in SOURCES)}
     | best threshold {{threshold:.3f}} {RATES} | balanced {{balanced_accuracy:.3f}}"""
 
+RECOVERED = """loss {name} | challenges {challenges} | lost before {lost_before} | found again {found_again:.1%}
+    | median frames {median_frames:.0f} | times sure again {claims} | wrong {false_claims:.1%}
+    | frames sure and wrong {false_frames:.1%}"""
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_clips(parser, "folder of clips with ground truth, or a packed set")
+    parser.add_argument("clips", nargs="+", help="folders of clips with ground truth, or packed sets")
+    add_frame_limit(parser)
+    what = "only clips that `spm-train --held-out-every N` has not trained on"
+    parser.add_argument("--held-out", type=positive_int, metavar="N", help=what)
+    parser.add_argument("--recover", action="store_true", help="lose targets on purpose: are they found again?")
     add_default_bundle(parser)
     add_number(parser, "--forced", 6, "wrong places, and frames of another clip, per clip")
     add_out(parser, "write lost.csv (every frame), lost_roc.png, lost_scores.png")
@@ -70,8 +87,9 @@ def run(options: argparse.Namespace) -> Outcome:
         mode = bundle.settings.mode
         raise SettingsError(f"{bundle.path} is set to mode {mode!r}; only series-parallel has all scores")
     tracker = load_named(options.bundle, options)
-    clips = find_sequences(options.clips)
-    say_left_out(clips.left_out)
+    clips = read_clips(options)
+    if options.recover:
+        return _recover(options, tracker, clips)
     out = make_folder(options.out) if options.out else None
     bar = Progress("clips", len(clips), quiet=options.quiet)
     samples = collect(tracker, clips, limit=options.frames, forced=options.forced, step=bar.step)
@@ -82,6 +100,52 @@ def run(options: argparse.Namespace) -> Outcome:
     if out:
         plot(out, samples, report)
     return Outcome(report, lambda: lost_text(report, tracker.backend.description, out))
+
+
+def read_clips(options: argparse.Namespace) -> Sequences:
+    """The clips of all folders, or only those held out of training."""
+    found = [find_sequences(folder) for folder in options.clips]
+    clips = Sequences(
+        (
+            clip
+            for each in found
+            for clip in each
+            if options.held_out is None or is_held_out(clip.name.split("/")[0], options.held_out)
+        ),
+        (line for each in found for line in each.left_out),
+    )
+    say_left_out(clips.left_out)
+    if not clips:
+        raise SourceError(f"{', '.join(options.clips)}: no clip is among those of --held-out {options.held_out}")
+    return clips
+
+
+def _recover(options: argparse.Namespace, tracker: Tracker, clips: Sequences) -> Outcome:
+    """Lose the target of every clip on purpose, in each of the ways."""
+    if options.out or options.frames:
+        raise SourceError("--recover takes neither --out nor --frames: its clips have lengths of their own")
+    given = challenges(clips)
+    if not given:
+        raise SourceError(f"{', '.join(options.clips)}: no clip has {LEAST} frames with a box one after another")
+    bar = Progress("challenges", len(given), quiet=options.quiet)
+    courses = []
+    for challenge in given:
+        courses.append(follow(tracker, challenge))
+        bar.step()
+    bar.close()
+    report = {
+        "trackers": {"plain": figures_by_kind(courses)},
+        "clips": sorted({challenge.clip for challenge in given}),
+        "left_out": clips.left_out,
+    }
+    return Outcome(report, lambda: recover_text(report, tracker.backend.description))
+
+
+def recover_text(report: dict[str, Any], backend: str) -> str:
+    """The report of ``--recover`` for people."""
+    parts = [f"{backend}\n{len(report['clips'])} targets, each lost in every way"]
+    parts += [f"{name}\n{table(RECOVERED, named(kinds))}" for name, kinds in report["trackers"].items()]
+    return "\n\n".join(parts)
 
 
 def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_pictures_that_cannot_be_read_are_named(name: str, message: str, tmp_pat
 
 
 def result(*, found: bool) -> TrackResult:
-    return TrackResult((20.0, 30.0, 40.0, 20.0), 0.5, found, 0.5, 0.5)
+    return TrackResult((20.0, 30.0, 40.0, 20.0), 0.5, found, 0.5, 0.5, state="tracked" if found else "lost")
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3, 4])
@@ -117,7 +117,7 @@ def test_lost_is_drawn_differently() -> None:
 
 @pytest.mark.parametrize("box", [(-50, -50, 20, 20), (90, 70, 500, 500), (0, 0, 100, 80), (1e4, 1e4, 5, 5)])
 def test_boxes_outside_can_be_drawn(box: tuple[float, float, float, float]) -> None:
-    drawn = annotate(np.zeros((80, 100, 3), np.uint8), TrackResult(box, 0.1, False, 0.1, 0.1))
+    drawn = annotate(np.zeros((80, 100, 3), np.uint8), TrackResult(box, 0.1, False, 0.1, 0.1, state="lost"))
     assert drawn.shape == (80, 100, 3)
 
 

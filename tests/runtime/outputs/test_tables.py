@@ -34,7 +34,7 @@ def test_csv_has_a_line_for_each_target_and_keeps_the_older_columns_in_front(tmp
     with open(tmp_path / "o.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     old = ["frame", "x", "y", "width", "height", "score", "coarse_score", "fine_score", "found"]
-    assert list(rows[0]) == [*old, "time", "file", "target"]
+    assert list(rows[0]) == [*old, "time", "file", "target", "state"]
     assert [row["target"] for row in rows] == list(NAMES) * COUNT
     first = rows[::2]
     assert [int(row["frame"]) for row in first] == list(range(COUNT))
@@ -52,7 +52,8 @@ def test_json_lines_have_every_digit_and_no_number_that_is_none(tmp_path: Path) 
         raise AssertionError(constant)
 
     lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
-    fields = ["frame", "time", "file", "target", "box", "score", "coarse_score", "fine_score", "found", "corners"]
+    fields = [*("frame", "time", "file", "target", "box", "score", "coarse_score", "fine_score")]
+    fields += ["found", "state", "corners"]
     assert all(list(line) == fields for line in lines)
     assert [line["time"] for line in lines[::2]] == TIMES
     assert [tuple(line["box"]) for line in lines[::2]] == [tracked(k, NAMES)["rabbit"].box for k in range(COUNT)]
@@ -64,7 +65,7 @@ def test_numbers_of_any_kind_are_written_as_numbers(kind: str, tmp_path: Path) -
     """numpy's float32 prints otherwise, and JSON has no NaN."""
     scores: Any = (np.float32(0.5), np.bool_(True), np.float32("nan"), NAN)
     box: Any = tuple(np.float32([1.5, 2.5, 3, 4]))
-    result = TrackResult(box, *scores)
+    result = TrackResult(box, *scores, state="tracked")
     with open_outputs([Request(kind, str(tmp_path / "o"))]) as outputs:
         for frame in source_frames([None, math.inf]):
             outputs.write(frame, {"target": Tracked(result.box, result)})

@@ -40,7 +40,9 @@ def tracked(index: int, names: Sequence[str] = ("target",)) -> dict[str, Tracked
     targets = {}
     for place, name in enumerate(names):
         box = (10.25 + index % 50, 90.5 + place, 1 / 3 + 20, 12.0)
-        result = TrackResult(box, 0.1 + 0.8 / (1 + index), index % LOST_EVERY != 3, 0.75, NAN)
+        found = index % LOST_EVERY != 3
+        state = "tracked" if found else "lost"
+        result = TrackResult(box, 0.1 + 0.8 / (1 + index), found, 0.75, NAN, state=state)
         targets[name] = Tracked(box, result if index else None)
     return targets
 

@@ -1,0 +1,111 @@
+"""What becomes of a target that was lost on purpose: whether it is found again, when, and what is claimed meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_rt.results import FOUND_AGAIN, TRACKED, Box
+from spm_rt.trackers.single import Tracker
+
+from .challenges import KINDS, LEAD, Challenge
+from .metrics import overlap
+
+WITHIN = 15
+"""Frames in which a target should be found again, from the first one in which it can be seen."""
+SAME = 0.5
+"""Overlap from which on a box is the target's."""
+WRONG = 0.2
+"""Overlap under which it is not."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """A tracker's way through a challenge, all frames but the first.
+
+    Attributes:
+        challenge: what it was given.
+        overlaps: with the true box, 0 where the target cannot be seen.
+        states: as the tracker said.
+        scores: likewise.
+    """
+
+    challenge: Challenge
+    overlaps: NDArray[np.float64]
+    states: tuple[str, ...]
+    scores: NDArray[np.float64]
+
+    @property
+    def started(self) -> bool:
+        """Whether the target was followed until it was lost on purpose."""
+        return bool(self.overlaps[LEAD - 2] >= SAME)
+
+    @property
+    def sure(self) -> NDArray[np.bool_]:
+        """Where the tracker says that the box is the target's."""
+        return np.array([state in (TRACKED, FOUND_AGAIN) for state in self.states], np.bool_)
+
+    @property
+    def frames_needed(self) -> int | None:
+        """Frames until it is found again, and said to be: 1 in the first one that shows it; None if that never is."""
+        back = (self.sure & (self.overlaps >= SAME))[self.challenge.again - 1 :]
+        return int(back.argmax()) + 1 if back.any() else None
+
+    @property
+    def claims(self) -> list[bool]:
+        """For each time at which the state became sure again: whether the target was there."""
+        after = slice(LEAD - 1, None)
+        rises = np.flatnonzero(self.sure[after][1:] & ~self.sure[after][:-1]) + LEAD
+        return [bool(self.overlaps[k] >= WRONG) for k in rises]
+
+
+def follow(tracker: Tracker, challenge: Challenge) -> Course:
+    """Track a challenge from its first true box on."""
+    boxes: list[Box] = []
+    states, scores = [], []
+    for index in range(len(challenge.boxes)):
+        frame = challenge.read(index)
+        if index == 0:
+            tracker.init(frame, challenge.first_box)
+            continue
+        result = tracker.update(frame)
+        boxes.append(result.box)
+        states.append(result.state)
+        scores.append(result.score)
+    overlaps = overlap(np.array(boxes, np.float64), challenge.boxes[1:])
+    return Course(challenge, overlaps, tuple(states), np.array(scores))
+
+
+def figures(courses: Iterable[Course]) -> dict[str, Any]:
+    """Figures of challenges whose target was followed until it was lost, as JSON types. Shares are None of nothing.
+
+    ``found_again``: share found again within ``WITHIN`` frames; ``median_frames`` of those; ``false_claims``: share of
+    the times at which the tracker became sure again that were wrong; ``false_frames``: share of the frames after the
+    loss in which it was sure and wrong.
+    """
+    everything = list(courses)
+    started = [course for course in everything if course.started]
+    needed = [course.frames_needed for course in started]
+    in_time = [frames for frames in needed if frames is not None and frames <= WITHIN]
+    claims = [claim for course in started for claim in course.claims]
+    wrong = [(c.sure & (c.overlaps < WRONG))[LEAD - 1 :] for c in started]
+    frames = sum(map(len, wrong))
+    return {
+        "challenges": len(started),
+        "lost_before": len(everything) - len(started),
+        "found_again": len(in_time) / len(started) if started else None,
+        "median_frames": float(np.median(in_time)) if in_time else None,
+        "claims": len(claims),
+        "false_claims": 1 - sum(claims) / len(claims) if claims else None,
+        "false_frames": float(sum(w.sum() for w in wrong)) / frames if frames else None,
+    }
+
+
+def figures_by_kind(courses: Sequence[Course]) -> dict[str, dict[str, Any]]:
+    """:func:`figures` of each kind of challenge, and of all."""
+    kinds = {kind: [course for course in courses if course.challenge.kind == kind] for kind in KINDS}
+    return {name: figures(some) for name, some in {**kinds, "all": courses}.items()}
