@@ -60,7 +60,10 @@ class CaptureReader:
 
     def __init__(self, source: str, *, live: bool, timeout: float) -> None:
         self.live, self.damaged, self.unreadable = live, False, 0
-        self.notes = ["read by OpenCV, which cannot tell the end from a damaged spot: PyAV can (spm-rt[video])"]
+        self.notes = [
+            "read by OpenCV, which can tell neither the end from a damaged spot nor a change of size, after which it "
+            "scales what comes to the size before: PyAV can (spm-rt[video])"
+        ]
         self._file = -1 if "://" in source else _descriptor(source)
         self._capture: Any = self._open(source, int(1000 * timeout))
         if not self._capture.isOpened():

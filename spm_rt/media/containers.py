@@ -16,6 +16,8 @@ from .protocol import Decoded, Picture
 
 _MOST_ERRORS = 100
 """Errors of a container in a row, without a packet between them, after which nothing more is to be expected."""
+_MOST_REORDERED = 16
+"""Frames by which a packet may lie behind another one without a new beginning: no codec reorders more."""
 _HIGHEST_GUESS = 240
 """Frames per second above which FFmpeg's guess is the resolution of uneven time stamps, no rate."""
 _INDEX_AT_ITS_END = (
@@ -128,14 +130,14 @@ class ContainerReader:
                         continue
                     errors = 0
                     self._evidence.see_packet(packet)
-                    if packet.stream != self._stream:
+                    if packet.stream != self._stream or _is_header(packet):
                         continue
                     if partial:
                         yield partial
                     if restarts.follow(packet):
                         self._evidence.restarts += 1
                         self.notes.append(f"time stamps start anew at {float(packet.dts * packet.time_base):.2f} s")
-                    partial = packet if packet.is_corrupt else None
+                    partial = packet if packet.is_corrupt and not self._evidence.in_segments else None
                     if not partial:
                         yield packet
                 break
@@ -190,6 +192,14 @@ class ContainerReader:
         return str(getattr(error, "strerror", None) or error)
 
 
+def _is_header(packet: Any) -> bool:
+    """Whether a packet is no frame, but in front of those of another Ogg stream in the same file."""
+    codec = packet.stream.codec_context.name
+    if codec == "theora":
+        return bool(bytes(packet)[0] & 0x80)
+    return codec.startswith(("vp8", "libvpx")) and bytes(packet)[:5] == b"OVP80"
+
+
 def _lacks_its_index(source: str) -> bool:
     """Whether an MP4 or QuickTime file, which did not open, was never finished."""
     try:
@@ -224,23 +234,31 @@ class _Pipe:
 
 
 class _Restarts:
-    """Moves time stamps behind those before them where a stream starts anew, as in joined MPEG-TS files."""
+    """Moves time stamps behind those before them where a stream starts anew, as in files joined by ``cat``."""
 
     def __init__(self) -> None:
         self._shift = 0
-        self._last: int | None = None
+        self._dts: int | None = None
+        self._pts = 0
 
     def follow(self, packet: Any) -> bool:
-        """Move a packet; whether the stream starts anew at it."""
+        """Move a packet; whether the stream starts anew at it.
+
+        Where it does, there is a key frame as a rule. Other packets may go back a little: behind such a place, FFmpeg
+        gives those of Matroska with their times of presentation as those of decoding.
+        """
         if packet.dts is None:
             return False
-        last, anew = self._last, False
-        if last is not None and packet.dts + self._shift < last:
-            self._shift, anew = last + max(packet.duration or 0, 1) - packet.dts, True
+        duration, anew = max(packet.duration or 0, 1), False
+        pts = packet.dts if packet.pts is None else packet.pts
+        if self._dts is not None:
+            back = self._dts - packet.dts - self._shift
+            if back > (0 if packet.is_keyframe else _MOST_REORDERED * duration):
+                self._shift, anew = duration + max(self._dts - packet.dts, self._pts - pts), True
         packet.dts += self._shift
         if packet.pts is not None:
             packet.pts += self._shift
-        self._last = packet.dts
+        self._dts, self._pts = max(packet.dts, self._dts or packet.dts), max(pts + self._shift, self._pts)
         return anew
 
 

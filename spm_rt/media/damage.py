@@ -27,11 +27,14 @@ class Evidence:
         damaged: whether anything was found.
         restarts: places where the time stamps start anew.
         kinds: FFmpeg's names of the container.
+        in_segments: it is a list of files, at the beginning of each of which FFmpeg takes the packet counts that start
+            anew for a loss.
     """
 
     def __init__(self, container: Any, stream: Any) -> None:
         self.damaged, self.restarts = False, 0
         self.kinds = set(container.format.name.split(","))
+        self.in_segments = "hls" in self.kinds
         self._stream = stream
         self._zeros = bytes(_ZEROS.get(stream.codec_context.name, 0))
         self._length = (container.duration or 0) / 1e6 if self.kinds & _STATES_ITS_LENGTH else 0.0
@@ -39,6 +42,7 @@ class Evidence:
         self._next_byte: int | None = None
         self._end = 0.0
         self._last_byte = b""
+        self._waiting = 0
         self._corrupt = self._regular = self._irregular = self._left_out = 0
         self._steps: deque[float] = deque(maxlen=_NEAR)
 
@@ -55,12 +59,27 @@ class Evidence:
             self._next_byte = packet.pos + packet.size
         if "gif" in self.kinds:
             self._last_byte = bytes(packet)[-1:]
-        if packet.is_corrupt:
-            self._corrupt, self._spot = self._corrupt + 1, self._packets
+        if packet.is_corrupt and not self.in_segments:
+            self._spot = self._packets
+        if packet.stream == self._stream:
+            self._see_corruption(packet)
         if self._zeros and packet.stream == self._stream and self._zeros in bytes(packet):
             self.see_error()
         if packet.pts is not None and packet.time_base:
             self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+
+    def _see_corruption(self, packet: Any) -> None:
+        """Count packets of the video that are not whole, but for the last ones before a key frame: segments of one
+        recording were joined there, whose packet counts start anew.
+        """
+        if packet.is_keyframe:
+            self._waiting = 0
+        elif self._waiting:
+            self._waiting -= 1
+            self._corrupt += self._waiting == 0
+        if packet.is_corrupt and not self.in_segments:
+            self._corrupt += bool(self._waiting or packet.is_keyframe)
+            self._waiting = 0 if packet.is_keyframe else 2
 
     def see_step(self, seconds: float) -> int:
         """Time from a frame to the next; returns how many frames are missing between them, by a damaged spot."""
@@ -76,7 +95,7 @@ class Evidence:
     def at_the_end(self) -> list[str]:
         """What is to be said when the last packet was read."""
         # A packet on either side of a place where two streams were joined is no damage.
-        self.damaged |= self._corrupt > 2 * self.restarts
+        self.damaged |= self._corrupt + (self._waiting > 0) > 2 * self.restarts
         usual = statistics.median(self._steps) if self._steps else 0.0
         notes = []
         if usual and self._length - self._end > 2 * usual:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +156,73 @@ def test_colors_are_those_that_the_video_states(matrix: dict[str, str], inside: 
         film.mux([*stream.encode(frame), *stream.encode(None)])
     (found,), _ = read(tmp_path / "c.mkv")
     np.testing.assert_allclose(found.picture.reshape(-1, 3).mean(axis=0), (40, 60, 210), atol=2)
+
+
+def _segments(folder: Path, codec: str, form: str) -> Path:
+    """A film in segments of eight frames, and the list of them."""
+    options = {
+        "segment": {"segment_time": "0.3", "segment_list": str(folder / "list.m3u8")},
+        "hls": {"hls_time": "0.3", "hls_list_size": "0", "hls_segment_filename": str(folder / "s%d.ts")},
+    }
+    name = {"segment": "s%d.ts", "hls": "list.m3u8"}[form]
+    write_film(folder / name, codec, form=form, container=options[form])
+    assert len(list(folder.glob("s*.ts"))) > 1
+    return folder / "list.m3u8"
+
+
+@pytest.mark.parametrize("form", ["segment", "hls"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_segments_are_no_damage(codec: str, form: str, joined: bool, tmp_path: Path) -> None:
+    """In a list, or one behind the other in one file, where the counts of packets start anew and the times do not."""
+    source = _segments(tmp_path, codec, form)
+    if joined:
+        parts = sorted(tmp_path.glob("s*.ts"))
+        source = tmp_path / "joined.ts"
+        source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames, report = read(source)
+    assert numbers(frames) == list(range(COUNT))
+    assert (report.read, report.unreadable, report.expected, report.damaged) == (COUNT, 0, COUNT, False)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("x.mkv", "libx264", {"bf": "2"}),
+        ("x.mkv", "libx264", {"bf": "5", "b_adapt": "0", "b-pyramid": "strict"}),
+        ("x.mkv", "mpeg4", {}),
+        ("x.mkv", "libx265", {}),
+        ("x.webm", "libvpx", {}),
+        ("x.ogv", "libvpx", {}),
+        ("x.ts", "libx264", {}),
+        ("x.mpg", "mpeg2video", {}),
+    ],
+)
+def test_joined_files_are_no_damage(name: str, codec: str, options: dict[str, str], times: int, tmp_path: Path) -> None:
+    """As by ``cat``; some readers of containers end behind the second, then so does ffprobe's count."""
+    path = write_film(tmp_path / name, codec, options=options)
+    path.write_bytes(path.read_bytes() * times)
+    frames, report = read(path)
+    assert numbers(frames) == list(range(COUNT)) * (len(frames) // COUNT)
+    assert len(frames) >= 2 * COUNT
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    steps = np.diff([frame.time for frame in frames])  # type: ignore[arg-type]
+    assert 0.5 / RATE < steps.min() <= steps.max() < 2.5 / RATE
+    assert (report.unreadable, report.damaged) == (0, False)
+    assert any("start anew" in note for note in report.notes)
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="PyAV's wheel cannot write Theora (apt-get install ffmpeg)")
+def test_headers_in_the_middle_are_no_frames(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "x.mkv")
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", path, "-c:v", "libtheora", tmp_path / "x.ogv"], check=True, timeout=60
+    )
+    (tmp_path / "x.ogv").write_bytes((tmp_path / "x.ogv").read_bytes() * 2)
+    frames, report = read(tmp_path / "x.ogv")
+    assert [frame.index for frame in frames] == list(range(2 * COUNT))
+    assert (report.unreadable, report.damaged) == (0, False)
 
 
 def test_a_change_of_size_is_named(tmp_path: Path) -> None:
