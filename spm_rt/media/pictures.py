@@ -136,12 +136,20 @@ def _decode(path: str | os.PathLike[str]) -> NDArray[Any]:
 
 
 def _decode_bytes(encoded: NDArray[np.uint8], name: str) -> NDArray[Any]:
-    picture = _try(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if picture is None and encoded[:2].tobytes() in (b"II", b"MM"):
-        picture = _try(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)  # grey floating point TIFF
+    picture = _try(encoded, _flags(encoded))
     if picture is None:
         raise SourceError(f"{name}: not a readable picture")
+    return _in_three_channels(picture)
+
+
+def _in_three_channels(picture: NDArray[Any]) -> NDArray[Any]:
     return picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
+
+
+def _flags(encoded: NDArray[np.uint8]) -> int:
+    """How OpenCV is to decode: TIFFs of one channel of floating point cannot be had as colours."""
+    tiff = encoded[:2].tobytes() in (b"II", b"MM")
+    return (cv2.IMREAD_ANYCOLOR if tiff else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
 
 
 def _try(encoded: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
@@ -241,13 +249,13 @@ class PageReader(PictureReader):
     def _stored(self, index: int) -> NDArray[Any]:
         if self.expected == 1:
             return _decode(self._files[0])
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        flags = _flags(self._encoded)
         try:
             if self._by_page:
                 pages = cv2.imdecodemulti(self._encoded, flags, range=(index, index + 1))[1]
-                return np.asarray(pages[0])
+                return _in_three_channels(np.asarray(pages[0]))
             self._all = self._all or cv2.imdecodemulti(self._encoded, flags)[1]
-            return np.asarray(self._all[index])
+            return _in_three_channels(np.asarray(self._all[index]))
         except (cv2.error, IndexError) as error:
             raise SourceError(f"{shown(str(self._files[0]))}: picture {index} cannot be read") from error
 

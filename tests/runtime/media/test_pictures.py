@@ -262,6 +262,24 @@ def test_pages_of_sixteen_bits_share_their_range(tmp_path: Path) -> None:
     assert first[60, 80, 0] < second[60, 80, 0]
 
 
+@pytest.mark.parametrize("depth", [np.float32, np.float64, np.int16, np.int32, np.uint8])
+def test_grey_pages_of_any_depth_are_read_without_a_word_of_opencv(
+    depth: type[np.generic], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ramp = np.linspace(0, 100, 64 * 48).reshape(48, 64)
+    pages = [ramp.astype(depth), ramp[::-1].astype(depth)]
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), pages)
+    cv2.imwrite(str(tmp_path / "one.tif"), pages[0])
+    capfd.readouterr()
+    first, second = (frame.picture for frame in read(tmp_path / "pages.tif"))
+    (one,) = (frame.picture for frame in read(tmp_path / "one.tif"))
+    assert capfd.readouterr() == ("", "")
+    assert first.shape == (48, 64, 3)
+    assert (np.diff(first[:, 0, 0].astype(int)) >= 0).all()
+    np.testing.assert_array_equal(first, second[::-1])
+    np.testing.assert_array_equal(first, one)
+
+
 @pytest.mark.parametrize("name", ["img", "color"])
 def test_a_folder_in_a_data_sets_layout_is_read_from_its_inside(name: str, tmp_path: Path) -> None:
     write(tmp_path / name, ["0001.png", "0002.png"])
