@@ -22,6 +22,7 @@ from ..settings import to_json
 from .following import Follower
 from .options import KEPT, Start
 
+_COMPARED = {"source", "width", "height", "first_frame_crc32", "options", "bundle_sha256", "settings"}
 _ANEW = "or begin anew with another --jsonl FILE"
 
 
@@ -67,6 +68,8 @@ def take_over(options: Namespace, before: Mapping[str, Any], first: int, path: s
         ValueError, TypeError, KeyError: ``before`` is not what this program writes.
         SourceError: other options were given, or another source.
     """
+    if not (before.keys() >= _COMPARED and isinstance(before["settings"], dict)):
+        raise ValueError("what a run is compared with is missing")
     if (name := source_name(options.source)) != before["source"]:
         raise SourceError(
             f"{shown(path)}: was begun on {shown(str(before['source']))}, not on {name}; give that source, {_ANEW}"
