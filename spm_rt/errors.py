@@ -69,3 +69,10 @@ class ExportError(SpmError, RuntimeError):
 
 class SourceError(SpmError, ValueError):
     """A video, folder, camera or data set that cannot be read."""
+
+
+def in_words(error: BaseException) -> str:
+    """An error of somebody else's, its kind and what it says, on one line; of long ones the beginning and the end."""
+    said = " ".join(str(error).split())
+    said = said if len(said) <= 400 else f"{said[:150]} ... {said[-250:]}"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -10,13 +10,13 @@ import logging
 from typing import Any
 
 from ..bundle import Bundle
-from ..errors import BackendError, SettingsError, SpmError
+from ..errors import BackendError, SettingsError, SpmError, in_words
 from ..files import shown
 from ..machine import leave_to_parent, usable_cores
 from ..precision import parse_precision
 from ..settings import shortened
 from .protocol import Backend
-from .registry import BACKENDS, ON_CPU, BackendEntry, available, in_words
+from .registry import BACKENDS, ON_CPU, BackendEntry, available
 
 __all__ = [
     "BACKENDS",

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import BackendError
+from ..errors import BackendError, in_words
 from .telemetry import without_telemetry
 
 
@@ -79,13 +79,6 @@ class BackendEntry:
                 f"backend {self.name!r}: {self.package} {self.version} is installed, but cannot be imported "
                 f"({in_words(error)}); install it again: `pip install --force-reinstall {self.package}`"
             ) from error
-
-
-def in_words(error: BaseException) -> str:
-    """An error of somebody else's, its kind and what it says, on one line; of long ones the beginning and the end."""
-    said = " ".join(str(error).split())
-    said = said if len(said) <= 400 else f"{said[:150]} ... {said[-250:]}"
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 BACKENDS = {

@@ -6,15 +6,30 @@ go to :mod:`spm_rt.outputs`.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from ..terminal import run_command
-from .options import make_parser, read_options
-from .run import run
 
 __all__ = ["main", "make_parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``spm-track``; returns the exit status."""
-    return run_command("spm-track", lambda: run(read_options(arguments)))
+    return run_command("spm-track", lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from .options import read_options  # here, where Ctrl-C is one line already
+
+    options = read_options(arguments)
+    from .run import run
+
+    return run(options)
+
+
+def make_parser() -> ArgumentParser:
+    """The options of ``spm-track``."""
+    from . import options
+
+    return options.make_parser()

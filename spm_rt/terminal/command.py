@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-import cv2
-
-from ..errors import SpmError
+from ..errors import SpmError, in_words
 
 DEBUG = "SPM_RT_DEBUG"
 EXTRAS = {
@@ -34,6 +32,8 @@ EXTRAS = {
     "yaml": "export",
 }
 """Packages that may be missing, and the extra of this project that installs each."""
+REQUIRED = {"cv2": "opencv-python-headless", "numpy": "numpy", "tqdm": "tqdm"}
+"""Packages that this project cannot do without, and what ``pip install`` calls them."""
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that ask a command to end: Ctrl-C, ``kill``, a terminal that is closed."""
 
@@ -66,10 +66,9 @@ def run_command(name: str, function: Callable[[], int], *, extra: str = "") -> i
         SIGTERM. What argparse raises passes.
     """
     _fill_standard_streams()
-    if not os.environ.get(DEBUG):
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said once, by us
     try:
         with stop_signals(_raise_stopped):
+            _silence_opencv()
             status = _reported(name, function, extra)
             _flush_standard_output()
             return status
@@ -86,6 +85,15 @@ def run_command(name: str, function: Callable[[], int], *, extra: str = "") -> i
         return 128 + getattr(stop, "number", signal.SIGINT)
 
 
+def _silence_opencv() -> None:
+    """What is wrong is said once, by us. OpenCV is not imported for that: ``--help`` does without."""
+    if os.environ.get(DEBUG):
+        return
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if (cv2 := sys.modules.get("cv2")) is not None and hasattr(cv2, "utils"):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def _reported(name: str, function: Callable[[], int], extra: str) -> int:
     """The function's status, or 1 and a line about the error."""
     try:
@@ -100,19 +108,28 @@ def _reported(name: str, function: Callable[[], int], extra: str) -> int:
 
 
 def _described(error: BaseException, extra: str) -> str:
-    package = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, SpmError):
         return str(error)
-    if isinstance(error, ImportError) and package in EXTRAS:
-        if not isinstance(error, ModuleNotFoundError):
-            return f"{package} is installed and cannot be imported ({error})"
-        wanted = "video" if package == "av" else extra or EXTRAS[package]
-        return f"{package} is not installed: pip install 'spm-rt[{wanted}]'"
+    if package := _package_of(error):
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == package:
+            wanted = "video" if package == "av" else extra or EXTRAS.get(package)
+            return f"{package} is not installed: pip install '{f'spm-rt[{wanted}]' if wanted else REQUIRED[package]}'"
+        return f"{package} is installed and cannot be imported ({in_words(error)})"
     if isinstance(error, MemoryError):
         return "out of memory" + (f" ({error})" if str(error) else "")
     if isinstance(error, OSError) and error.strerror:
         return (f"{error.filename}: " if error.filename is not None else "") + error.strerror
     return f"internal error: {type(error).__name__}: {error} ({DEBUG}=1 shows where; please report it)"
+
+
+def _package_of(error: BaseException) -> str:
+    """The library in whose import an error was raised, of whatever type it is; empty if it comes from elsewhere."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in EXTRAS.keys() | REQUIRED.keys() and frame.f_code.co_name == "<module>":
+            return package
+    package = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    return package if package in EXTRAS.keys() | REQUIRED.keys() else ""
 
 
 def say(text: str) -> None:

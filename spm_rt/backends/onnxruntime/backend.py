@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
-from ...errors import BackendError
+from ...errors import BackendError, in_words
 from ...machine import processor, release_memory, run_side_by_side, usable_cores
 from ...store import find_entry, make_entry
 from ..protocol import ArrayTemplates
-from ..registry import in_words
 from .binding import bind
 from .gpu import DeviceContext, provider_options
 

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from ...bundle import Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
-from ...errors import BackendError
+from ...errors import BackendError, in_words
 from ...machine import instruction_sets, run_side_by_side, usable_cores
 from ..protocol import ArrayTemplates
-from ..registry import in_words
 
 Floats = NDArray[np.float32]
 

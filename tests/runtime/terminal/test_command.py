@@ -67,6 +67,65 @@ def test_the_extra_of_the_command_is_named_where_it_has_one(capsys: Capture) -> 
     assert "pip install 'spm-rt[train]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("library", "body", "said"),
+    [
+        ("av", "raise OSError('libx.so.1: cannot open shared object file')", "OSError: libx.so.1: cannot open shared"),
+        ("torch", "import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("openvino", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("matplotlib", "import av", "av"),
+        ("tqdm", "raise AttributeError('numpy has no x')", "AttributeError: numpy has no x"),
+        ("numpy", "raise ImportError('a wheel of another machine')", "ImportError: a wheel of another machine"),
+    ],
+)
+def test_a_library_that_breaks_when_it_is_imported_is_named_with_its_reason(
+    library: str, body: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{library}.py").write_text(body)
+    script = SCRIPT.format(body=f"sys.path.insert(0, {str(tmp_path)!r}); import {library}")
+    if library == "matplotlib":
+        (tmp_path / "av.py").write_text("raise ValueError('two')")
+        said = "ValueError: two"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"spm-x: {library} is installed and cannot be imported ({said}")
+    assert done.stderr.count("\n") == 1
+
+
+STARTED = """
+import importlib, os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {library!r}:
+            os.kill(os.getpid(), signal.{name})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["x", "--version"]
+sys.exit(importlib.import_module({module!r}).main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("program", ["spm-track", "spm-export", "spm-bench", "spm-train"])
+def test_a_signal_while_a_command_is_being_imported_is_one_line(program: str, name: str, status: int) -> None:
+    entry = re.search(rf'^{program} = "(.*):main"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    assert entry is not None
+    first = "spm_rt.cli.options" if program == "spm-track" else entry[1].replace("__main__", "cli")
+    script = STARTED.format(module=entry[1], library=first, name=name)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (status, f"{program}: stopped by {name}\n")
+
+
+@pytest.mark.parametrize("module", ["spm_rt.cli", "spm_export.__main__", "spm_bench.__main__", "spm_train.__main__"])
+def test_what_starts_a_command_imports_no_library(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'numpy', 'cv2', 'spm_rt.settings'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_every_extra_that_is_named_installs_the_package() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     written = {"cuda": "cuda-bindings", "yaml": "pyyaml"}
