@@ -21,7 +21,7 @@ from .following import Follower, load_follower
 from .frames import RunFrames, Stop
 from .provenance import check_same, provenance
 from .resuming import Record, read_record
-from .summary import Tally, damage_text, kept_text, make_summary, output_notes, summary_text
+from .summary import Tally, count_of, damage_text, kept_text, make_summary, output_notes, summary_text
 from .targets import corners_hint
 from .windows import require_windows, select_boxes, show
 
@@ -104,7 +104,7 @@ class _Run:
         self._say(ended)
         if self._stop.number is not None:
             kept = kept_text(written)
-            raise Stopped(self._stop.number, f"after {self._count} frames" + (f"; {kept}" if kept else ""))
+            raise Stopped(self._stop.number, f"after {count_of(self._count)}" + (f"; {kept}" if kept else ""))
         notes = [*report.notes, *output_notes(written)]
         if report.damaged and not self._frames.source.live:
             say(f"{NAME}: {shown(self._options.source)}: {'; '.join([damage_text(report), *notes])}")

@@ -71,7 +71,7 @@ def make_summary(
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """The summary for people."""
-    lines = [f"{summary['frames']} frames at {summary['fps']:.1f} per second (reading and drawing not counted)"]
+    lines = [f"{count_of(summary['frames'])} at {summary['fps']:.1f} per second (reading and drawing not counted)"]
     for name, entry in summary["targets"].items():
         scores = ""
         if entry["lowest_score"] is not None:
@@ -87,6 +87,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def count_of(frames: int) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{frames} frame{'s' * (frames != 1)}"
+
+
 def damage_text(report: SourceReport) -> str:
     """What is missing of a source, in one line."""
     expected = "" if report.expected is None else f"{report.expected} frames expected, "
@@ -95,7 +100,7 @@ def damage_text(report: SourceReport) -> str:
 
 def kept_text(written: Sequence[Written]) -> str:
     """What there is of each output after a run that did not come to its end."""
-    kept = [f"{shown(entry.path)} ({entry.frames} frames)" for entry in written if entry.frames]
+    kept = [f"{shown(entry.path)} ({count_of(entry.frames)})" for entry in written if entry.frames]
     return "; ".join([f"kept: {', '.join(kept)}"] * bool(kept) + output_notes(written))
 
 

@@ -13,6 +13,7 @@ from ..errors import SourceError
 from ..files import shown
 from .damage import Evidence, stated_frames
 from .protocol import Decoded, Picture
+from .pyav import import_pyav
 
 _MOST_ERRORS = 100
 """Errors of a container in a row, without a packet between them, after which nothing more is to be expected."""
@@ -40,8 +41,7 @@ class ContainerReader:
     """
 
     def __init__(self, source: Any, name: str, *, live: bool, timeout: float | None) -> None:
-        import av
-
+        av = import_pyav()
         self.live = live
         self._errors = self._missing = 0
         self.notes: list[str] = []

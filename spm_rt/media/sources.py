@@ -181,6 +181,7 @@ def _open(name: str, reader: str, levels: tuple[float, float] | None, timeout: f
 
 def _open_video(source: Any, name: str, reader: str, *, live: bool, timeout: float) -> Reader:
     """A file or URL, by the reader that is asked for."""
+    why = ""
     if reader != "opencv":
         try:
             from .containers import ContainerReader
@@ -191,7 +192,10 @@ def _open_video(source: Any, name: str, reader: str, *, live: bool, timeout: flo
         except ImportError as error:
             if reader == "pyav":
                 raise SourceError(f"{shown(name)}: PyAV cannot be imported ({error}); {_INSTALL}") from error
-    return CaptureReader(source, live=live, timeout=timeout)
+            why = "" if isinstance(error, ModuleNotFoundError) else str(error)
+    capture = CaptureReader(source, live=live, timeout=timeout)
+    capture.notes += [why] * bool(why)
+    return capture
 
 
 def _open_pipe(stream: Any, name: str, reader: str) -> Reader:

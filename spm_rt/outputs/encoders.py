@@ -12,6 +12,7 @@ import cv2
 from ..errors import SourceError
 from ..files import write_all
 from ..media.drawing import Picture
+from ..media.pyav import import_pyav
 
 CLOCK = 90_000
 """Time stamps are counted in this part of a second, which the usual frame rates divide."""
@@ -79,8 +80,6 @@ def check_encoder(path: Path, form: Format) -> None:
         SourceError: there is none.
     """
     try:
-        import av  # noqa: F401
-
         _known_codec(form)
     except ImportError:
         CvEncoder(path, form, (64, 64), 25.0).close()
@@ -88,8 +87,7 @@ def check_encoder(path: Path, form: Format) -> None:
 
 
 def _known_codec(form: Format) -> str:
-    import av
-
+    av = import_pyav()
     for name in form.codecs:
         if name in av.codecs_available:
             return name
@@ -109,8 +107,7 @@ class AvEncoder:
     """
 
     def __init__(self, path: Path, form: Format, size: tuple[int, int], rate: float) -> None:
-        import av
-
+        av = import_pyav()
         self._av, self._form = av, form
         self.error: OSError | None = None
         self._file = _File(path)

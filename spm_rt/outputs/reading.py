@@ -8,6 +8,8 @@ from typing import Any
 
 import cv2
 
+from ..media.pyav import import_pyav
+
 
 def count_frames(path: Path) -> int:
     """Frames of a video that can be read.
@@ -15,7 +17,7 @@ def count_frames(path: Path) -> int:
     With PyAV the packets are counted and the last ones decoded; what cannot be decoded there is counted frame by frame.
     """
     try:
-        import av
+        av = import_pyav()
     except ImportError:
         return _count_by_opencv(path)
     try:
@@ -37,8 +39,7 @@ def count_frames(path: Path) -> int:
 
 
 def _count_by_decoding(path: Path) -> int:
-    import av
-
+    av = import_pyav()
     count = 0
     try:
         with av.open(os.fspath(path)) as container:
@@ -64,8 +65,7 @@ def put_index_in_front(fragmented: Path, into: Path) -> None:
     Raises:
         OSError: disk full and the like.
     """
-    import av
-
+    av = import_pyav()
     try:
         with av.open(os.fspath(fragmented)) as source:
             options = {"movflags": "faststart"}

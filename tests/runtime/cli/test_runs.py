@@ -38,6 +38,11 @@ def test_a_summary_is_printed(source: str, capsys: Capture) -> None:
     assert "a fake\n" in printed
 
 
+def test_one_frame_is_not_called_frames(source: str, capsys: Capture) -> None:
+    assert track(source, *BOX, "--frames", 1) == 0
+    assert capsys.readouterr().out.startswith("1 frame at ")
+
+
 def test_the_backend_that_was_chosen_says_why(source: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     tracker = bright_tracker()
     tracker.backend.chosen_because = "bright 1.0 ms, dark 2.0 ms"  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -92,11 +93,19 @@ def test_a_signal_while_a_source_is_opened_ends_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     words = [str(tmp_path / "fifo"), *BOX, "--csv", str(tmp_path / "o.csv")]
     with subprocess.Popen([sys.executable, "-c", CHILD, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
-        time.sleep(2)
+        writers: list[int] = []
+
+        def is_being_opened() -> bool:  # there is no writing to a pipe that nobody opens
+            with contextlib.suppress(OSError):
+                writers.append(os.open(tmp_path / "fifo", os.O_WRONLY | os.O_NONBLOCK))
+            return bool(writers)
+
+        wait_for(is_being_opened, child)
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
         assert child.stderr is not None
         assert child.stderr.read() == "spm-track: stopped by SIGINT\n"
+    os.close(writers[0])
     assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 
 

@@ -345,3 +345,24 @@ def test_a_camera_is_read_by_opencv_at_its_own_pace(
 def test_a_camera_that_is_not_there_is_named() -> None:
     with pytest.raises(SourceError, match="97: there is no such camera"):
         open_source("97")
+
+
+WITH_BROKEN_PYAV = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from spm_rt.media.sources import open_source
+from spm_rt.outputs.reading import count_frames
+with open_source(sys.argv[2]) as source:
+    frames = len(list(source))
+    print(frames, count_frames(Path(sys.argv[2])), source.report().notes[-1])
+"""
+
+
+@pytest.mark.parametrize("body", ["raise OSError('libx.so.1: no such file')", "import numpy.nowhere", "1 / 0"])
+def test_a_pyav_that_cannot_be_imported_is_as_good_as_none_and_the_reason_is_told(body: str, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4")
+    (tmp_path / "av.py").write_text(body)
+    command = [sys.executable, "-c", WITH_BROKEN_PYAV, str(tmp_path), str(film)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("24 24 PyAV is installed and cannot be imported (")

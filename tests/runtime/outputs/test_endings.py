@@ -252,6 +252,7 @@ def test_signals_end_a_run_between_two_frames(number: str, status: int, again: b
     """All outputs have the same frames; a second signal does not change that."""
     with subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE) as child:
         while not (tmp_path / "o.jsonl").exists() or (tmp_path / "o.jsonl").read_text().count("\n") < 30:
+            assert child.poll() is None
             time.sleep(0.01)
         child.send_signal(getattr(signal, number))
         if again:
