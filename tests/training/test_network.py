@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spm_export.model.network import SPMTracker, center_crop, correlate
+from spm_export.model.network import AlexNet, SPMTracker, center_crop, correlate
 from spm_train.objective import network
+from spm_train.objective.lrn import local_response_norm
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_both_stages_equal_the_reference(model: SPMTracker, crops: torch.Tensor)
     expected = model.coarse(kernels, model.search_embedding(reference))
     z = network.features(model, crops, model.spec.template_cells)
     x = network.features(model, crops, network.cells_of(271) - 10)
-    found = network.coarse(model, model.coarse.kernels(z.embedding), x.embedding, index, index)
+    found = network.coarse(model, network.coarse_kernels(model, z.embedding), x.embedding, index)
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.deltas, expected.deltas, atol=1e-5, rtol=1e-4)
 
@@ -70,6 +71,8 @@ def test_a_small_search_crop_has_the_same_cells_and_anchors(model: SPMTracker, c
 def test_frozen_layers_get_no_gradient_and_the_others_do(crops: torch.Tensor) -> None:
     torch.manual_seed(0)
     model = SPMTracker()
+    for layer in (model.backbone.conv1, model.backbone.conv2):
+        layer.requires_grad_(False)
     maps = network.features(model, center_crop(crops, 143), 6)
     (maps.embedding.sum() + maps.deep.sum()).backward()
     trained = {name for name, value in model.backbone.named_parameters() if value.grad is not None}
@@ -81,3 +84,37 @@ def test_correlation_as_a_product_equals_the_models() -> None:
     search = torch.randn(3, 8, 14, 14, generator=generator)
     kernels = torch.randn(3, 10, 8, 4, 4, generator=generator)
     torch.testing.assert_close(network.correlate_by_product(search, kernels), correlate(search, kernels))
+
+
+def test_normalisation_and_its_gradient_are_those_of_the_plain_one() -> None:
+    x = (
+        torch.randn(2, 9, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 200
+    ).requires_grad_()
+    pooled = torch.nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+    (expected,) = torch.autograd.grad(AlexNet.pool_and_normalize(x).square().sum(), x)
+    (found,) = torch.autograd.grad(network.pool_and_normalize(x).square().sum(), x)
+    torch.testing.assert_close(network.pool_and_normalize(x), AlexNet.pool_and_normalize(x))
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(local_response_norm, pooled.detach().requires_grad_())
+
+
+def test_kernels_as_a_product_equal_the_models_with_all_gradients(model: SPMTracker) -> None:
+    embedding = torch.randn(2, 256, 6, 6, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    inputs = embedding, model.coarse.template_classify.weight, model.coarse.template_regress.bias
+    results = []
+    for kernels in (model.coarse.kernels(embedding), network.coarse_kernels(model, embedding)):
+        loss = kernels.classify.square().sum() + kernels.regress.square().sum()
+        results.append([kernels.classify, kernels.regress, *torch.autograd.grad(loss, inputs)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_pairs_are_compared_with_the_templates_that_were_asked_for(model: SPMTracker) -> None:
+    generator = torch.Generator().manual_seed(5)
+    embedding, templates = (torch.randn(2, 256, side, side, generator=generator) for side in (9, 6))
+    kernels, template_of = network.coarse_kernels(model, templates), torch.tensor([0, 1, 1, 0])
+    found = network.coarse(model, kernels, embedding, template_of)
+    each = [k.index_select(0, template_of) for k in kernels]
+    expected = model.coarse(type(kernels)(*each), embedding.repeat(2, 1, 1, 1))
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.deltas, expected.deltas, atol=1e-4, rtol=1e-4)

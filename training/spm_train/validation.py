@@ -70,7 +70,7 @@ def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Pred
     """Both stages on each sample's own pair, and the fine stage under a wrong template as well."""
     count = len(batch.box)
     index = torch.arange(count, device=batch.box.device)
-    result = network.match(model, batch.template, batch.search, index, index)
+    result = network.match(model, batch.template, batch.search, index)
     boxes, scores = result.boxes, result.scores
     best = spread_out(boxes, scores, 8, 0.5)
     proposals, proposal_scores = take(boxes, best), torch.gather(scores, 1, best)

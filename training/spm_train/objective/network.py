@@ -1,8 +1,9 @@
 """The reference network, run the way training needs it: the same modules, less work.
 
-What is saved, each exact up to rounding: conv1 and conv2 are frozen and keep nothing for a backward pass; crops may be
-smaller than 271 (the central part of the same grid of cells); conv5 is computed only where it is read; the target's
-half of the relation convolution is computed once per target; boxes are sampled by two small matrix products.
+What is saved, each exact up to rounding: layers without gradient keep nothing for a backward pass; crops may be
+smaller than 271 (the central part of the same grid of cells); conv5 is computed only where it is read; correlation
+kernels are one matrix product; the target's half of the relation convolution is computed once per target; boxes are
+sampled by two small matrix products. Everything large lies in memory with its channels last.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_export.model import network as reference
 from spm_export.model.network import CoarseKernels, CoarseOutput, SPMTracker, center_crop, correlate
+
+from .lrn import local_response_norm
 
 
 class Maps(NamedTuple):
@@ -46,13 +49,11 @@ def search_anchors(model: SPMTracker, side: int) -> Tensor:
     return model.anchors.reshape(cells, cells, -1, 4)[inner, inner].reshape(-1, 4)
 
 
-def features(model: SPMTracker, crops: Tensor, embedding_cells: int, train_shallow: bool = False) -> Maps:
+def features(model: SPMTracker, crops: Tensor, embedding_cells: int) -> Maps:
     """Features of raw crops ``[B, 3, s, s]`` (BGR, 0..255, any type)."""
     net = model.backbone
-    with torch.set_grad_enabled(train_shallow and torch.is_grad_enabled()):
-        x = crops.float() - model.mean
-        x = pool_and_normalize(F.relu(net.conv1(x)))
-        shallow = pool_and_normalize(F.relu(net.conv2(x)))
+    x = pool_and_normalize(F.relu(net.conv1(crops.float() - model.mean)))
+    shallow = pool_and_normalize(F.relu(net.conv2(x)))
     deep = F.relu(net.conv4(F.relu(net.conv3(shallow))))
     around = center_crop(deep, embedding_cells + 2)
     top = F.relu(F.conv2d(around, net.conv5.weight, net.conv5.bias, groups=net.conv5.groups))
@@ -60,12 +61,8 @@ def features(model: SPMTracker, crops: Tensor, embedding_cells: int, train_shall
 
 
 def pool_and_normalize(x: Tensor) -> Tensor:
-    """As the backbone's, with the sum over five channels as a 1 x 1 convolution, which is several times faster."""
-    x = F.max_pool2d(x, 3, stride=2, padding=1)
-    index = torch.arange(x.shape[1], device=x.device)
-    band = ((index[:, None] - index).abs() <= 2).to(x.dtype)[..., None, None]
-    energy = 1.0 + F.conv2d(x * x, band) * (1e-4 / 5)
-    return x * energy.sqrt().rsqrt() * energy.rsqrt()
+    """As the backbone's."""
+    return local_response_norm(F.max_pool2d(x, 3, stride=2, padding=1))
 
 
 class Match(NamedTuple):
@@ -84,31 +81,59 @@ class Match(NamedTuple):
     boxes: Tensor
 
 
-def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: Tensor, search_of: Tensor) -> Match:
-    """Features of both kinds of crops ``[B, 3, s, s]``, and the coarse stage on the pairs given by numbers ``[P]``."""
+def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: Tensor) -> Match:
+    """Features of both kinds of crops ``[B, 3, s, s]``, and the coarse stage on P pairs of them.
+
+    Args:
+        template_of: ``[P]``, the template of each pair; its search crop is number ``pair % B``.
+    """
     side = searches.shape[-1]
     z = features(model, templates, model.spec.template_cells)
     x = features(model, searches, cells_of(side) - 10)
-    out = coarse(model, model.coarse.kernels(z.embedding), x.embedding, template_of, search_of)
+    out = coarse(model, coarse_kernels(model, z.embedding), x.embedding, template_of)
     anchors, deltas = search_anchors(model, side), reference.flatten_deltas(out.deltas)
     scores = reference.foreground_score(out.logits).detach()
     return Match(z, x, anchors, out.logits, deltas, scores, reference.decode(anchors, deltas))
 
 
-def coarse(
-    model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor, search_of: Tensor
-) -> CoarseOutput:
-    """The coarse stage for P pairs of templates and searches, given by their numbers ``[P]`` in the batch.
+def coarse_kernels(model: SPMTracker, embedding: Tensor) -> CoarseKernels:
+    """The coarse stage's kernels of template embeddings ``[B, 256, 6, 6]``, of each convolution one matrix product.
 
-    The convolution of a search embedding is computed once, however many templates it is compared with.
+    There are 16 places and thousands of channels: the gradient of such a convolution is slow.
     """
-    stage = model.coarse
-    classify, regress = stage.search_classify(embedding), stage.search_regress(embedding)
-    # index_select, not indexing: the gradient of indexing is summed by several threads in no fixed order.
-    classify, regress = classify.index_select(0, search_of), regress.index_select(0, search_of)
+    stage, count = model.coarse, len(embedding)
+    windows = embedding.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 2, 3, 4, 5, 1)  # [B, 4, 4, 3, 3, 256]
+    windows = windows.reshape(count * stage.cells**2, -1)
+
+    def product(layer: nn.Conv2d, scale: float) -> Tensor:
+        out = F.linear(windows, layer.weight.permute(0, 2, 3, 1).flatten(1), layer.bias) * scale
+        return out.reshape(count, stage.cells, stage.cells, -1, 256).permute(0, 3, 4, 1, 2)
+
+    return CoarseKernels(
+        product(stage.template_classify, stage.scale[0]), product(stage.template_regress, stage.scale[1])
+    )
+
+
+def coarse(model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor) -> CoarseOutput:
+    """The coarse stage for P pairs: search embedding ``pair % B`` with the template ``template_of[pair]``.
+
+    A search embedding is convolved once, and compared with all its templates at once.
+    """
+    stage, count = model.coarse, len(embedding)
+    order = template_of.reshape(-1, count).t().flatten()  # all templates of a search embedding beside each other
     compare = correlate if embedding.device.type == "cpu" else correlate_by_product
-    logits = compare(classify, kernels.classify.index_select(0, template_of).to(classify.dtype))
-    deltas = compare(regress, kernels.regress.index_select(0, template_of).to(regress.dtype))
+
+    def compared(search: Tensor, kernel: Tensor) -> Tensor:
+        outputs = kernel.shape[1]
+        # index_select, not indexing, of which several threads sum the gradient in no fixed order; of long rows: fast.
+        flat = kernel.permute(0, 1, 3, 4, 2).flatten(1)
+        chosen = flat.index_select(0, order).reshape(count, -1, *kernel.shape[3:], kernel.shape[2])
+        response = compare(search, chosen.permute(0, 1, 4, 2, 3).to(search.dtype))
+        by_template = response.reshape(count, -1, outputs, *response.shape[2:]).transpose(0, 1)
+        return by_template.reshape(-1, outputs, *response.shape[2:])
+
+    logits = compared(stage.search_classify(embedding), kernels.classify)
+    deltas = compared(stage.search_regress(embedding), kernels.regress)
     return CoarseOutput((logits + stage.classify_bias[:, None, None]).float(), stage.refine(deltas).float())
 
 
@@ -160,11 +185,11 @@ def roi_features(model: SPMTracker, values: Tensor, boxes: Tensor, offset: int) 
     a_y = _sampling_matrix(cell[..., 1], cell[..., 3], height, cells).to(values.dtype)  # [B, K, 6, H]
     a_x = _sampling_matrix(cell[..., 0], cell[..., 2], width, cells).to(values.dtype)
     by_row = values.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
-    rows = torch.bmm(a_y.reshape(batch, count * cells, height), by_row)  # [B, K * 6, W * C]
-    rows = rows.reshape(batch * count, cells, width, channels).transpose(1, 2)
-    rows = rows.reshape(batch * count, width, cells * channels)
-    out = torch.bmm(a_x.reshape(batch * count, cells, width), rows)  # [B * K, 6 (x), 6 (y) * C]
-    return out.reshape(batch, count, cells, cells, channels).permute(0, 1, 4, 3, 2)
+    rows = torch.bmm(a_y.reshape(batch, count * cells, height), by_row)  # [B, K * 6 (y), W * C]
+    # The small matrix is repeated for each of the six rows: the large one would have to be transposed otherwise.
+    a_x = a_x[:, :, None].expand(-1, -1, cells, -1, -1).reshape(-1, cells, width)
+    out = torch.bmm(a_x, rows.reshape(-1, width, channels))  # [B * K * 6 (y), 6 (x), C]
+    return out.reshape(batch, count, cells, cells, channels).permute(0, 1, 4, 2, 3)
 
 
 def proposal_features(model: SPMTracker, maps: Maps, boxes: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class LossTerms(NamedTuple):
 def compute_losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> LossTerms:
     """The loss of one batch. All randomness comes from ``generator``, which is of the model's device."""
     pairs = make_pairs(batch.category, batch.instance)
-    result = network.match(model, batch.template, batch.search, pairs.template, pairs.search)
+    result = network.match(model, batch.template, batch.search, pairs.template)
     network.update_statistics(model, result.search, config.momentum)
     coarse_class, coarse_box, coarse_overlap = _coarse_losses(result, batch, pairs, config, generator)
     fine_class, fine_box, fine_overlap, fine_accuracy = _fine_losses(model, result, batch, pairs, config, generator)
@@ -84,14 +84,14 @@ def _fine_losses(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The class, box and overlap losses, and the share of right classes."""
     chosen, own = _fine_boxes(batch, result.boxes.detach(), result.scores, config, generator)
-    boxes = _by_pair(chosen, own)
+    boxes = chosen.flatten(0, 1)
     index, column = (torch.arange(size, device=boxes.device) for size in chosen.shape[:2])
-    pair_of = _by_pair(index[:, None] + len(index) * (column >= own), own)
+    pair_of = (index[:, None] + len(index) * (column >= own)).flatten()
     search_of = pairs.search[pair_of]
     truth, weights = batch.box[search_of], model.spec.fine_weights
     label = ((overlap(boxes, truth) >= config.fine_high) & pairs.own[pair_of]).long()
     targets = network.proposal_features(model, result.template, batch.template_box[:, None])[:, 0]
-    proposals = _by_pair(network.proposal_features(model, result.search, chosen), own)
+    proposals = network.proposal_features(model, result.search, chosen).flatten(0, 1)
     logits, deltas = network.fine(model, targets, proposals, pairs.template[pair_of])
     match, decoded = label.float(), decode(boxes, deltas, weights)
     return (
@@ -125,8 +125,3 @@ def _fine_boxes(
     size = (chosen[..., 2:] - chosen[..., :2]).clamp(6, 400)
     center = ((chosen[..., :2] + chosen[..., 2:]) / 2).clamp(0, 271)
     return torch.cat([center - size / 2, center + size / 2], dim=-1), own
-
-
-def _by_pair(values: Tensor, own: int) -> Tensor:
-    """``[B, K, ...]`` -> ``[B * K, ...]``: the first ``own`` of each search crop, then those of its other pair."""
-    return torch.cat([part.flatten(0, 1) for part in values.tensor_split([own], dim=1)])
