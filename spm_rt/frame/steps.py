@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SpmError
 from ..results import LOST, TRACKED, UNSURE, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .fusion import Fused, cosine_window, fuse, next_box
@@ -72,7 +73,12 @@ def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSe
         rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
     offset = (region.scale, region.x1, region.y1)
-    crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(scores, boxes, last, offset, *_selection(settings))
+    try:
+        crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(scores, boxes, last, offset, *_selection(settings))
+    except (TypeError, ValueError) as error:  # what it is given is made here: it was built from other sources
+        raise SpmError(
+            f"spm_rt/frame/_choosing was compiled from other sources ({error}): rebuild: pip install -e ."
+        ) from error
     return Proposals(
         np.frombuffer(crop_boxes, np.float32).reshape(-1, 4),
         np.frombuffer(boxes_in_frame, np.float32).reshape(-1, 4),
