@@ -165,7 +165,8 @@ def _require_eight_bits(picture: NDArray[Any], name: str, levels: tuple[float, f
         return picture
     if levels is None:
         raise SourceError(
-            f"{name}: {picture.dtype} instead of 8 bits; convert the pictures, or say which values are black and white where levels can be given"
+            f"{name}: {picture.dtype} instead of 8 bits; convert the pictures, or say which values are black and white "
+            "where levels can be given"
         )
     return _in_eight_bits(picture, *levels)
 
