@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +75,51 @@ def test_boxes_frame_the_object(draw: PairSampler, sampler: Callable[..., PairSa
         x1, y1, x2, y2 = (sample.box - 32).astype(int)
         inside = sample.search[y1 + 20 : y2 - 20, x1 + 10 : x2 - 10].reshape(-1, 3).astype(int)
         assert (inside.max(1) - inside.min(1)).mean() > 80
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_a_changed_extent_is_the_same_in_both_crops(sampler: Callable[..., PairSampler], turned: float) -> None:
+    draw = sampler(augment=dataclasses.replace(PLAIN, extent=1.0, extent_deviation=0.13, turn_round=turned))
+    for reader in draw.readers:  # the objects white on black, to be found in the crops
+        boxes = {p: b for i in reader.instances for p, b in zip(i.pictures, i.boxes, strict=True)}
+        reader.picture = lambda number, boxes=boxes: _white(boxes[number])  # type: ignore[method-assign]
+    seen = []
+    for number in range(12):
+        sample = draw[number]
+        template = _moves(sample.template, sample.template_box)
+        search = _moves(sample.search, sample.box)
+        np.testing.assert_allclose(search[[2, 1, 0, 3]] if turned else search, template, atol=0.06)
+        seen.append(template)
+    assert np.std(seen, axis=0).min() > 0.05, "each side by itself"
+    assert np.ptp(seen, axis=1).min() > 0.06, "and not all alike"
+
+
+def _white(box: np.ndarray) -> np.ndarray:
+    x1, y1, x2, y2 = np.round(box).astype(int)
+    picture = np.zeros((72, 96, 3), np.uint8)
+    picture[y1:y2, x1:x2] = 255
+    return picture
+
+
+def _moves(crop: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """How far the sides of the box lie outside what is white in the crop, as shares of that."""
+    rows, columns = (np.flatnonzero(crop[..., 0].max(axis=axis) > 127) for axis in (1, 0))
+    at = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) + (271 - len(crop)) / 2
+    size = np.tile(at[2:] - at[:2], 2)
+    return (box - at) * [-1, -1, 1, 1] / size
+
+
+def test_another_object_beside_is_compared_where_there_is_one(video: Path) -> None:
+    tracks = json.loads((video / "tracks.json").read_text())
+    for clip in tracks["clips"]:  # two objects of one category in every clip, and clips of one category
+        clip["tracks"] = [{"category": "shape", "boxes": clip["tracks"][0]["boxes"]}] * 2
+    (video / "tracks.json").write_text(json.dumps(tracks))
+    for beside, same_clip in ((1.0, {True}), (0.0, {True, False})):
+        config = SamplingConfig(held_out_every=0, beside=beside)
+        draw = PairSampler([PackedVideo(video)], config, SPEC, seed=7)
+        twos = [[draw.entries[draw[2 * i + j].instance] for j in (0, 1)] for i in range(30)]
+        assert all(a.instance is not b.instance for a, b in twos)
+        assert {a.instance.group == b.instance.group for a, b in twos} == same_clip
 
 
 def test_a_sample_depends_on_seed_and_number_alone(draw: PairSampler, sampler: Callable[..., PairSampler]) -> None:

@@ -55,6 +55,10 @@ class AugmentConfig:
     wide_shift: float = setting(0.4, "search crops whose shift is uniform up to ``shift``; others stay near the centre")
     scale: float = setting(0.18, "standard deviation of the log of the object's size in the search crop")
     aspect: float = setting(0.09, "standard deviation of the log stretch of the picture")
+    extent: float = setting(0.0, "pairs whose box is a part of the object or has a margin, the same in both crops")
+    extent_deviation: float = setting(
+        0.13, "standard deviation of how far each side of such a box moves, as a share of the box; at most 0.3"
+    )
     mirror: float = setting(0.5, "both crops mirrored (per pair)")
     turn_round: float = setting(0.15, "one of the two crops mirrored alone, as when an animal turns round (per pair)")
     template_angle: float = setting(0.2, "templates that are turned, by up to 15 degrees")
@@ -77,6 +81,9 @@ class SamplingConfig:
     template_side: int = setting(143, "143 has what the template needs; 271 is the whole crop", "PX")
     search_side: int = setting(207, "271 is the whole crop", "PX")
     max_gap: int = setting(60, "largest distance of a pair's frames in a clip, in the clip's listed frames", "FRAMES")
+    beside: float = setting(
+        0.0, "samples compared with another object of the category in the same clip or picture, where there is one"
+    )
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """data set name -> share; a set without an entry gets the square root of its number of groups"""
     held_out_every: int = setting(12, "one clip or picture in N is kept for validation; 0 for none", "N")

@@ -111,9 +111,16 @@ class PairSampler(Dataset[Sample]):
             chosen = first
         else:
             rng = np.random.default_rng((self.seed, 2, number // 2))
-            rivals = [i for i in self._by_category[self.entries[first].category] if i != first]
+            rivals = self._rivals(first, rng.random() < self.config.beside)
             chosen = rivals[int(rng.integers(len(rivals)))] if rivals else self._draw(rng)
         return self.make(chosen, np.random.default_rng((self.seed, 3, number)))
+
+    def _rivals(self, first: int, beside: bool) -> list[int]:
+        """Other entries of the category; ``beside``: of the same clip or picture alone, if there are any."""
+        entry = self.entries[first]
+        rivals = [i for i in self._by_category[entry.category] if i != first]
+        near = [i for i in rivals if self.entries[i].instance.group == entry.instance.group] if beside else []
+        return near or rivals
 
     def make(self, index: int, rng: np.random.Generator) -> Sample:
         """A sample of entry ``index``."""
@@ -125,24 +132,27 @@ class PairSampler(Dataset[Sample]):
         detail = float(rng.uniform(0.22, 0.7)) if rng.random() < augment.low_detail else 1.0
         grey = rng.random() < augment.grey
 
+        moves = self._moved_sides(rng)
+        boxes_a, boxes_b = (move_sides(instance.boxes[at : at + 1], moves) for at in (a, b))
+
         angle = math.radians(float(rng.uniform(-15, 15))) if rng.random() < augment.template_angle else 0.0
-        template_window = window_around(instance.boxes[a], spec, (1.0, 1.0), angle, flip != (turned == 0))
+        template_window = window_around(boxes_a[0], spec, (1.0, 1.0), angle, flip != (turned == 0))
         picture = reader.picture(instance.pictures[a])
         template = cut(picture, template_window, self.config.template_side, spec)
-        template_box = template_window.to_crop(instance.boxes[a : a + 1], spec.crop_size)[0]
+        template_box = template_window.to_crop(boxes_a, spec.crop_size)[0]
         is_still = len(instance.pictures) == 1
         if is_still and angle == 0 and rng.random() < augment.background:
-            template, _ = self._surround(template, picture, instance.boxes[a], template_window, rng)
+            template, _ = self._surround(template, picture, boxes_a[0], template_window, rng)
 
         if b != a:
             picture = reader.picture(instance.pictures[b])
-        window = self._search_window(instance.boxes[b], flip != (turned == 1), rng)
+        window = self._search_window(boxes_b[0], flip != (turned == 1), rng)
         side = self.config.search_side
         search = cut(picture, window, side, spec)
-        box = window.to_crop(instance.boxes[b : b + 1], spec.crop_size)[0]
+        box = window.to_crop(boxes_b, spec.crop_size)[0]
         others = self._others(entry, index, instance.pictures[b], window)
         if rng.random() < (augment.background if is_still else augment.video_background):
-            search, kept = self._surround(search, picture, instance.boxes[b], window, rng)
+            search, kept = self._surround(search, picture, boxes_b[0], window, rng)
             others = [(other, is_same) for other, is_same in others if _share_inside(other, kept) > 0.6]
         if rng.random() < augment.paste:
             search, pasted = self._paste(search, box, entry.category, rng)
@@ -173,6 +183,13 @@ class PairSampler(Dataset[Sample]):
         a = int(rng.integers(count))
         low, high = max(0, a - self.config.max_gap), min(count - 1, a + self.config.max_gap)
         return a, int(rng.integers(low, high + 1))
+
+    def _moved_sides(self, rng: np.random.Generator) -> Boxes:
+        """How far the box's sides move out (``[4]``, shares of its width and height): no side, or all four."""
+        augment = self.config.augment
+        if rng.random() >= augment.extent:
+            return np.zeros(4, np.float32)
+        return rng.normal(0, augment.extent_deviation, 4).clip(-0.3, 0.3).astype(np.float32)
 
     def _search_window(self, box: Boxes, mirror: bool, rng: np.random.Generator) -> Window:
         """A window around a last position that is off by a shift, a size and an aspect, as in tracking."""
@@ -258,6 +275,12 @@ class PairSampler(Dataset[Sample]):
             return search, []
         pasted = put(search, box - np.float32(self._origin(len(search))), patch)
         return pasted, [(box, self.entries[other].category == category)]
+
+
+def move_sides(boxes: Boxes, moves: Boxes) -> Boxes:
+    """Boxes ``[N, 4]`` with their sides moved out by shares ``[4]`` (left, top, right, bottom) of width and height."""
+    sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    return np.asarray(boxes + sizes * moves * np.array([-1, -1, 1, 1], np.float32), np.float32)
 
 
 def _share_inside(box: Boxes, frame: Boxes) -> float:
