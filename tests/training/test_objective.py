@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from spm_export.model.network import decode
+from spm_export.model.network import SPMTracker, decode
 from spm_train.config import LossConfig, ObjectiveConfig
+from spm_train.objective import network
 from spm_train.objective.boxes import encode, generalized_overlap, jitter, overlap, spread_out
-from spm_train.objective.losses import box_loss, class_loss, overlap_loss
+from spm_train.objective.losses import box_loss, class_loss, graded_class_loss, overlap_loss
 from spm_train.objective.pairs import Batch, Pairs, assign, coarse_truths, make_pairs, pick_anchors
+from spm_train.objective.total_loss import compute_losses
 
 NOTHING = [math.nan] * 4
 AT_0, AT_1, AT_2, AT_5 = ([x, 0.0, x + 10, 10] for x in (0.0, 1.0, 2.0, 5.0))
@@ -106,6 +108,40 @@ def test_anchors_are_picked_positives_first_then_the_hardest_negatives() -> None
     assert (picked * (labels == -1)).sum() == 0
     assert picked[0, 66:90].sum() == 24, "half of the 48 negatives are the hardest"
     assert picked[1, 58:90].sum() == 32
+
+
+def test_graded_class_loss_by_hand() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])  # foreground 0.75 and 0.5
+    loss = graded_class_loss(logits, torch.tensor([0.5, 1.0]))
+    expected = (-0.5 * math.log(0.75) - 0.5 * math.log(0.25) - math.log(0.5)) / 2
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_fine_scores_are_graded_by_the_overlap_of_refined_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes around the truth, moved to the truth by the deltas or left where they are; the last ones are of others."""
+    generator = torch.Generator().manual_seed(0)
+    picture, two = torch.randint(0, 255, (2, 3, 175, 175), dtype=torch.uint8, generator=generator), torch.arange(2)
+    box, nothing = boxes([60, 60, 120, 130], [150, 140, 210, 210]), boxes(*[NOTHING] * 4).expand(2, -1, -1)
+    batch = Batch(picture[..., :143, :143], picture, box, box, nothing, torch.zeros(2, 4, dtype=torch.bool), two, two)
+    config = ObjectiveConfig(near=6, proposed=0, distractors=0, crossed=1, graded_from=0.2, graded_to=0.9)
+    model, seen = SPMTracker(), []
+    monkeypatch.setattr(network, "proposal_features", lambda _, __, chosen: seen.append(chosen) or chosen)
+    for refined in (False, True):
+
+        def fine(
+            _: object, __: object, proposals: Tensor, ___: object, refined: bool = refined
+        ) -> tuple[Tensor, Tensor]:
+            truth = box[overlap(proposals[:, None], box).argmax(dim=1)]
+            deltas = encode(proposals, truth, model.spec.fine_weights)
+            return torch.tensor([0.0, 1.0]).expand(len(proposals), 2), deltas if refined else torch.zeros_like(deltas)
+
+        monkeypatch.setattr(network, "fine", fine)
+        terms = compute_losses(model, batch, config, torch.Generator().manual_seed(1))
+        goals = ((overlap(seen[-1], box[:, None]) - 0.2) / 0.7).clamp(0, 1)[:, :6]
+        mean = 6 / 7 if refined else goals.sum().item() / 14  # the seventh box is compared with another template
+        expected = math.log(1 + math.e) - mean
+        assert terms.fine_class.item() == pytest.approx(expected, abs=1e-2)
+        assert 0.1 < goals.min() < 0.8 < goals.max()
 
 
 def test_pairs_are_two_to_one_to_one() -> None:

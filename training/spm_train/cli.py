@@ -150,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
     elif not options.quiet:
         held_out = (
             "held-out: top coarse box's IoU {top_overlap:.3f}, IoU after both stages {fine_overlap:.3f}, "
-            "fine stage's AUC {fine_auc:.3f}; "
+            "fine stage's AUC {fine_auc:.3f}, correlation of its score with IoU {fine_correlation:.3f}; "
         )
         text = "{steps} steps, {minutes:.1f} minutes; " + (held_out if "fine_auc" in summary else "") + "wrote {last}"
         print(text.format_map(summary))

@@ -39,6 +39,10 @@ class ObjectiveConfig:
     anchor_high: float = 0.6
     anchor_low: float = 0.3
     fine_high: float = 0.5
+    graded_from: float = setting(0.0, "IoU of a fine box up to which its score should be 0, if graded_to is above 0")
+    graded_to: float = setting(
+        0.0, "IoU from which on it should be 1, rising evenly between; 0: 1 where the proposal's own IoU is 0.5 or more"
+    )
     near: int = setting(8, "fine boxes per pair jittered around the target")
     proposed: int = setting(6, "fine boxes per pair from the coarse stage")
     distractors: int = setting(2, "fine boxes per pair on other objects, or what the coarse stage takes for the target")
@@ -126,6 +130,9 @@ class TrainConfig:
         require(0 < self.rate < 1, f"rate is {self.rate}; it must lie between 0 and 1")
         require(0 <= self.decay <= 1, f"decay is {self.decay}; it must lie between 0 and 1")
         require(0 <= self.ema < 1, f"ema is {self.ema}; it must be at least 0 and below 1")
+        low, high = self.objective.graded_from, self.objective.graded_to
+        graded = 0 <= low < high <= 1 or low == high == 0
+        require(graded, f"graded_from is {low}, graded_to {high}; they must rise, from 0 to 1, or both be 0")
         require(self.save_every > 0 and self.validate_every > 0, "save_every and validate_every must be 1 or more")
         for name in ("template_side", "search_side"):
             side = getattr(self.sampling, name)

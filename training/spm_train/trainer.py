@@ -159,7 +159,9 @@ class Trainer:
         picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
         with autocast(self.device, self.config.bf16):
             result = validate(self.average, self._held_out_batches, self.device, picture)
-        means = {name: getattr(result, name) for name in ("top_overlap", "fine_auc", "fine_overlap")}
+        means = {
+            name: getattr(result, name) for name in ("top_overlap", "fine_auc", "fine_overlap", "fine_correlation")
+        }
         self.history.append({"step": self.step, **means})
         if result.score > self.best:
             self.best = result.score

@@ -30,6 +30,11 @@ class Validation(NamedTuple):
     """IoU of the box after both stages, fused as in tracking, without window and smoothing"""
     fine_auc: float
     """area under the ROC curve of the fine stage's score: boxes on the target (IoU >= 0.5) against all others"""
+    fine_correlation: float
+    """of the fine stage's score and the IoU of its box with the truth, over the proposals"""
+    wrong_passed: float | None
+    """of the wrong proposals (IoU under 0.1) with a coarse score over 0.5, the share with a fine score over 0.5 too;
+    None where there are none"""
     score: float
     """what ``best.safetensors`` is chosen by: fine_overlap"""
 
@@ -38,6 +43,7 @@ class Validation(NamedTuple):
 def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path) -> Validation:
     """Run ``model`` on held-out batches; the first one is drawn as ``picture``."""
     tops, fines, scores, labels = [], [], [], []
+    proposed: list[Tensor] = []
     for number, cpu_batch in enumerate(held_out):
         batch = Batch(*(value.to(device) for value in cpu_batch))
         result = predict(model, batch, torch.Generator(device).manual_seed(number))
@@ -45,10 +51,20 @@ def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device,
         fines.append(overlap(result.box, batch.box))
         scores.append(result.fine_scores.flatten())
         labels.append(result.fine_labels.flatten())
+        proposed.append(result.proposed.flatten(0, 1))
         if number == 0:
             draw(batch, result, picture)
     fine = float(torch.cat(fines).mean())
-    return Validation(float(torch.cat(tops).mean()), fine, roc_area(torch.cat(scores), torch.cat(labels)), fine)
+    coarse_scores, coarse_overlaps, fine_scores, fine_overlaps = torch.cat(proposed).unbind(-1)
+    strong_wrong = fine_scores[(coarse_scores > 0.5) & (coarse_overlaps < 0.1)]
+    return Validation(
+        float(torch.cat(tops).mean()),
+        fine,
+        roc_area(torch.cat(scores), torch.cat(labels)),
+        float(torch.corrcoef(torch.stack([fine_scores, fine_overlaps]))[0, 1]),
+        float((strong_wrong > 0.5).float().mean()) if len(strong_wrong) else None,
+        fine,
+    )
 
 
 class Prediction(NamedTuple):
@@ -64,6 +80,8 @@ class Prediction(NamedTuple):
     """[B, K] of proposals, boxes around the truth, and the same under another template"""
     fine_labels: Tensor
     """[B, K] bool"""
+    proposed: Tensor
+    """[B, 8, 4] of the proposals: coarse score, IoU of the coarse box, fine score, IoU of the fine box"""
 
 
 def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Prediction:
@@ -89,7 +107,8 @@ def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Pred
     fused = share * proposals + (1 - share) * fine_boxes
     fused_scores = 0.5 * proposal_scores + 0.5 * fine_scores
     chosen = fused_scores.argmax(dim=1)
-    label = overlap(compared, batch.box[:, None]) >= 0.5
+    truth = batch.box[:, None]
+    label = overlap(compared, truth) >= 0.5
     differs = (batch.instance[partner] != batch.instance)[:, None].expand_as(label)
     return Prediction(
         boxes[index, scores.argmax(dim=1)],
@@ -97,6 +116,7 @@ def predict(model: SPMTracker, batch: Batch, generator: torch.Generator) -> Pred
         fused_scores[index, chosen],
         torch.cat([fine[0], other[0]], dim=1),
         torch.cat([label, label & ~differs], dim=1),
+        torch.stack([proposal_scores, overlap(proposals, truth), fine_scores, overlap(fine_boxes, truth)], dim=-1),
     )
 
 

@@ -6,6 +6,7 @@ The coarse stage's box loss is a smooth L1 with its bend at 1/9, as in the detec
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +20,11 @@ def class_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Mean cross entropy of ``[M, 2]`` logits (background, foreground) over the boxes with weight."""
     loss = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
     return (loss * weights).sum() / weights.sum().clamp(min=1)
+
+
+def graded_class_loss(logits: Tensor, goals: Tensor) -> Tensor:
+    """Mean cross entropy of ``[M, 2]`` logits (background, foreground) and foreground shares ``[M]`` from 0 to 1."""
+    return F.cross_entropy(logits, torch.stack([1 - goals, goals], dim=1))
 
 
 def box_loss(deltas: Tensor, targets: Tensor, weights: Tensor, bend: float) -> Tensor:

@@ -12,7 +12,7 @@ from spm_export.model.network import SPMTracker, decode
 from ..config import ObjectiveConfig
 from . import network
 from .boxes import encode, jitter, overlap, spread_out, take
-from .losses import COARSE_BEND, FINE_BEND, box_loss, class_loss, overlap_loss
+from .losses import COARSE_BEND, FINE_BEND, box_loss, class_loss, graded_class_loss, overlap_loss
 from .pairs import Batch, Pairs, assign, coarse_truths, make_pairs, pick_anchors
 
 
@@ -94,11 +94,16 @@ def _fine_losses(
     proposals = network.proposal_features(model, result.search, chosen).flatten(0, 1)
     logits, deltas = network.fine(model, targets, proposals, pairs.template[pair_of])
     match, decoded = label.float(), decode(boxes, deltas, weights)
+    goals = match
+    if config.graded_to > 0:
+        # The box that the score is about is the refined one: a poor proposal that becomes a good box is a good one.
+        rise = (overlap(decoded.detach(), truth) - config.graded_from) / (config.graded_to - config.graded_from)
+        goals = rise.clamp(0, 1) * pairs.own[pair_of]
     return (
-        class_loss(logits, label, torch.ones_like(match)),
+        graded_class_loss(logits, goals),
         box_loss(deltas, encode(boxes, truth, weights), match, FINE_BEND),
         overlap_loss(decoded, truth, match) if config.loss.overlap > 0 else match.new_zeros(()),
-        (logits.argmax(dim=1) == label).float().mean(),
+        (logits.argmax(dim=1) == (goals >= 0.5)).float().mean(),
     )
 
 
