@@ -15,7 +15,7 @@ from spm_rt.errors import SourceError
 from spm_rt.precision import precision_argument
 from spm_rt.terminal import real_number, run_command, say, whole_number
 
-from .config import AugmentConfig, LossConfig, SamplingConfig, TrainConfig
+from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
 
 NUMBERS: dict[str, Callable[[str], float]] = {
@@ -99,8 +99,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_options(schedule, TrainConfig, *numbers)
     schedule.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
     samples = parser.add_argument_group("samples and losses")
-    _add_options(samples, SamplingConfig, "template_side", "search_side", "max_gap")
-    _add_options(samples, AugmentConfig, "shift")
+    _add_options(samples, SamplingConfig, "template_side", "search_side", "max_gap", "beside")
+    _add_options(samples, AugmentConfig, "shift", "extent", "extent_deviation")
+    _add_options(samples, ObjectiveConfig, "graded_from", "graded_to")
     weight = "weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default %(default)s)"
     samples.add_argument(
         "--overlap-loss", dest="overlap", type=real_number(), default=LossConfig.overlap, metavar="W", help=weight
