@@ -40,7 +40,17 @@ LAYERS = {
     ),
     "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "plan", "build", "cli"),
     "spm_export": ("place pack", "model", "graphs", "proof", "calibration", "bundle", "cli", "__main__"),
-    "spm_train": ("config", "objective", "data", "checkpoints validation", "trainer", "run", "cli", "__main__"),
+    "spm_train": (
+        "config presets",
+        "objective",
+        "data",
+        "checkpoints validation",
+        "trainer",
+        "throughput",
+        "run",
+        "cli",
+        "__main__",
+    ),
     "spm_bench": (
         "options loading tables",
         "profiling quality recorded",

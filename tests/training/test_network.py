@@ -100,7 +100,9 @@ def test_normalisation_and_its_gradient_are_those_of_the_plain_one() -> None:
 
 def test_kernels_as_a_product_equal_the_models_with_all_gradients(model: SPMTracker) -> None:
     embedding = torch.randn(2, 256, 6, 6, generator=torch.Generator().manual_seed(4), requires_grad=True)
-    inputs = embedding, model.coarse.template_classify.weight, model.coarse.template_regress.bias
+    bias = model.coarse.template_regress.bias
+    assert bias is not None
+    inputs = embedding, model.coarse.template_classify.weight, bias
     results = []
     for kernels in (model.coarse.kernels(embedding), network.coarse_kernels(model, embedding)):
         loss = kernels.classify.square().sum() + kernels.regress.square().sum()

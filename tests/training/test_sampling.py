@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import torch
 
 from spm_rt.errors import SourceError
 from spm_rt.settings import ModelSpec
-from spm_train.config import SamplingConfig
+from spm_train.config import AugmentConfig, SamplingConfig
 from spm_train.data.crop import Window, cut, window_around
+from spm_train.data.kept import KeptPictures
 from spm_train.data.loading import batches
 from spm_train.data.packed import PackedStills, PackedVideo
 from spm_train.data.sampling import PairSampler
@@ -158,3 +160,56 @@ def test_workers_change_nothing(draw: PairSampler) -> None:
         for x, y in zip(a, b, strict=True):
             torch.testing.assert_close(x, y, equal_nan=True)
     torch.testing.assert_close(late[0].search, alone[2].search)
+
+
+def test_some_search_crops_are_stretched_far(sampler: Callable[..., PairSampler]) -> None:
+    def aspects(**changes: float) -> np.ndarray:
+        draw = sampler(augment=AugmentConfig(scale=0, **changes))
+        windows = [
+            draw._search_window(np.array([0, 0, 40, 40], np.float32), False, np.random.default_rng(i))
+            for i in range(200)
+        ]
+        return np.abs(np.log([window.width / window.height for window in windows]))
+
+    assert aspects().max() <= 0.3 + 1e-6
+    assert np.allclose(aspects(), aspects(wide_aspect_limit=2.0)), "no share, no change"
+    far = aspects(wide_aspect=0.4)
+    assert far.max() == pytest.approx(0.9, abs=0.2)
+    assert 0.1 < (far > 0.3).mean() < 0.3, "two fifths of the samples, two fifths of which pass 0.3"
+
+
+class _Counting(PackedStills):
+    """How often pictures were decoded, by all processes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.decoded = multiprocessing.get_context("fork").Value("i", 0)
+
+    def picture(self, index: int) -> np.ndarray:
+        with self.decoded.get_lock():
+            self.decoded.value += 1
+        return super().picture(index)
+
+
+def test_pictures_are_decoded_once_for_all_processes(stills: Path) -> None:
+    plain, counting = PackedStills(stills), _Counting(stills)
+    kept = KeptPictures(counting, 10**9)
+    helper = multiprocessing.get_context("fork").Process(target=lambda: [kept.picture(i) for i in range(5)])
+    helper.start()
+    helper.join()
+    assert helper.exitcode == 0
+    for index in (*range(8), 0, 7):
+        np.testing.assert_array_equal(kept.picture(index), plain.picture(index))
+    assert counting.decoded.value == 8
+    assert not kept.picture(0).flags.writeable
+    assert (kept.name, kept.instances) == (counting.name, counting.instances)
+
+
+def test_pictures_that_do_not_fit_are_decoded_each_time(stills: Path) -> None:
+    counting = _Counting(stills)
+    width, height = counting.sizes[0]
+    kept = KeptPictures(counting, 2 * 3 * width * height)
+    assert kept.size == 2 * 3 * width * height
+    for index in (0, 1, 2, 0, 1, 2):
+        kept.picture(index)
+    assert counting.decoded.value == 4

@@ -17,19 +17,29 @@ from spm_rt.terminal import real_number, run_command, say, whole_number
 
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
+from .presets import PRESETS
 
 NUMBERS: dict[str, Callable[[str], float]] = {
     "rate": real_number(0, 1, above=True, below=True),
-    "backbone_rate": real_number(0, 1),
-    "decay": real_number(0, 1),
     "weight_decay": real_number(0, 1),
     "ema": real_number(0, 1, below=True),
     "warmup": whole_number(0),
     "seed": whole_number(0),
     "held_out_every": whole_number(0),
     "shift": real_number(0, 271),
+    "whole_shift": real_number(0, 271),
+    "aspect_limit": real_number(0, 2),
+    "wide_aspect_limit": real_number(0, 2),
+    "clip": real_number(above=True),
+    "distractors": whole_number(0, 4),
+    "crossed": whole_number(0, 64),
+    "near": whole_number(1, 64),
+    "proposed": whole_number(1, 64),
 }
 """Options whose numbers have other limits than 1 or more (whole ones), 0 or more."""
+
+KEEPING = {"validate_every", "validation_samples", "save_every"}
+"""Settings of :class:`.TrainConfig` that say what is measured and saved, and when."""
 
 EPILOG = """data sets (--data, as often as you like):
   got10k:FOLDER            GOT-10k: clips with groundtruth.txt; FOLDER is the set, its train or val, or any part
@@ -42,9 +52,15 @@ examples:
   spm-train --data got10k:/data/got10k/train --data coco:/data/coco/annotations/instances_train2017.json \\
             --data vid:/data/ILSVRC2015 --out run --init none --backbone alexnet.npz --steps 200000 --batch 128
   spm-train --data packed-stills:stills --data packed-video:video --out run --steps 3000
+  spm-train ... --out run --preset h200 --minutes 20 --batch 64    a recipe, changed by the options beside it
+  spm-train ... --preset h200 --throughput        samples a second, of a minute: before you rent a GPU for hours
   spm-train ... --out run --resume                go on after a kill: same samples, same losses
   spm-train ... --out run2 --init run/last.safetensors --search-side 271 --steps 300 --rate 5e-5
   spm-export run/best.safetensors --out bundle    use what came out
+
+presets: h200 is how the weights of 27 November 2026 were made in nine minutes of one H200: by the clock, all layers
+trained, 207 pixels, then whole crops, shares of the data sets it had. For longer runs give --minutes or --steps (with
+--minutes 0), and --save-every, since its short run saves no state.
 
 how long, how much: one sample is a template and a search crop, compared with two templates. Two quiet cores with
 bfloat16 (Zen 4, Sapphire Rapids) do 10 samples a second, half of that without; a few thousand steps of 16 improve the
@@ -65,12 +81,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    options = make_parser().parse_args(arguments)
+    options = parse_options(arguments)
     try:
         return run(options)
     except KeyboardInterrupt:
         say(f"spm-train: --resume goes on from {options.out}/state.pt, if it was saved already")
         raise
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with a preset's values where they are not given."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.preset:
+        parser.set_defaults(**PRESETS[options.preset])
+        options = parser.parse_args(arguments)
+    if not options.out and not options.throughput:
+        parser.error("the following arguments are required: --out")
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,7 +111,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where everything goes")
+    parser.add_argument("--out", metavar="FOLDER", help="where everything goes (not with --throughput)")
+    recipe = "options of a recipe, see below; those given beside it win"
+    parser.add_argument("--preset", choices=sorted(PRESETS), help=recipe)
+    measured = "measure samples a second for so long (60 if no number is given): data, training step, both; no training"
+    parser.add_argument(
+        "--throughput", type=real_number(above=True), nargs="?", const=60.0, metavar="SECONDS", help=measured
+    )
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
     share = "a set that is not named gets the square root of its number of clips or pictures"
     parser.add_argument(
@@ -95,20 +129,25 @@ def make_parser() -> argparse.ArgumentParser:
     start.add_argument("--init", nargs="+", default=[], metavar="WEIGHTS", help=weights)
     start.add_argument("--backbone", metavar="NPZ", help="conv1 to conv5 from this file (conv1.weight, ...)")
     schedule = parser.add_argument_group("schedule")
-    numbers = ("steps", "batch", "rate", "backbone_rate", "warmup", "decay", "weight_decay", "ema", "seed")
-    _add_options(schedule, TrainConfig, *numbers)
+    _add_options(schedule, TrainConfig, *(_names(TrainConfig) - KEEPING))
     schedule.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
-    samples = parser.add_argument_group("samples and losses")
+    samples = parser.add_argument_group("samples")
     _add_options(samples, SamplingConfig, "template_side", "search_side", "max_gap", "beside")
-    _add_options(samples, AugmentConfig, "shift", "extent", "extent_deviation")
-    _add_options(samples, ObjectiveConfig, "graded_from", "graded_to")
+    _add_options(samples, AugmentConfig, *_names(AugmentConfig))
+    samples = parser.add_argument_group("boxes and losses")
+    _add_options(samples, ObjectiveConfig, *_names(ObjectiveConfig))
+    _add_options(samples, LossConfig, *(_names(LossConfig) - {"overlap"}))
     weight = "weight of 1 - GIoU beside the paper's losses; 0: the paper's alone (default %(default)s)"
     samples.add_argument(
         "--overlap-loss", dest="overlap", type=real_number(), default=LossConfig.overlap, metavar="W", help=weight
     )
     target_alone = "coarse stage: only the target is a positive"
     samples.add_argument("--no-generalised", dest="generalised", action="store_false", help=target_alone)
-    machine = parser.add_argument_group("machine")
+    _add_machine(parser.add_argument_group("machine"))
+    return parser
+
+
+def _add_machine(machine: argparse._ArgumentGroup) -> None:
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     machine.add_argument(
         "--precision",
@@ -122,10 +161,16 @@ def make_parser() -> argparse.ArgumentParser:
     machine.add_argument("--threads", type=whole_number(1, 4096), help="of the CPU (default: all cores)")
     ending = "save the state and end there; --resume goes on"
     machine.add_argument("--stop-after", type=real_number(above=True), metavar="MINUTES", help=ending)
-    _add_options(machine, TrainConfig, "validate_every", "validation_samples", "save_every")
+    memory = "memory for decoded pictures, which workers share; 0: decode them each time (default %(default)s)"
+    machine.add_argument("--picture-memory", type=real_number(), default=3.0, metavar="GB", help=memory)
+    _add_options(machine, TrainConfig, *KEEPING)
     machine.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     machine.add_argument("--quiet", action="store_true", help="no progress")
-    return parser
+
+
+def _names(config: type[Any]) -> set[str]:
+    """Fields of a data class that are options with a number."""
+    return {f.name for f in dataclasses.fields(config) if f.metadata and not isinstance(f.default, bool)}
 
 
 def _add_options(group: argparse._ActionsContainer, config: type[Any], *names: str) -> None:
@@ -134,17 +179,29 @@ def _add_options(group: argparse._ActionsContainer, config: type[Any], *names: s
         if field.name in names:
             group.add_argument(
                 "--" + field.name.replace("_", "-"),
-                type=NUMBERS.get(field.name) or (whole_number() if str(field.type) == "int" else real_number()),
+                type=NUMBERS.get(field.name) or _number(field),
                 default=field.default,
                 **field.metadata,
             )
 
 
+def _number(field: dataclasses.Field[Any]) -> Callable[[str], float]:
+    if field.metadata["metavar"] == "SHARE":
+        return real_number(0, 1)
+    return whole_number() if str(field.type) == "int" else real_number()
+
+
 def run(options: argparse.Namespace) -> int:
     # PyTorch takes seconds to import: not before --help and usage errors are dealt with.
-    from .run import train
+    from .run import measure, train
 
-    options.data, options.weights = parse_data(options.data), parse_weights(options.weights)
+    options.data = parse_data(options.data)
+    options.suggested = isinstance(options.weights, dict)  # by a preset
+    options.weights = options.weights if options.suggested else parse_weights(options.weights)
+    if options.throughput:
+        rates = measure(options)
+        print(json.dumps(rates, indent=1) if options.json else "\n".join(f"{k}: {v}" for k, v in rates.items()))
+        return 0
     summary = train(options)
     if options.json:
         print(json.dumps(summary, indent=1))

@@ -18,6 +18,11 @@ def setting(default: Any, meaning: str, metavar: str | None = None) -> Any:
     return dataclasses.field(default=default, metadata=about)
 
 
+def share(default: float, meaning: str) -> Any:
+    """A :func:`setting` from 0 to 1."""
+    return setting(default, meaning, "SHARE")
+
+
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights of the four losses, and of the optional overlap losses beside the two box losses."""
@@ -56,26 +61,30 @@ class AugmentConfig:
     """How often and how strongly crops are changed. Probabilities are per crop, unless stated otherwise."""
 
     shift: float = setting(40, "largest shift of the target from the search crop's centre, in crop pixels", "PX")
-    wide_shift: float = setting(0.4, "search crops whose shift is uniform up to ``shift``; others stay near the centre")
+    wide_shift: float = share(0.4, "search crops whose shift is uniform up to ``shift``; others stay near the centre")
     scale: float = setting(0.18, "standard deviation of the log of the object's size in the search crop")
-    aspect: float = setting(0.09, "standard deviation of the log stretch of the picture")
-    extent: float = setting(0.0, "pairs whose box is a part of the object or has a margin, the same in both crops")
+    aspect: float = setting(0.09, "standard deviation of the log stretch of the search crop's picture")
+    aspect_limit: float = setting(0.3, "largest log stretch")
+    wide_aspect: float = share(0.0, "search crops stretched by the next two numbers instead")
+    wide_aspect_deviation: float = setting(0.35, "standard deviation of the log stretch of those")
+    wide_aspect_limit: float = setting(0.9, "largest log stretch of those")
+    extent: float = share(0.0, "pairs whose box is a part of the object or has a margin, the same in both crops")
     extent_deviation: float = setting(
         0.13, "standard deviation of how far each side of such a box moves, as a share of the box; at most 0.3"
     )
-    mirror: float = setting(0.5, "both crops mirrored (per pair)")
-    turn_round: float = setting(0.15, "one of the two crops mirrored alone, as when an animal turns round (per pair)")
-    template_angle: float = setting(0.2, "templates that are turned, by up to 15 degrees")
-    color: float = 0.7
-    grey: float = setting(0.15, "both crops grey (per pair)")
-    light: float = 0.6
-    blur: float = 0.2
-    noise: float = 0.15
-    low_detail: float = setting(0.25, "both crops as if the object were small in its picture (per pair)")
-    occlusion: float = setting(0.2, "search crops with a patch in front of the object")
-    background: float = setting(0.75, "crops of stills with the surroundings of another picture (each alone)")
-    video_background: float = setting(0.15, "the same, for search crops of video")
-    paste: float = setting(0.25, "search crops with another object pasted beside the target")
+    mirror: float = share(0.5, "both crops mirrored (per pair)")
+    turn_round: float = share(0.15, "one of the two crops mirrored alone, as when an animal turns round (per pair)")
+    template_angle: float = share(0.2, "templates that are turned, by up to 15 degrees")
+    color: float = share(0.7, "crops with other colours (each alone)")
+    grey: float = share(0.15, "both crops grey (per pair)")
+    light: float = share(0.6, "crops with other light and contrast (each alone)")
+    blur: float = share(0.2, "blurred crops (each alone)")
+    noise: float = share(0.15, "crops with noise (each alone)")
+    low_detail: float = share(0.25, "both crops as if the object were small in its picture (per pair)")
+    occlusion: float = share(0.2, "search crops with a patch in front of the object")
+    background: float = share(0.75, "crops of stills with the surroundings of another picture (each alone)")
+    video_background: float = share(0.15, "the same, for search crops of video")
+    paste: float = share(0.25, "search crops with another object pasted beside the target")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,18 +102,28 @@ class SamplingConfig:
     held_out_every: int = setting(12, "one clip or picture in N is kept for validation; 0 for none", "N")
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
+    def whole(self, shift: float) -> SamplingConfig:
+        """The same with whole search crops."""
+        return dataclasses.replace(self, search_side=271, augment=dataclasses.replace(self.augment, shift=shift))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One run."""
 
     steps: int = setting(4000, "length of the run")
+    minutes: float = setting(
+        0.0, "length of the run by the clock, instead of --steps; the last validation comes on top"
+    )
+    whole_after: float = share(1.0, "part of the run after which whole crops of 271 pixels are searched")
+    whole_shift: float = setting(64, "largest shift of the target in those, in crop pixels", "PX")
     batch: int = setting(16, "samples per step, an even number; each is compared with two templates")
     rate: float = setting(4e-4, "learning rate of the two heads")
-    backbone_rate: float = setting(0.4, "that of conv3..conv5, as a share of the heads'", "SHARE")
+    backbone_rate: float = share(0.4, "that of conv3..conv5, as a share of the heads'")
+    shallow_rate: float = share(0.1, "that of conv1 and conv2 with --train-shallow, as a share of the heads'")
     warmup: int = setting(150, "steps over which the rate rises", "STEPS")
-    decay: float = setting(0.45, "last part of the run, over which the rate falls (half a cosine)", "SHARE")
-    final_rate: float = setting(0.02, "what the rate falls to, as a share of itself")
+    decay: float = share(0.45, "last part of the run, over which the rate falls (half a cosine)")
+    final_rate: float = share(0.02, "what the rate falls to, as a share of itself")
     weight_decay: float = setting(0.01, "of AdamW")
     clip: float = setting(10.0, "largest norm of the gradient")
     ema: float = setting(0.998, "decay per step of the averaged weights, which are validated and written out")

@@ -25,7 +25,9 @@ from spm_rt.terminal import Progress, say_left_out
 
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
+from .data.kept import KeptPictures
 from .data.sampling import PairSampler
+from .throughput import measure_throughput
 from .trainer import Trainer
 
 FILES = ("state.pt", "last.safetensors", "best.safetensors", "log.jsonl", "pictures")
@@ -111,33 +113,56 @@ def _is_log(path: Path) -> bool:
         return False
 
 
-def train(options: argparse.Namespace) -> dict[str, Any]:
-    """Train as the options say, with ``data`` as kinds and paths and ``weights`` as a dictionary; the summary."""
-    started = time.monotonic()
+def make_trainer(options: argparse.Namespace) -> tuple[Trainer, list[str]]:
+    """A trainer as the options say, and a line for each thing that its data sets left out.
+
+    ``data`` are kinds and paths, ``weights`` a dictionary, which may name data sets that are not there if it is
+    ``suggested``.
+    """
     cores = usable_cores()
     torch.set_num_threads(options.threads or cores)
     cv2.setNumThreads(1)
     device = pick_device(options.device)
-    config = make_config(options, device)
-    folder = Path(options.out)
-    check_folder(folder, options.resume)
     readers = [READERS[kind](*paths[:2]) for kind, paths in options.data]
+    if options.suggested:
+        there = {instance.data_set for reader in readers for instance in reader.instances}
+        options.weights = {name: share for name, share in options.weights.items() if name in there}
+    config = make_config(options, device)
     left_out = [f"{reader.name}: {line}" for reader in readers for line in reader.left_out]
     say_left_out(left_out)
     model = initial_model(options.init, options.backbone)
-    sampler = PairSampler(readers, config.sampling, model.spec, config.seed)
+    kept, room = [], int(options.picture_memory * 1e9)
+    for reader in readers:
+        kept.append(KeptPictures(reader, room))
+        room -= kept[-1].size
+    sampler = PairSampler(kept, config.sampling, model.spec, config.seed)
     held_out = None
     if config.sampling.held_out_every > 0:
-        held_out = PairSampler(readers, config.sampling, model.spec, 1000, held_out=True)
+        held_out = PairSampler(kept, config.sampling, model.spec, 1000, held_out=True)
     workers = options.workers if options.workers is not None else (1 if device.type == "cpu" else cores)
-    trainer = Trainer(model, config, sampler, held_out, folder, device, workers)
+    return Trainer(model, config, sampler, held_out, Path(options.out or ""), device, workers), left_out
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Samples a second of a run as the options say; nothing is written."""
+    return measure_throughput(make_trainer(options)[0], options.throughput)
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Train as the options say; the summary."""
+    started = time.monotonic()
+    folder = Path(options.out)
+    check_folder(folder, options.resume)
+    trainer, left_out = make_trainer(options)
+    config, sampler = trainer.config, trainer.sampler
     if options.resume:
         trainer.resume()
     first = trainer.step
     folder.mkdir(parents=True, exist_ok=True)
-    log = _Log(folder / "log.jsonl", Progress("training", config.steps - first, quiet=options.quiet or options.json))
+    total = None if config.minutes else config.steps - first
+    log = _Log(folder / "log.jsonl", Progress("training", total, quiet=options.quiet or options.json))
     try:
-        trainer.run(log, started + 60 * options.stop_after if options.stop_after else math.inf)
+        trainer.run(log, started + 60 * options.stop_after if options.stop_after else math.inf, started)
     finally:
         log.close()
     summary: dict[str, Any] = {
@@ -146,7 +171,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         "samples": (trainer.step - first) * config.batch,
         "pairs": (trainer.step - first) * config.batch * 2,
         "minutes": (time.monotonic() - started) / 60,
-        "device": str(device),
+        "device": str(trainer.device),
         "bf16": config.bf16,
         "data_sets": sampler.set_names,
         "objects": len(sampler.entries),

@@ -29,7 +29,7 @@ Report = Callable[[dict[str, Any]], None]
 
 def config_text(config: TrainConfig) -> str:
     """The settings that must be equal for a state to be resumed: all but the run's length and the times of saving."""
-    free = {"steps", "validate_every", "save_every", "validation_samples"}
+    free = {"steps", "minutes", "validate_every", "save_every", "validation_samples"}
     return repr({k: v for k, v in sorted(dataclasses.asdict(config).items()) if k not in free})
 
 
@@ -45,6 +45,8 @@ class Trainer:
     device: torch.device
     workers: int
     step: int = 0
+    seconds: float = 0.0
+    """that earlier processes have spent on the run"""
     best: float = -1.0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
@@ -56,21 +58,40 @@ class Trainer:
         for layer in (self.model.backbone.conv1, self.model.backbone.conv2):
             layer.requires_grad_(self.config.train_shallow)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        trained = [(name.startswith("backbone."), p) for name, p in self.model.named_parameters() if p.requires_grad]
-        groups = [
-            {"params": [parameter for is_backbone, parameter in trained if is_backbone == wanted], "share": share}
-            for wanted, share in ((True, self.config.backbone_rate), (False, 1.0))
-        ]
+        if self.config.train_shallow:
+            # conv1's taps that are zero stay zero: graphs leave out the rings of its kernel that have no others.
+            taps = self.model.backbone.conv1.weight
+            taps.register_hook(lambda gradient: gradient * (taps.detach() != 0))  # type: ignore[no-untyped-call]
         decay = self.config.weight_decay
-        self.optimizer = torch.optim.AdamW(groups, lr=self.config.rate, weight_decay=decay, fused=True)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.config.rate, weight_decay=decay, fused=True)
         self._held_out_batches: list[Batch] = []
+        self._started = time.monotonic()
 
-    def rate_at(self, step: int) -> float:
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by their share of the rate."""
+        config = self.config
+        shares = {"conv1": config.shallow_rate, "conv2": config.shallow_rate}
+        shares |= dict.fromkeys(("conv3", "conv4", "conv5"), config.backbone_rate)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                part, layer = name.split(".")[:2]
+                groups.setdefault(shares[layer] if part == "backbone" else 1.0, []).append(parameter)
+        return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+
+    def progress(self) -> float:
+        """The part of the run that is over, 0 to 1: of its minutes if it goes by the clock, or else of its steps."""
+        if self.config.minutes:
+            spent = self.seconds + time.monotonic() - self._started
+            return min(1.0, spent / (60 * self.config.minutes))
+        return self.step / self.config.steps
+
+    def rate_at(self, progress: float) -> float:
         """Learning rate of the heads: up, level, and half a cosine down."""
-        config, low, left = self.config, self.config.final_rate, self.config.steps - step
-        falling = config.steps * config.decay
-        fall = 1.0 if left >= falling else low + (1 - low) * (0.5 - 0.5 * math.cos(math.pi * left / falling))
-        return config.rate * min(1.0, (step + 1) / max(1, config.warmup)) * fall
+        config, low, left = self.config, self.config.final_rate, 1 - progress
+        level = left >= config.decay
+        fall = 1.0 if level else low + (1 - low) * (0.5 - 0.5 * math.cos(math.pi * left / config.decay))
+        return config.rate * min(1.0, (self.step + 1) / max(1, config.warmup)) * fall
 
     def resume(self) -> bool:
         """Go on from the folder's state, if there is one."""
@@ -84,6 +105,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.history = state["step"], state["best"], state["history"]
+        self.seconds = state.get("seconds", 0.0)
         return True
 
     def save(self) -> None:
@@ -91,6 +113,7 @@ class Trainer:
             self.folder / "state.pt",
             {
                 "step": self.step,
+                "seconds": self.seconds + time.monotonic() - self._started,
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -100,29 +123,45 @@ class Trainer:
             },
         )
 
-    def run(self, report: Report, deadline: float = math.inf) -> None:
+    def run(self, report: Report, deadline: float = math.inf, started: float | None = None) -> None:
         """Train to the end, or until ``time.monotonic()`` has passed ``deadline``; then the state is saved.
 
-        ``report`` is called after every step and every validation.
+        ``report`` is called after every step and every validation; the run's minutes count from ``started`` on.
         """
-        config = self.config
-        stream = batches(self.sampler, config.batch, self.step, config.steps, self.workers, self.device)
-        for batch in stream:
+        self._started = time.monotonic() if started is None else started
+        while self.progress() < 1 and time.monotonic() <= deadline:
+            self._run_stage(report, deadline)
+
+    def _stage(self) -> tuple[PairSampler, int]:
+        """The samples of the present stage, and the step at which it ends, if the clock does not end it."""
+        config, end = self.config, 1 << 40
+        boundary = math.ceil(config.whole_after * config.steps)
+        if config.whole_after < 1 and self.progress() >= config.whole_after:
+            whole = copy.copy(self.sampler)
+            whole.config = config.sampling.whole(config.whole_shift)
+            return whole, end if config.minutes else config.steps
+        return self.sampler, end if config.minutes else boundary
+
+    def _run_stage(self, report: Report, deadline: float) -> None:
+        config, is_first = self.config, self.progress() < self.config.whole_after
+        sampler, end = self._stage()
+        for batch in batches(sampler, config.batch, self.step, end, self.workers, self.device):
             started = time.perf_counter()
             values = self.train_step(batch)
             report({"kind": "step", "step": self.step, "seconds": time.perf_counter() - started, **values})
-            last = self.step == config.steps or time.monotonic() > deadline
+            progress = self.progress()
+            last = progress >= 1 or time.monotonic() > deadline
             if self.step % config.validate_every == 0 or last:
                 self._validate(report)
             if self.step % config.save_every == 0 or last:
                 self.save()
-            if last:
-                break
+            if last or (is_first and progress >= config.whole_after):
+                return
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; returns the losses."""
         config = self.config
-        rate = self.rate_at(self.step)
+        rate = self.rate_at(self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.step)
@@ -131,7 +170,9 @@ class Trainer:
             terms = compute_losses(self.model, batch, config.objective, generator)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        # The optimiser divides by it on the way: no pass over the gradients of its own, and nothing to wait for.
+        self.optimizer.grad_scale = (nn.utils.get_total_norm(gradients) / config.clip).clamp(min=1)  # type: ignore[attr-defined]
         self.optimizer.step()
         self.step += 1
         self._update_average()

@@ -13,6 +13,9 @@ from torch.utils.data import BatchSampler, DataLoader
 from ..objective.pairs import Batch
 from .sampling import PairSampler, Sample
 
+AHEAD = 4
+"""Batches that each worker prepares beforehand."""
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples as one batch of tensors; pictures stay bytes until they are on the device."""
@@ -37,7 +40,8 @@ def batches(
         num_workers=workers,
         pin_memory=pinned,
         worker_init_fn=_start_worker if workers else None,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=AHEAD if workers else None,
+        multiprocessing_context="fork" if workers else None,  # what is in memory is shared
     )
     for item in loader:
         yield Batch(*(value.to(device, non_blocking=pinned) for value in item))

@@ -51,7 +51,8 @@ class PackedStills(_Packed):
                 self.sizes[picture] = (int(entry["size"][0]), int(entry["size"][1]))
                 group = f"{entry['source']}@{entry['offset']}"
                 for item in entry["objects"]:
-                    self.add(str(item["category"]), group, "stills", [picture], [corners(item["box"])])
+                    name = str(entry.get("data_set", self.name))
+                    self.add(str(item["category"]), group, name, [picture], [corners(item["box"])])
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise SourceError(f"{index}, line {number}: not in the format of a packed index ({error!r})") from error
         self.check(folder)

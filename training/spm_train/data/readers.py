@@ -70,6 +70,10 @@ class Collection:
         self.instances: list[Instance] = []
         self.left_out: list[str] = []
 
+    def picture(self, index: int) -> Image:
+        """Picture ``index``, as :meth:`Reader.picture` says."""
+        raise NotImplementedError
+
     def add(self, category: str, group: str, data_set: str, pictures: Iterable[int], boxes: npt.ArrayLike) -> None:
         self.instances.append(Instance(category, group, data_set, tuple(pictures), np.array(boxes, np.float32)))
 

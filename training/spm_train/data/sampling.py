@@ -196,7 +196,10 @@ class PairSampler(Dataset[Sample]):
         augment = self.config.augment
         size = np.exp(rng.normal(0, augment.scale) + rng.normal(0, augment.scale / 3, 2))
         last_size = (box[2:] - box[:2]) * np.clip(size, 0.55, 1.8)
-        stretch = math.exp(float(np.clip(rng.normal(0, augment.aspect), -0.3, 0.3)) / 2)
+        deviation, limit = augment.aspect, augment.aspect_limit
+        if augment.wide_aspect and rng.random() < augment.wide_aspect:
+            deviation, limit = augment.wide_aspect_deviation, augment.wide_aspect_limit
+        stretch = math.exp(float(np.clip(rng.normal(0, deviation), -limit, limit)) / 2)
         last = box_around((box[:2] + box[2:]) / 2, last_size)
         window = window_around(last, self.spec, (stretch, 1 / stretch), 0.0, mirror)
         if rng.random() < augment.wide_shift:
