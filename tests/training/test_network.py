@@ -7,6 +7,7 @@ import torch
 
 from spm_export.model.network import AlexNet, SPMTracker, center_crop, correlate
 from spm_train.objective import network
+from spm_train.objective.convolution import small_convolution
 from spm_train.objective.lrn import local_response_norm
 
 
@@ -120,3 +121,15 @@ def test_pairs_are_compared_with_the_templates_that_were_asked_for(model: SPMTra
     expected = model.coarse(type(kernels)(*each), embedding.repeat(2, 1, 1, 1))
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.deltas, expected.deltas, atol=1e-4, rtol=1e-4)
+
+
+def test_the_small_convolutions_gradients_are_the_plain_ones() -> None:
+    generator = torch.Generator().manual_seed(6)
+    shapes = (2, 3, 4, 5), (6, 3, 3, 3)
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    plain = torch.nn.functional.conv2d(*inputs, padding=1)
+    expected = torch.autograd.grad(plain.sin().sum(), inputs)
+    found = small_convolution(*inputs)
+    torch.testing.assert_close(found, plain)
+    torch.testing.assert_close(torch.autograd.grad(found.sin().sum(), inputs), expected)
+    assert torch.autograd.gradcheck(small_convolution, inputs)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from spm_export.model import network as reference
 from spm_export.model.network import CoarseKernels, CoarseOutput, SPMTracker, center_crop, correlate
 
+from .convolution import small_convolution
 from .lrn import local_response_norm
 
 
@@ -208,7 +209,7 @@ def fine(model: SPMTracker, targets: Tensor, proposals: Tensor, target_of: Tenso
     half = targets.shape[1]
     weight = stage.relate.weight
     known = F.conv2d(targets, weight[:, :half], stage.relate.bias, padding=1)
-    x = F.conv2d(proposals, weight[:, half:], padding=1)
+    x = small_convolution(proposals, weight[:, half:])
     x = F.relu(x + known.index_select(0, target_of)).reshape(len(proposals), -1)
     x = F.relu(stage.linear2(F.relu(stage.linear1(x))))
     return stage.classify(x).float(), stage.regress(x).float()
