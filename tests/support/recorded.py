@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -20,5 +21,7 @@ def read_arrays(name: str) -> Arrays:
     return reading.read_arrays(FOLDER / f"{name}.npz")
 
 
+@functools.cache
 def read_set(name: str) -> RecordedSet:
+    """Shared, as those of the fixtures: copy before you change it."""
     return reading.read_set(FOLDER / f"{name}.npz")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import spm_rt.backends
 from spm_rt import BackendError, Bundle, Tracker
@@ -29,6 +30,7 @@ from ...support.emulator.onnxruntime_gpu import DeviceBackend
 from ...support.follow import Frames, follow
 
 ROOT = Path(__file__).parents[3]
+Floats = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
@@ -185,30 +187,50 @@ def test_a_precision_that_it_does_not_offer_is_refused_in_words(
             load(bundle, precision=precision)
 
 
+def all_stages(load: Callable[..., Any], targets: int, most: int) -> list[Floats]:
+    """What search gives for ``targets`` templates, and relation for ``most`` proposals of each, then for fewer."""
+    proposals = some_proposals(targets, most)
+    single, context = (load(targets=number).context() for number in (1, targets))
+    for slot in range(targets):
+        take_template(single, seed=slot)
+        context.put_template(slot, single.template())
+    context.crop[:] = noise(context.crop.shape, 7)
+    arrays = [*context.search()]
+    for count in (most, 1, 2, 5, 9, 4):
+        arrays += [array.copy() for array in context.relate(proposals[:, :count])]
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def onnx_runtime_stages(bundle: Bundle) -> Callable[[int, int], list[Floats]]:
+    """:func:`all_stages` of ONNX Runtime, which every backend is compared with."""
+    return functools.cache(functools.partial(all_stages, functools.partial(load_backend, bundle, "onnxruntime")))
+
+
+@pytest.fixture(scope="module")
+def onnx_runtime_track(default_bundle: Path, clip: Frames, clip_box: Box) -> NDArray[np.float64]:
+    """What ONNX Runtime gives on the beginning of the clip."""
+    return follow(Tracker.load(default_bundle, "onnxruntime"), clip[:6], clip_box)
+
+
 @also_on_a_gpu
 @pytest.mark.parametrize("targets", [1, 2])
 def test_all_stages_agree_with_onnx_runtime(
-    targets: int, entry: BackendEntry, load: Callable[..., Any], bundle: Bundle
+    targets: int,
+    entry: BackendEntry,
+    load: Callable[..., Any],
+    bundle: Bundle,
+    onnx_runtime_stages: Callable[[int, int], list[Floats]],
 ) -> None:
     """For any number of proposals; each is scored as it is among others."""
-    proposals = some_proposals(targets, 9 if entry.folder == "tensorrt" else 12)
-    found = []
-    for loader in (functools.partial(load_backend, name="onnxruntime"), load):
-        single, context = (loader(bundle, targets=number).context() for number in (1, targets))
-        for slot in range(targets):
-            take_template(single, seed=slot)
-            context.put_template(slot, single.template())
-        context.crop[:] = noise(context.crop.shape, 7)
-        arrays = [*context.search()]
-        for count in (proposals.shape[1], 1, 2, 5, 9, 4):
-            arrays += [array.copy() for array in context.relate(proposals[:, :count])]
-        found.append(arrays)
-    for number, (got, wanted) in enumerate(zip(found[1], found[0], strict=True)):
+    most = 9 if entry.folder == "tensorrt" else 12
+    found = all_stages(functools.partial(load, bundle), targets, most)
+    for number, (got, wanted) in enumerate(zip(found, onnx_runtime_stages(targets, most), strict=True)):
         allowed = 1e-3 if number % 2 else 1e-5
         assert got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, atol=allowed)
         if number > 3:
-            np.testing.assert_allclose(got, found[1][2 + number % 2][:, : got.shape[1]], atol=allowed)
+            np.testing.assert_allclose(got, found[2 + number % 2][:, : got.shape[1]], atol=allowed)
 
 
 @also_on_a_gpu
@@ -227,12 +249,13 @@ def test_contexts_do_not_mix_and_templates_move_between_them(load: Callable[...,
 
 @also_on_a_gpu
 def test_it_tracks_as_onnx_runtime_does(
-    load: Callable[..., Any], default_bundle: Path, clip: Frames, clip_box: Box
+    load: Callable[..., Any],
+    default_bundle: Path,
+    clip: Frames,
+    clip_box: Box,
+    onnx_runtime_track: NDArray[np.float64],
 ) -> None:
-    bundle = Bundle.open(default_bundle)
-    found, wanted = (
-        follow(Tracker(backend, bundle.spec, bundle.settings), clip[:6], clip_box)
-        for backend in (load(bundle), load_backend(bundle, "onnxruntime"))
-    )
+    bundle, wanted = Bundle.open(default_bundle), onnx_runtime_track
+    found = follow(Tracker(load(bundle), bundle.spec, bundle.settings), clip[:6], clip_box)
     np.testing.assert_allclose(found[:, :4], wanted[:, :4], atol=0.01)
     np.testing.assert_allclose(found[:, 4:], wanted[:, 4:], atol=1e-4)

@@ -10,13 +10,13 @@ from spm_rt import Bundle
 from spm_rt.backends.onnxruntime.gpu import DeviceContext
 from spm_rt.bundle import STAGES
 
+from .engines import session_of
+
 
 def sessions_of(bundle: Bundle, targets: int) -> dict[str, Any]:
     """The graphs that a GPU gets, on the CPU; templates are made one by one."""
     stages = STAGES if targets == 1 else STAGES[1:]
-    files = {stage: str(bundle.graph(stage, targets=targets, variant="portable")) for stage in stages}
-    make = onnxruntime.InferenceSession
-    return {stage: make(file, providers=["CPUExecutionProvider"]) for stage, file in files.items()}
+    return {stage: session_of(str(bundle.graph(stage, targets=targets, variant="portable"))) for stage in stages}
 
 
 class DeviceBackend:
