@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         ThreadError,
     )
     from .results import Candidate, TrackResult
-    from .settings import ModelSpec, TrackerSettings
+    from .settings import ModelSpec, RecoverySettings, TrackerSettings
     from .trackers.multi import MultiTracker
     from .trackers.single import Tracker
 
@@ -59,6 +59,7 @@ __all__ = [
     "MultiTracker",
     "NotInitializedError",
     "ProcessError",
+    "RecoverySettings",
     "SettingsError",
     "SourceError",
     "SpmError",
@@ -75,7 +76,7 @@ _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     "Bundle": "bundle",
     **dict.fromkeys(("Candidate", "TrackResult"), "results"),
-    **dict.fromkeys(("ModelSpec", "TrackerSettings"), "settings"),
+    **dict.fromkeys(("ModelSpec", "RecoverySettings", "TrackerSettings"), "settings"),
     "MultiTracker": "trackers.multi",
     "Tracker": "trackers.single",
 }

@@ -36,7 +36,8 @@ class TrackResult:
         fine_score: the fine stage's share of it; NaN in ``coarse`` mode.
         candidates: all proposals of the frame, best ranking first, if they were asked for.
         state: ``tracked``, ``unsure`` or ``lost``: the score reaches ``found_threshold``, ``update_threshold`` or
-            neither.
+            neither. A tracker with a way back (docs/guide/recovery.md) goes by the course of the scores, and has a
+            fourth state, ``found again``, for the frame in which the box moves to where the target was confirmed.
     """
 
     box: Box

@@ -136,10 +136,66 @@ class TrackerSettings:
         count, near = self.num_candidates, self.num_near_candidates
         _require(near < count or count == 1, "num_near_candidates", near, "fewer than num_candidates")
         for name, most in (*((name, 1) for name in _SHARES), ("fine_box_weight", MOST), ("min_side", MOST)):
-            value = getattr(self, name)
-            number = _number(value)
-            _require(number is not None and 0 <= number <= most, name, value, f"a number from 0 to {most}")
-            object.__setattr__(self, name, number)
+            _set_share(self, name, most)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecoverySettings:
+    """A way back after a loss (docs/guide/recovery.md). A bundle does not carry them: they are given to the tracker.
+
+    Attributes:
+        sure: least score of *both* stages where they are said to agree.
+        patience: frames without agreement, from the first one under ``found_threshold`` on, after which the target is
+            lost.
+        search: look for a lost target all over the frame.
+        crops: places looked at in each frame of a lost target.
+        step: distance of neighbouring places, in sides of a search region; more than 0.5 leaves gaps.
+        scales: sizes that are looked for, times the last sure one.
+        motion_frames: frames for which the last sure motion is thought to go on: the places along it come first.
+        look_alikes: places in the first frame, the nearest ones, at which things like the target are looked for;
+            a lost target has to score more than the best of them. 0 for none; each costs part of a frame's time in
+            ``init``.
+        margin: by how much a place has to score more than the tracker's own box.
+        confirm: frames one after another in which both stages have to agree before the box moves.
+        backward: believe in a place only if its template finds the target in the first frame.
+        backward_overlap: with the box given there, from which on it is the target's.
+        backward_score: least fused score of that.
+        second_template: look for the target as it was seen last, too.
+        second_every: frames from one view for the second template to the next.
+        rollback: frames before a loss whose views are forgotten.
+    """
+
+    sure: float = 0.5
+    patience: int = 3
+    search: bool = True
+    crops: int = 8
+    step: float = 0.5
+    scales: tuple[float, ...] = (1.0,)
+    motion_frames: int = 5
+    look_alikes: int = 64
+    margin: float = 0.2
+    confirm: int = 3
+    backward: bool = True
+    backward_overlap: float = 0.6
+    backward_score: float = 0.7
+    second_template: bool = True
+    second_every: int = 10
+    rollback: int = 10
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            *((name, 1, 1000) for name in ("patience", "confirm", "second_every")),
+            *((name, 0, 1000) for name in ("motion_frames", "rollback", "look_alikes")),
+            ("crops", 2, 64),
+        ):
+            _set_whole(self, name, least, most)
+        for name in ("sure", "margin", "backward_overlap", "backward_score"):
+            _set_share(self, name)
+        _set_numbers(self, "scales", None, "a list of up to 64 positive numbers", positive=True)
+        step = _number(self.step)
+        _require(step is not None and 0.1 <= step <= 1, "step", self.step, "a number from 0.1 to 1")
+        for name in ("search", "backward", "second_template"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
 
 
 Settings = TypeVar("Settings", ModelSpec, TrackerSettings)
@@ -199,6 +255,13 @@ def _set_whole(settings: object, name: str, least: int, most: int) -> None:
     object.__setattr__(settings, name, int(value))
 
 
+def _set_share(settings: object, name: str, most: int = 1) -> None:
+    value = getattr(settings, name)
+    number = _number(value)
+    _require(number is not None and 0 <= number <= most, name, value, f"a number from 0 to {most}")
+    object.__setattr__(settings, name, number)
+
+
 def _set_numbers(settings: object, name: str, count: int | None, words: str, *, positive: bool = False) -> None:
     values = getattr(settings, name)
     sound = isinstance(values, Sequence) and not isinstance(values, (str, bytes)) and 0 < len(values) <= 64
@@ -232,3 +295,14 @@ def check_settings(settings: object) -> TrackerSettings:
         return settings
     advice = "dataclasses.replace(bundle.settings, mode='coarse') changes what a bundle brings"
     raise SettingsError(f"settings are {shortened(settings)}; they must be TrackerSettings ({advice})")
+
+
+def check_recovery(settings: object) -> RecoverySettings:
+    """Settings of a way back as a caller gives them.
+
+    Raises:
+        SettingsError: they are something else.
+    """
+    if isinstance(settings, RecoverySettings):
+        return settings
+    raise SettingsError(f"recovery is {shortened(settings)}; it must be RecoverySettings()")

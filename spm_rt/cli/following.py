@@ -6,12 +6,13 @@ import dataclasses
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..backends.protocol import Backend
 from ..media.drawing import Picture
 from ..outputs import Tracked
 from ..results import Box, Corners
-from ..settings import TrackerSettings
+from ..settings import RecoverySettings, TrackerSettings
 from ..trackers.multi import MultiTracker
 from ..trackers.single import Tracker
 
@@ -80,7 +81,9 @@ def load_follower(options: Namespace, names: Sequence[str]) -> Follower:
     """The tracker that the options ask for: for several targets a :class:`MultiTracker`, which computes as many of them
     in one call as the bundle has graphs for.
     """
-    given = {"threads": options.threads, "precision": options.precision}
+    given: dict[str, Any] = {"threads": options.threads, "precision": options.precision}
+    if options.recover:
+        given["recovery"] = RecoverySettings()
     tracker: Tracker | MultiTracker
     if len(names) == 1:
         tracker = Tracker.load(options.bundle, options.backend, options.device, **given)

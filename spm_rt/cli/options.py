@@ -59,6 +59,7 @@ KEPT: dict[str, tuple[Any, Callable[[str], Any]]] = {
     "device": ("cpu", str),
     "precision": (None, str),
     "mode": (None, str),
+    "recover": (None, str),
 }
 """Options that decide what the boxes are: their default, and how their text is read. A run that goes on keeps them."""
 
@@ -89,6 +90,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.requests = [
         Request(kind, getattr(options, name)) for name, kind in OUTPUTS.items() if getattr(options, name) is not None
     ]
+    if options.recover and (len(options.names) > 1 or options.resume):
+        parser.error("--recover is for one target, and what it remembers is not in the file that --resume reads")
     if options.first_frame is not None and (options.requests or options.resume or options.show):
         parser.error("--first-frame writes one picture and tracks nothing: no outputs, --resume or --show with it")
     if options.json and any(request.path == "-" for request in options.requests):
@@ -205,6 +208,12 @@ def _add_tracker(group: argparse._ArgumentGroup) -> None:
         help="bfloat16: faster on CPUs that have it (OpenVINO); float16 or bfloat16: on GPUs (pytorch)",
     )
     group.add_argument("--mode", choices=MODES, help="which stages decide (default: as the bundle says)")
+    group.add_argument(
+        "--recover",
+        action="store_const",
+        const="on",
+        help="after a loss look for the target all over the frame; for one target, and not with --resume",
+    )
 
 
 def parse_start(text: str) -> Start:

@@ -58,6 +58,11 @@ def _record(options: Namespace) -> Record | None:
         if not (options.box or options.select):
             raise SourceError(f"{shown(options.jsonl)}: there is nothing to go on from; give --box to begin")
         return None
+    if options.recover:
+        raise SourceError(
+            f"{shown(options.jsonl)}: was begun with --recover, and what a tracker remembers for its way back is not "
+            "in it; begin anew with another --jsonl FILE"
+        )
     options.requests = [
         Request(kind, path, resume_after=record.last if kind == "jsonl" else None) for kind, path, _ in options.requests
     ]

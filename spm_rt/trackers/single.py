@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import load_backend
-from ..backends.protocol import Backend
+from ..backends.protocol import Backend, SlotContext
 from ..bundle import Bundle
 from ..errors import NotInitializedError
-from ..frame.crop import Scratch
+from ..frame.crop import Frame, Scratch
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import TargetView, decide, propose
+from ..gpu.device_frames import DeviceFrame
 from ..results import Box, Candidate, TrackResult
-from ..settings import ModelSpec, TrackerSettings
+from ..settings import ModelSpec, RecoverySettings, TrackerSettings, check_recovery
 from .checks import check_box, check_levels, check_size, no_clock
 from .input import AnyFrame, take_frame, write_crop
 from .lifecycle import OnBackend
 from .one_target import OneTarget
+from .recovery.recovery import Recovery, on_host
 
 __all__ = ["Box", "Candidate", "TrackResult", "Tracker", "check_box"]
 
@@ -41,8 +43,11 @@ class Tracker(OnBackend, OneTarget):
     thread at a time; make one per thread (they may share a backend). ``with`` or ``close`` gives its memory back.
     """
 
-    def __init__(self, backend: Backend, spec: ModelSpec, settings: TrackerSettings) -> None:
+    def __init__(
+        self, backend: Backend, spec: ModelSpec, settings: TrackerSettings, recovery: Recovery | None = None
+    ) -> None:
         super().__init__(settings)
+        self._recovery = recovery
         self._backend = backend
         self.spec = spec
         self._context = backend.context()
@@ -58,6 +63,7 @@ class Tracker(OnBackend, OneTarget):
         threads: int | None = None,
         settings: TrackerSettings | None = None,
         precision: str | None = None,
+        recovery: RecoverySettings | None = None,
     ) -> Tracker:
         """A tracker on a bundle's graphs.
 
@@ -70,22 +76,34 @@ class Tracker(OnBackend, OneTarget):
             settings: instead of those in the bundle.
             precision: what the graphs are computed in, where the backend offers a choice: ``float32`` or, with OpenVINO
                 on CPUs that have it, ``bfloat16``. int8 is a bundle of its own.
+            recovery: how a lost target is looked for, and when it is believed to be found again; by default it is not
+                looked for. Uses the bundle's graphs for several targets, where it has some.
 
         Raises:
             BundleError, BackendError: the bundle or the backend cannot be used; the message says why.
             SettingsError: the settings are something else.
         """
+        way = None if recovery is None else check_recovery(recovery)
         opened = Bundle.of(bundle, settings)
         compiled = load_backend(opened, backend, device=device, threads=threads, precision=precision)
-        return cls(compiled, opened.spec, opened.settings)
+        if way is None:
+            return cls(compiled, opened.spec, opened.settings)
+        most = max(size for size in opened.targets if size <= way.crops)
+        backends = {1: compiled}
+        if most > 1:
+            backends[most] = load_backend(
+                opened, compiled.name, device=device, threads=threads, targets=most, precision=precision
+            )
+        way_back = Recovery(backends.__getitem__, sorted(backends), opened.spec, way)
+        return cls(compiled, opened.spec, opened.settings, way_back)
 
     def sibling(self) -> Tracker:
         """Another, independent tracker that shares this one's compiled graphs."""
         self._gate.check()
-        return Tracker(self._backend, self.spec, self.settings)
+        return Tracker(self._backend, self.spec, self.settings, self._recovery and self._recovery.sibling())
 
     def _release(self) -> None:
-        del self._backend, self._context, self._scratch
+        del self._backend, self._context, self._scratch, self._recovery
 
     def _state(self) -> str:
         return f"{self._backend.description}; {self._place()}"
@@ -101,7 +119,7 @@ class Tracker(OnBackend, OneTarget):
             FrameError, BoxError: what is wrong with the frame or the box. The tracker stays as it was.
         """
         with self._gate:
-            frame = take_frame(frame, self._context, self._backend)
+            frame = self._take(frame)
             start = check_box(box, frame.shape[:2])
             region = search_region(start, self.spec)
             write_crop(frame, region, self._context, 0, self._scratch)
@@ -109,6 +127,20 @@ class Tracker(OnBackend, OneTarget):
             self._context.set_template(to_crop(start, region)[None])
             self._box = start
             self._frame_size = (frame.shape[0], frame.shape[1])
+            if self._recovery is not None:
+                assert isinstance(self._context, SlotContext)
+                self._recovery.start(frame, start, self._context.template(), self.settings)
+
+    def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
+        super().move_to(box)
+        if self._recovery is not None:
+            self._recovery.moved(self._known())
+
+    move_to.__doc__ = OneTarget.move_to.__doc__
+
+    def _take(self, frame: AnyFrame) -> Frame | DeviceFrame:
+        taken = take_frame(frame, self._context, self._backend)
+        return taken if self._recovery is None else on_host(taken)
 
     def update(
         self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
@@ -127,7 +159,7 @@ class Tracker(OnBackend, OneTarget):
         with self._gate:
             if self._box is None:
                 raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
-            frame = take_frame(frame, self._context, self._backend)
+            frame = self._take(frame)
             check_size(frame, self._frame_size, "call init again")
             view = TargetView(self._box, search_region(self._box, self.spec), self._frame_size)
             write_crop(frame, view.region, self._context, 0, self._scratch)
@@ -141,6 +173,9 @@ class Tracker(OnBackend, OneTarget):
                 scores, boxes = self._context.relate(proposals.crop_boxes[None])
                 fine = scores[0], boxes[0]
             clock("relation")
-            self._box, result = decide(proposals, fine, view, self.spec, self.settings, candidates)
+            box, result = decide(proposals, fine, view, self.spec, self.settings, candidates)
             clock("fusion")
+            if self._recovery is not None:
+                box, result = self._recovery.step(frame, box, result, self.settings)
+            self._box = box
             return result

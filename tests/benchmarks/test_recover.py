@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spm_bench.quality import challenges as made
+from spm_bench.quality import recovery as ways
 from spm_bench.quality.challenges import AFTER, AWAY, DISTANCE, LEAD, Challenge, back_and_forth, challenges, longest_run
 from spm_bench.quality.recovery import Course, figures
 from spm_rt.media.datasets import Sequence
@@ -34,8 +36,8 @@ def seen(challenge: Challenge, index: int, box: tuple[float, ...] = BOX) -> np.n
 
 
 def test_the_target_is_seen_where_its_box_is_and_nowhere_while_it_has_none() -> None:
-    made = {challenge.kind: challenge for challenge in challenges([clip("a", 10)], [clip("b", 100, target=100)])}
-    for kind, challenge in made.items():
+    by_kind = {challenge.kind: challenge for challenge in challenges([clip("a", 10)], [clip("b", 100, target=100)])}
+    for kind, challenge in by_kind.items():
         assert challenge.again == LEAD + AWAY[kind]
         assert len(challenge.boxes) == challenge.again + AFTER
         for index, box in enumerate(challenge.boxes):
@@ -43,9 +45,9 @@ def test_the_target_is_seen_where_its_box_is_and_nowhere_while_it_has_none() -> 
                 assert (seen(challenge, index, tuple(box)) == 250).all(), (kind, index)
             else:
                 assert (challenge.read(index)[:, : SIDE + DISTANCE] < 250).all(), (kind, index)
-    moved = {kind: float(challenge.boxes[-1, 0] - BOX[0]) for kind, challenge in made.items()}
+    moved = {kind: float(challenge.boxes[-1, 0] - BOX[0]) for kind, challenge in by_kind.items()}
     assert moved == {"jump": DISTANCE, "leave": DISTANCE, "hide": 0}
-    frame = made["jump"].read(3)
+    frame = by_kind["jump"].read(3)
     assert frame.shape == (SIDE, SIDE + DISTANCE, 3)
     assert (frame[0, 0, 0], frame[0, SIDE + 5, 0]) == (13, 103)
 
@@ -85,16 +87,18 @@ def test_figures_by_hand() -> None:
     assert figures([])["found_again"] is None
 
 
-def test_lost_on_purpose_by_the_command(tmp_path: Path, default_bundle: Path) -> None:
+def test_lost_on_purpose_by_the_command(tmp_path: Path, default_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {"AFTER": 2, "AWAY": {"jump": 0, "leave": 1, "hide": 1}, "DISTANCE": 60}
+    for module, changes in ((made, {**short, "LEAD": 4}), (ways, {"LEAD": 4})):
+        for name, value in changes.items():
+            monkeypatch.setattr(module, name, value)
     clips, options = write_packed(tmp_path / "packed", 12), ("--bundle", default_bundle, "--threads 1 --recover")
     report = bench_report("lost", clips, *options)
     assert report["clips"] == ["patch/0"]
-    assert {kind: row["challenges"] + row["lost_before"] for kind, row in report["trackers"]["plain"].items()} == {
-        "jump": 1,
-        "leave": 1,
-        "hide": 1,
-        "all": 3,
-    }
+    for kinds in report["trackers"].values():
+        counts = {kind: row["challenges"] + row["lost_before"] for kind, row in kinds.items()}
+        assert counts == {"jump": 1, "leave": 1, "hide": 1, "all": 3}
+    assert list(report["cost"]) == ["ratio", "lower", "upper", "frames"]
     assert "no clip has 12 frames" in bench_error("lost", write_packed(tmp_path / "short"), *options)
     # The name decides: with one in two, the other part has it.
     assert "no clip is among those" in bench_error("lost", clips, *options, "--held-out 1000003")

@@ -12,8 +12,9 @@ import numpy as np
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
 from spm_rt.media.datasets import Sequences, find_sequences
-from spm_rt.settings import MODES
+from spm_rt.settings import MODES, RecoverySettings
 from spm_rt.terminal import Progress, format_table, say_left_out
+from spm_rt.trackers.single import Tracker
 
 from ..loading import parse_entries, set_threads
 from ..options import WHICH_BUNDLE, Outcome, add_clips, add_out, add_run_options, add_several, default_bundle
@@ -53,6 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     backends = "what runs the bundles: auto, torch (the PyTorch reference), onnxruntime, openvino, ...; "
     others = "openvino:bfloat16 at another precision, openvino@FOLDER on another bundle"
     add_several(parser, "--backend", ["auto"], backends + others, "NAME", str)
+    what = "each bundle with a way back after a loss, too (docs/guide/recovery.md)"
+    parser.add_argument("--recover", action="store_true", help=what)
     parser.add_argument("--modes", action="store_true", help="each bundle in all three modes: " + ", ".join(MODES))
     add_several(parser, "--tracker", [], "further trackers", "[NAME=]module:callable[:argument]", str)
     parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
@@ -99,6 +102,10 @@ def all_makers(options: argparse.Namespace) -> dict[str, Maker]:
         for entry in parse_entries(options.backend, bundle, options).values():
             tracker = entry.load(options)
             label = entry.label if len(bundles) == 1 else f"{Path(folder).name} {entry.label}"
+            if options.recover:
+                given = {"threads": options.threads, "precision": entry.asked, "recovery": RecoverySettings()}
+                back = Tracker.load(entry.bundle, entry.backend, options.device, **given)
+                makers[f"{label} with a way back"] = own_maker(back)
             modes = {f"{label} {mode}": own_maker(tracker, mode=mode) for mode in MODES}
             makers.update(modes if options.modes else {label: own_maker(tracker)})
     for name, make in others:

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.datasets import Sequences, find_sequences
+from spm_rt.settings import RecoverySettings
 from spm_rt.terminal import Progress, positive_int, say_left_out
 from spm_rt.trackers.single import Tracker
 from spm_train.data.readers import is_held_out
 
 from ..loading import load_named, set_threads
 from ..options import Outcome, add_default_bundle, add_frame_limit, add_number, add_out, add_run_options
-from ..quality.challenges import LEAST, challenges
+from ..quality.challenges import KINDS, LEAST, challenges
 from ..quality.metrics import rates_at, roc
-from ..quality.recovery import figures_by_kind, follow
+from ..quality.recovery import Course, cost, figures_by_kind, follow
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
 from ..report.plots import plot_curves, plot_histograms
@@ -36,7 +37,7 @@ settings: take clips that you do not score on.
 
 With --recover, targets are lost on purpose, in clips made of these: they jump by 300 pixels, leave for 30 frames, are
 covered for 15. Reported is how many are found again within 15 frames of being seen again, and how often the tracker
-is wrong when it says so."""
+is wrong when it says so; by the tracker as it is, and with a way back (docs/guide/recovery.md)."""
 EPILOG = """The recommended threshold is the lowest one of `score` whose balanced accuracy is within 0.01 of the best:
 the optimum is flat, and targets score lower on clips that the weights were not trained on. It goes into a bundle's
 settings as found_threshold.
@@ -127,14 +128,19 @@ def _recover(options: argparse.Namespace, tracker: Tracker, clips: Sequences) ->
     given = challenges(clips)
     if not given:
         raise SourceError(f"{', '.join(options.clips)}: no clip has {LEAST} frames with a box one after another")
-    bar = Progress("challenges", len(given), quiet=options.quiet)
-    courses = []
+    name, threads = tracker.backend.name, options.threads
+    other = Tracker.load(options.bundle, name, options.device, threads=threads, recovery=RecoverySettings())
+    trackers = {"plain": tracker, "with a way back": other}
+    bar = Progress("challenges", len(given) * len(trackers), quiet=options.quiet)
+    courses: dict[str, list[Course]] = {name: [] for name in trackers}
     for challenge in given:
-        courses.append(follow(tracker, challenge))
-        bar.step()
+        for name, each in trackers.items():
+            courses[name].append(follow(each, challenge))
+            bar.step()
     bar.close()
     report = {
-        "trackers": {"plain": figures_by_kind(courses)},
+        "trackers": {name: figures_by_kind(each) for name, each in courses.items()},
+        "cost": cost(tracker, other, [challenge for challenge in given if challenge.kind == KINDS[0]]),
         "clips": sorted({challenge.clip for challenge in given}),
         "left_out": clips.left_out,
     }
@@ -145,6 +151,12 @@ def recover_text(report: dict[str, Any], backend: str) -> str:
     """The report of ``--recover`` for people."""
     parts = [f"{backend}\n{len(report['clips'])} targets, each lost in every way"]
     parts += [f"{name}\n{table(RECOVERED, named(kinds))}" for name, kinds in report["trackers"].items()]
+    price = report["cost"]
+    if price["frames"]:
+        parts.append(
+            f"a frame with a way back takes {price['ratio']:.3f} times that of the plain tracker while both track "
+            f"({price['lower']:.3f} to {price['upper']:.3f} in half of the clips, {price['frames']} frames)"
+        )
     return "\n\n".join(parts)
 
 

@@ -119,3 +119,15 @@ def test_the_help_names_every_option_in_its_group(capsys: Capture) -> None:
     assert [line for line in text.splitlines() if len(line) > 130] == []
     for group in ("where the target is:", "which frames:", "results", "how to track:", "examples:"):
         assert f"\n{group}" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--box 1,2,3,4 --box 2,3,4,5", "--jsonl a --resume", "--select --select"],
+)
+def test_a_way_back_is_for_one_target_from_the_beginning(words: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        read_options(["clip", "--recover", *words.split()])
+    assert stop.value.code == 2
+    assert "--recover is for one target" in capsys.readouterr().err
+    assert read_options(["clip", "--box", "1,2,3,4"]).recover is None

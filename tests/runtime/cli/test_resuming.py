@@ -92,6 +92,7 @@ def test_without_a_record_it_begins(source: str, tmp_path: Path, capsys: Capture
         (lambda text: re.sub(r'"options": {.*?}', '"options": []', text), [], "line 1: not what --jsonl writes"),
         (lambda text: text.replace('"backend": "bright"', '"fps": {}'), [], "line 1: not what --jsonl writes"),
         (lambda text: text.replace('"backend": "bright"', '"skip": "0"'), [], "line 1: not what --jsonl writes"),
+        (lambda text: text.replace('"backend": "bright"', '"recover": "on"'), [], "was begun with --recover, and what"),
         (lambda text: text.replace('"corners": [', '"corners": [1'), [], "not what --jsonl writes"),
         (lambda text: text.replace('"time": null', '"time": 0.5'), [], "what follows there is not 0.png"),
         (lambda text: text.replace("1.png", "7.png"), [], "is not 1.png"),
