@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,13 +74,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
 
 
-def pytest_collection_finish() -> None:
-    """From now on, garbage is looked for among what tests make, and not among modules and thousands of tests.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Garbage is looked for among what tests make, and not among modules and thousands of tests.
 
-    In a whole run, ``gc.collect()`` took 0.4 s, and hundreds of tests or what they run call it.
+    In a whole run, ``gc.collect()`` took 0.4 s, and hundreds of tests or what they run call it; looking while modules
+    are imported takes a quarter of the time of collecting tests.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
