@@ -1,11 +1,14 @@
 """How Sphinx builds this folder: `sphinx-build -W -n docs FOLDER` (scripts/test.sh does, with the extra `docs`)."""
 
+import gc
 import sys
 from pathlib import Path
 
 from sphinx.ext.napoleon import GoogleDocstring
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Trees of nodes grow to the end of a build: looking for garbage among them as often as usual takes a quarter of it.
+gc.set_threshold(100_000)
 
 project = "spm_rt"
 author = "the spm_rt authors"
