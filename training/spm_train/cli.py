@@ -63,11 +63,11 @@ trained, 207 pixels, then whole crops, shares of the data sets it had. For longe
 --minutes 0), and --save-every, since its short run saves no state.
 
 how long, how much: one sample is a template and a search crop, compared with two templates. Two quiet cores with
-bfloat16 (Zen 4, Sapphire Rapids) do 10 samples a second, half of that without; a few thousand steps of 16 improve the
-shipped weights. Tens of thousands of steps of 128 on real data make a tracker of the paper's kind; that needs a GPU,
-and one of the H100 class is kept busy by about 16 worker processes. Memory: 2 GB, and 40 MB per sample of the batch,
-and 0.7 GB for each worker with the packed sets; of the GPU: 3 GB, and 40 MB per sample. Disk: 0.4 GB for the state,
-54 MB for each checkpoint.
+bfloat16 (Zen 4, Sapphire Rapids) do 10 samples a second or more, half of that without; --throughput says it of yours.
+A few thousand steps of 16 improve the shipped weights. Tens of thousands of steps of 128 on real data make a tracker
+of the paper's kind; that needs a GPU, and one of the H100 class is kept busy by about 16 worker processes. Memory:
+2 GB, and 40 MB per sample of the batch, 0.7 GB for each worker with the packed sets, and --picture-memory once; of the
+GPU: 3 GB, and 40 MB per sample. Disk: 0.4 GB for the state, 54 MB for each checkpoint.
 
 OUT gets state.pt (to resume), last.safetensors and best.safetensors (averaged weights, float16), pictures/ (held-out
 samples at every validation: truth green, coarse stage blue, both stages red) and log.jsonl. A run may be killed at any

@@ -129,8 +129,8 @@ class Trainer:
         ``report`` is called after every step and every validation; the run's minutes count from ``started`` on.
         """
         self._started = time.monotonic() if started is None else started
-        while self.progress() < 1 and time.monotonic() <= deadline:
-            self._run_stage(report, deadline)
+        while self.progress() < 1 and self._run_stage(report, deadline):
+            pass
 
     def _stage(self) -> tuple[PairSampler, int]:
         """The samples of the present stage, and the step at which it ends, if the clock does not end it."""
@@ -142,7 +142,8 @@ class Trainer:
             return whole, end if config.minutes else config.steps
         return self.sampler, end if config.minutes else boundary
 
-    def _run_stage(self, report: Report, deadline: float) -> None:
+    def _run_stage(self, report: Report, deadline: float) -> bool:
+        """Train until the stage ends; whether the run goes on."""
         config, is_first = self.config, self.progress() < self.config.whole_after
         sampler, end = self._stage()
         for batch in batches(sampler, config.batch, self.step, end, self.workers, self.device):
@@ -156,7 +157,8 @@ class Trainer:
             if self.step % config.save_every == 0 or last:
                 self.save()
             if last or (is_first and progress >= config.whole_after):
-                return
+                return not last
+        return True
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; returns the losses."""
