@@ -23,6 +23,7 @@ Frame = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 
 KINDS = ("jump", "leave", "hide")
+"""Ways in which a target is lost."""
 LEAD = 15
 """Frames before the target is lost, the first one included."""
 AWAY = {"jump": 0, "leave": 30, "hide": 15}
