@@ -23,7 +23,9 @@ from ..support.exports import Frames
 from ..support.pages import GUIDE, ROOT, Block, blocks_of
 
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-COMMANDS = dict(re.findall(r'^(spm-\w+) = "([\w.]+):main"$', PROJECT, re.M))
+ENTRIES = re.findall(r'^(spm-\w+) = "([\w.]+):main"$', PROJECT, re.M)
+COMMANDS = {name: module.replace(".__main__", ".cli") for name, module in ENTRIES}
+"""Of every command, the module that has its parser."""
 """Command -> its module."""
 BLOCKS = [block for page in GUIDE for block in blocks_of(page)]
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
