@@ -38,6 +38,9 @@ from .proof.verification import Verification, verify
 
 VERIFICATION = "verification.json"
 
+MOST_RETURNED = 3
+"""Layers of an int8 bundle that go back to float32, the most sensitive first, while it drifts too far on the clip."""
+
 Step = Callable[[str], None]
 
 
@@ -108,10 +111,16 @@ def export_bundle(
     check_place(target)
     try:
         with folder_beside(target) as staging:
-            graphs = _write_graphs(model, staging, options, step)
             self_test = record_self_test(model, options.precision, options.settings)
-            _write_manifest(model, staging, options, graphs, self_test)
-            verification = verify(model, Bundle.open(staging), clip, box, clip_name, step)
+            for left in range(MOST_RETURNED, -1, -1):
+                graphs = _write_graphs(model, staging, options, step)
+                _write_manifest(model, staging, options, graphs, self_test)
+                verification = verify(model, Bundle.open(staging), clip, box, clip_name, step)
+                if not (left and verification.only_drifts and options.calibration and options.calibration.plan.layers):
+                    break
+                options = dataclasses.replace(options, calibration=options.calibration.with_fewer_layers())
+                for path in staging.iterdir():  # not written over: a library may have them mapped
+                    path.unlink()
             if not verification.passed:
                 raise ExportError(
                     "the exported graphs do not compute what the reference computes; nothing was written:\n"

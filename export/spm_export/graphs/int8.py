@@ -50,8 +50,19 @@ ONNX Runtime (``fast_expanded``) makes integer operators only of layers that are
 OpenVINO (``fast``) needs the inputs alone, and keeps more accuracy; but what conv1 to conv3 write is large, and bytes
 are written, pooled and read in less time. Beyond conv3 the maps are small, and the fine stage reads them.
 """
-NEXT = {"conv3": "conv4", "conv4": "conv5", "linear1": "linear2"}
+NEXT = {"conv3": "conv4", "linear1": "linear2"}
 """Layers whose output is another one's input, and is rounded once for both."""
+BALANCED: dict[str, tuple[str, ...]] = {
+    **{after: (f"{name}.weight", f"{name}.bias") for name, after in NEXT.items()},
+    "relate_proposal": ("roi_scale", "roi_shift"),
+    **{"conv5": (), "linear1": ()},
+}
+"""Layers whose input is divided by a factor per channel, and the weights of what computes the input, which are divided
+instead: that costs nothing. Where there are none, the division is an operator, on a small map."""
+EQUALIZED = "_equalized"
+"""Behind the name of a weight: in place of it wherever int8 layers are."""
+DIVISORS = ".input_scale"
+"""Behind the name of a layer: what its input is multiplied by where nothing before could be divided."""
 
 WEIGHT_LIMIT = 127
 
@@ -79,8 +90,14 @@ class Grid:
         return np.asarray((self.codes(values) - self.zero) * self.scale, np.float32)
 
 
-def best_grid(values: Floats, levels: int = INPUT_LEVELS) -> Grid:
-    """The grid with the least squared error on samples ``[n]``; zero is always on it, exactly."""
+def best_grid(values: Floats, levels: int = INPUT_LEVELS, importance: Floats | None = None) -> Grid:
+    """The grid with the least squared error on samples; zero is always on it, exactly.
+
+    Args:
+        values: ``[n]``, or ``[n, C]`` of so many channels.
+        levels: the highest code.
+        importance: ``[C]``, what an error of each channel counts; all count alike without.
+    """
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     if high == low:
         return Grid(1.0, 0, levels)
@@ -88,10 +105,16 @@ def best_grid(values: Floats, levels: int = INPUT_LEVELS) -> Grid:
     for share in np.linspace(0.3, 1.0, 36):
         scale = (high - low) * share / levels
         grid = Grid(float(np.float32(scale)), int(np.clip(round(-low * share / scale), 0, levels)), levels)
-        error = float(np.square(grid.rounded(values) - values).mean())
+        error = squared_error(grid.rounded(values), values, importance)
         if error < least:
             best, least = grid, error
     return best
+
+
+def squared_error(found: Floats, values: Floats, importance: Floats | None = None) -> float:
+    """Mean squared error; summed over the channels of ``[n, C]`` by what each counts, where that is given."""
+    errors = np.square(found - values)
+    return float(errors.mean() if importance is None else errors.mean(axis=0) @ importance)
 
 
 def quantize_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -121,10 +144,19 @@ class Quantization:
     Attributes:
         layers: names from ``LAYERS`` that compute in int8; the others stay float32.
         grids: of every layer's input, ``NAME.input``, and output after its activation, ``NAME.output``.
+        factors: of some layers, ``[C]``: their input is divided by them, channel by channel, before it is rounded, and
+            their weights are multiplied by them before those are (``BALANCED``). Such an input's grid, which the
+            output before may share, is that of what was divided.
     """
 
     layers: frozenset[str]
     grids: Mapping[str, Grid]
+    factors: Mapping[str, Floats] = dataclasses.field(default_factory=dict)
+
+    def exit(self, layer: str) -> Grid:
+        """The grid of a layer's output, which is that of the next layer's input where int8 reads it next."""
+        after = NEXT.get(layer)
+        return self.grids[f"{after}.input" if after in self.layers else f"{layer}.output"]
 
 
 class QuantizedBuilder(GraphBuilder):
@@ -148,13 +180,22 @@ class QuantizedBuilder(GraphBuilder):
         self._plan, self._outputs, self._rounds_biases = plan, outputs, integers
         self._grid_of: dict[ir.Value, Grid] = {}
 
+    def weight(self, name: str) -> ir.Value:
+        """The named weight, equalised where it is."""
+        return super().weight(self._current(name))
+
+    def _current(self, name: str) -> str:
+        return f"{name}{EQUALIZED}" if f"{name}{EQUALIZED}" in self._weights else name
+
     def layer(self, kind: str, x: ir.Value, name: str, *, activation: bool = False, **attributes: Any) -> ir.Value:
         known = name.removesuffix(TRIMMED)
         if known not in self._plan.layers:
             return super().layer(kind, x, name, activation=activation, **attributes)
-        entry, exit_ = (self._plan.grids[f"{known}.{side}"] for side in ("input", "output"))
+        entry, exit_ = self._plan.grids[f"{known}.input"], self._plan.exit(known)
         scale = self.weight(f"{name}.weight_scale")
         weight = self.op("DequantizeLinear", self.weight(f"{name}.weight_int8"), scale, axis=0)
+        if (divisors := f"{name}{DIVISORS}") in self._weights:
+            x = self.op("Mul", x, self.weight(divisors))
         inputs = [self.snap(x, entry), weight]
         if f"{name}.bias" in self._weights:
             inputs.append(self._bias(name, entry) if self._rounds_biases else self.weight(f"{name}.bias"))
@@ -180,7 +221,7 @@ class QuantizedBuilder(GraphBuilder):
     def _bias(self, name: str, entry: Grid) -> ir.Value:
         """The bias as int32 in steps of the product of both scales."""
         steps = np.asarray(self._weights[f"{name}.weight_scale"]) * np.float32(entry.scale)
-        codes = np.rint(np.asarray(self._weights[f"{name}.bias"]) / steps).astype(np.int32)
+        codes = np.rint(np.asarray(self._weights[self._current(f"{name}.bias")]) / steps).astype(np.int32)
         return self.op("DequantizeLinear", self._integers(codes), self.constant(steps), axis=0)
 
     def _integers(self, values: NDArray[Any]) -> ir.Value:
@@ -210,10 +251,39 @@ def quantizing(form: str, plan: Quantization) -> Maker:
 
 
 def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
-    """The weights with the int8 ones of the plan beside them: ``NAME.weight_int8`` and ``NAME.weight_scale``."""
+    """The weights, with those of the plan beside them.
+
+    ``NAME.weight_int8`` and ``NAME.weight_scale`` of its layers; other weights that it changes as ``NAME_equalized``.
+    """
+    equalized = _equalized(weights, plan)
     added: dict[str, NDArray[Any]] = {}
     for layer in sorted(plan.layers):
         for name in (layer, f"{layer}{TRIMMED}"):
-            if f"{name}.weight" in weights:
-                added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(weights[f"{name}.weight"])
-    return {**weights, **added}
+            weight = equalized.pop(f"{name}.weight", weights.get(f"{name}.weight"))
+            if weight is not None:
+                added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(weight)
+    named = {name if name.endswith(DIVISORS) else f"{name}{EQUALIZED}": array for name, array in equalized.items()}
+    return {**weights, **added, **named}
+
+
+def _equalized(weights: Arrays, plan: Quantization) -> Arrays:
+    """What the factors change, by the names that it replaces."""
+    changed: Arrays = {}
+    for layer in sorted(plan.layers & plan.factors.keys()):
+        factors = plan.factors[layer]
+        own = changed.get(f"{layer}.weight", weights[f"{layer}.weight"])
+        changed[f"{layer}.weight"] = own * by_input_channel(factors, own.shape)
+        if not BALANCED[layer]:
+            changed[f"{layer}{DIVISORS}"] = (np.float32(1) / factors).reshape(1, -1, *[1] * (own.ndim - 2))
+        for name in BALANCED[layer]:
+            array = changed.get(name, weights[name])
+            after = array.ndim - 1 - array.shape.index(len(factors))  # axes behind that of the channels
+            changed[name] = array / factors.reshape(-1, *[1] * after)
+    return changed
+
+
+def by_input_channel(factors: Floats, shape: tuple[int, ...]) -> Floats:
+    """A factor per input channel ``[C]`` in the shape in which it meets a weight ``[O, C / groups, ...]``."""
+    groups = len(factors) // shape[1]
+    spread = np.repeat(factors.reshape(groups, shape[1]), shape[0] // groups, axis=0)
+    return np.asarray(spread.reshape(*shape[:2], *[1] * (len(shape) - 2)))

@@ -20,16 +20,21 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from safetensors.numpy import load_file
 from torch.nn import functional as F
 
+import spm_export.bundle as exporter
 import spm_export.calibration as calibrate_module
 import spm_export.proof.compare as compare
 from spm_export.bundle import ExportOptions, export_bundle
-from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps, quantized, sampled
+from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps
+from spm_export.calibration.balancing import expected_error, make_plan
+from spm_export.calibration.following import Sample, Samples, sampled
+from spm_export.calibration.rounding import quantized, rounded_weight
 from spm_export.cli import DEMO_BOX, main
 from spm_export.graphs import int8
 from spm_export.graphs.builder import GraphOptions
-from spm_export.graphs.fast import build_plain_search
+from spm_export.graphs.fast import build_plain_relation, build_plain_search
 from spm_export.graphs.forms import bundle_weights
 from spm_export.graphs.int8 import LAYERS, Grid, Quantization, QuantizedBuilder, SignedBuilder, best_grid
 from spm_export.graphs.portable import build_search, convolution
@@ -37,13 +42,14 @@ from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
 from spm_export.proof.compare import Arrays, reference_outputs, sample_inputs
 from spm_export.proof.runners import Runner
+from spm_export.proof.verification import Verification
 from spm_rt import Bundle, ExportError, SourceError, Tracker, TrackerSettings
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.frame.geometry import iou
 from spm_rt.trackers.compare import follow_both
 
-from ...support.exports import Frames, export_quickly, export_unverified, verify_quickly
+from ...support.exports import UNVERIFIED, Frames, export_quickly, export_unverified, verify_quickly
 from ...support.graphs.nodes import draw
 from ...support.graphs.sessions import run, session_of
 
@@ -61,9 +67,14 @@ def int8_bundle(tmp_path_factory: Factory, default_model: SPMTracker, calibratio
 
 
 @pytest.fixture(scope="module")
-def case(default_model: SPMTracker, clip: Frames) -> Case:
+def given(default_model: SPMTracker, clip: Frames) -> Arrays:
+    """Crops, boxes and proposals of a frame of the clip."""
+    return next(itertools.islice(sample_inputs(default_model, clip, DEMO_BOX), 2, 3))[1]
+
+
+@pytest.fixture(scope="module")
+def case(default_model: SPMTracker, given: Arrays) -> Case:
     """Inputs of the search graphs on a frame of the clip, and what the reference gives there."""
-    _, given = next(itertools.islice(sample_inputs(default_model, clip, DEMO_BOX), 2, 3))
     exact = reference_outputs(default_model, given)
     return {"crop": given["search"], **{n: exact["template"][n] for n in ("head_kernel", "head_bias")}}, exact
 
@@ -78,6 +89,7 @@ def refusal(tmp_path: Path, default_model: SPMTracker, clip: Frames, monkeypatch
 
     def run(calibration: Calibration, *forms: str) -> str:
         verify_quickly(monkeypatch, variants=forms)
+        monkeypatch.setattr(exporter, "MOST_RETURNED", 0)
         with pytest.raises(ExportError) as refused:
             export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:3], DEMO_BOX, "clip")
         assert not (tmp_path / "b").exists()
@@ -152,13 +164,44 @@ def test_layers_that_were_not_chosen_stay_as_they_are() -> None:
     assert [node.op_type for node in g._tape.nodes if node.op_type != "Constant"] == ["Conv", "Relu"]
 
 
+def test_an_error_counts_by_the_weights_that_it_meets() -> None:
+    """One channel reaches far and hardly counts: what it loses by a narrower range is given to the other one."""
+    values = np.stack([draw(4000), 40 * draw(4000, seed=1)], axis=1)
+    alike = best_grid(values)
+    assert best_grid(values, importance=np.array([1, 1e-6], np.float32)).scale < 0.5 * alike.scale
+    assert best_grid(values, importance=np.array([1, 1], np.float32)) == alike
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_balanced_channels_lose_less_and_the_expected_error_is_the_one_that_comes(groups: int) -> None:
+    """conv5 of a small network, one of whose channels reaches thirty times as far as the others."""
+    x, weight = draw(4, 8, 20, 20), draw(6, 8 // groups, 3, 3, seed=1)
+    x[:, 5] *= 30
+    weight[(3 if groups == 2 else 0) :, 5 % (8 // groups)] /= 30
+    rows = np.ascontiguousarray(x.transpose(0, 2, 3, 1).reshape(-1, 8))
+    seen = [Sample(rows, rows.min(axis=0), rows.max(axis=0))]
+    plan = make_plan({"conv5.input": seen, "conv5.output": seen}, {"conv5": weight})
+    ones = np.ones(8, np.float32)
+
+    def error(grid: Grid, factors: Floats) -> float:
+        spread = factors.reshape(-1, 1, 1)
+        rounded = (grid.rounded(x / spread) * spread, rounded_weight(weight, factors))
+        outputs = [F.conv2d(*map(torch.from_numpy, pair), groups=groups).numpy() for pair in (rounded, (x, weight))]
+        return float(np.square(outputs[0] - outputs[1]).mean(axis=(0, 2, 3)).sum())
+
+    balanced, plain = (plan.grids["conv5.input"], plan.factors["conv5"]), (best_grid(rows), ones)
+    assert error(*balanced) < 0.3 * error(*plain)
+    for pair in (balanced, plain):
+        assert expected_error(seen, weight, *pair) == pytest.approx(error(*pair), rel=0.2)
+
+
 def test_sampling_sees_every_layer_and_leaves_the_model_alone(
     default_model: SPMTracker, calibration: Calibration
 ) -> None:
     names = {f"{layer}.{side}" for layers in LAYERS.values() for layer in layers for side in ("input", "output")}
     assert set(calibration.plan.grids) == names
     assert not default_model.backbone.conv2._forward_hooks
-    samples: dict[str, list[Floats]] = {}
+    samples: Samples = {}
     with pytest.raises(RuntimeError, match="stop"), sampled(default_model, samples, np.random.default_rng(0)):
         raise RuntimeError("stop")
     assert not default_model.backbone.conv2._forward_hooks
@@ -188,6 +231,25 @@ def test_the_search_graph_computes_what_the_rounded_reference_computes(
     assert np.abs(found["scores"] - exact["search"]["scores"]).max() < 0.1
 
 
+@pytest.mark.parametrize("without", [set(), {"linear1"}, {"linear2"}])
+def test_the_relation_graph_computes_what_the_rounded_reference_computes(
+    without: set[str], default_model: SPMTracker, calibration: Calibration, given: Arrays, case: Case
+) -> None:
+    """Factors become part of the RoI's scale and of linear1, whether that is rounded itself or not."""
+    plan = dataclasses.replace(calibration.plan, layers=frozenset(LAYERS["relation"]) - without)
+    assert all(plan.factors[layer].std() > 0.1 for layer in plan.layers)
+    with quantized(default_model, plan):
+        rounded = reference_outputs(default_model, given)["relation"]
+    exact = case[1]
+    maps = {n: exact["search"][n].reshape(1, c, -1).transpose(0, 2, 1) for n, c in (("shallow", 256), ("deep", 384))}
+    feeds = {**maps, "target_half": exact["template"]["target_half"], "proposals": given["proposals"]}
+    weights = bundle_weights(graph_weights(default_model), "int8", plan)
+    graph = build_plain_relation(weights, GraphOptions(), functools.partial(QuantizedBuilder, plan=plan))
+    found = run(session_of(ir.serde.to_proto(graph)), feeds)
+    lost = np.abs(rounded["boxes"] - exact["relation"]["boxes"]).mean()
+    assert np.abs(found["boxes"] - rounded["boxes"]).mean() < 0.1 * lost
+
+
 def test_layers_that_lose_accuracy_stay_float32(
     default_model: SPMTracker, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +263,26 @@ def test_layers_that_lose_accuracy_stay_float32(
     assert worst.layer not in chosen.plan.layers
     assert chosen.plan.layers < everything.plan.layers
     assert len(steps) == calibration_steps(1)
+
+
+def test_the_most_sensitive_layers_go_back_to_float32_while_boxes_drift(
+    tmp_path: Path, default_model: SPMTracker, calibration: Calibration, clip: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[frozenset[str]] = []
+    least_sensitive = [drift.layer for drift in sorted(calibration.drifts, key=lambda drift: -drift.overlap)]
+
+    def verified(model: SPMTracker, bundle: Bundle, *_: object) -> Verification:
+        layers = bundle.manifest["quantization"]["layers"]
+        tried.append(frozenset(layer["layer"] for layer in layers if layer["chosen"]))
+        share = 0.9 if len(tried) < 3 else 1.0
+        return dataclasses.replace(UNVERIFIED, track=dataclasses.replace(UNVERIFIED.track, close_share=share))
+
+    monkeypatch.setattr(exporter, "verify", verified)
+    monkeypatch.setitem(compare.TRACK_BOUNDS, "float32", compare.TRACK_BOUNDS["int8"])
+    export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:2], DEMO_BOX, "clip")
+    assert tried == [frozenset(least_sensitive[:count]) for count in (8, 7, 6)]
+    weights = load_file(tmp_path / "b" / "weights.safetensors")
+    assert not any(name.startswith(tuple(least_sensitive[6:])) and name.endswith("_int8") for name in weights)
 
 
 def test_a_clip_of_one_frame_is_refused(default_model: SPMTracker, clip: Frames) -> None:
