@@ -11,8 +11,9 @@ numpy and OpenCV are imported with the first name that is taken from here.
 """
 
 import importlib
-import logging
 from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from .trackers.single import Tracker
 
 __version__ = "0.1.0"
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # who wants to hear more sets logging up
 
 __all__ = [
     "BackendError",
@@ -83,6 +82,7 @@ _HOMES = {
 """The module of each name, imported when it is first asked for."""
 _MODULES = ("backends", "bundle", "errors", "frame", "gpu", "machine", "precision", "results", "settings", "trackers")
 """Modules that ``import spm_rt`` alone gives too, with all that the trackers import of them."""
+_find = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> object:
@@ -90,10 +90,7 @@ def __getattr__(name: str) -> object:
         for tracker in ("trackers.single", "trackers.multi"):
             importlib.import_module(f".{tracker}", __name__)
         return importlib.import_module(f".{name}", __name__)
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:

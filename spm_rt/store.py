@@ -16,7 +16,6 @@ import errno
 import functools
 import hashlib
 import json
-import logging
 import os
 import shutil
 import stat
@@ -26,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from .files import file_digest, folder_beside, read_sealed, seal_manifest, shown
+from .log import Logger
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 VARIABLE = "SPM_RT_CACHE"
 RETIRED = ("SPM_ENGINE_CACHE", "SPM_KERNEL_CACHE")

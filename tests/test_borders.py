@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 LAYERS = {
     "spm_rt": (
-        "errors",
+        "errors lazy log",
         "settings results precision",
         "files machine terminal",
         "store",

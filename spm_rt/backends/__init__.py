@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import importlib
-import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..bundle import Bundle
 from ..errors import BackendError, SettingsError, SpmError, in_words
 from ..files import shown
+from ..log import Logger
 from ..machine import leave_to_parent, usable_cores
 from ..precision import parse_precision
 from ..settings import shortened
-from .protocol import Backend
 from .registry import BACKENDS, ON_CPU, BackendEntry, available
+
+if TYPE_CHECKING:  # both import numpy, which who reads the table need not wait for
+    from ..bundle import Bundle
+    from .protocol import Backend
 
 __all__ = [
     "BACKENDS",
@@ -29,7 +31,7 @@ __all__ = [
     "load_backend",
 ]
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 MOST_THREADS = 1024
 """Of an inference call: libraries abort where the system gives no more."""

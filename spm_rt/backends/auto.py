@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import os
 import time
@@ -23,6 +22,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import BackendError
+from ..log import Logger
 from ..machine import processor
 from ..store import cache_folder, find_entry, make_entry
 from .registry import BACKENDS
@@ -30,7 +30,7 @@ from .registry import BACKENDS
 if TYPE_CHECKING:
     from .protocol import Backend
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 VARIABLE = "SPM_RT_AUTO"
 KIND = "auto"

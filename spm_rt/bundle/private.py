@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import shutil
 import stat
 import struct
-import tempfile
 import weakref
 import zlib
 from collections.abc import Callable
@@ -22,13 +20,14 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from ..errors import BundleError, CopyError
 from ..files import seal_manifest, shown
+from ..log import Logger
 from ..store import find_entry, make_entry
 from .manifest import MANIFEST, MOST_MANIFEST_BYTES, Contents, contents, parse_manifest
 
 if TYPE_CHECKING:
     import zipfile
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 KIND = "bundles"
 METHODS = (0, 8)
@@ -40,6 +39,8 @@ class PrivateFolder:
     """A temporary folder of this process, removed with this object; not by forked children."""
 
     def __init__(self) -> None:
+        import tempfile
+
         self.path = Path(tempfile.mkdtemp(prefix="spm_rt_bundle."))
         self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
 

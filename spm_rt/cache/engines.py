@@ -13,13 +13,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
 from ..errors import BundleError, EngineError
 from ..files import seal_manifest
+from ..log import Logger
 from ..store import VARIABLE, cache_folder, read_own
 from .engine_facts import (
     AMPERE_PLUS,
@@ -32,7 +32,7 @@ from .engine_facts import (
     engine_key,
 )
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 FORMAT = "spm_rt engine"
 FORMAT_VERSION = 1

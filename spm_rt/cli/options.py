@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..backends import BACKENDS
-from ..media.sources import READERS
+from ..media import READERS
 from ..outputs import KINDS, Request
 from ..precision import FLOATS, precision_argument
 from ..settings import MODES

@@ -27,12 +27,12 @@ from typing import Any
 
 from ..errors import SourceError
 from ..files import shown
+from . import READERS
 from .capture import CameraReader, CaptureReader
 from .pictures import SUFFIXES, PageReader, PictureReader, files_of_pattern, picture_files
 from .protocol import Reader, SourceFrame, SourceReport
 
-__all__ = ["READERS", "Source", "SourceFrame", "SourceReport", "is_camera", "open_source"]
-READERS = ("auto", "pyav", "opencv")
+__all__ = ["Source", "SourceFrame", "SourceReport", "is_camera", "open_source"]
 _INSTALL = "install it: pip install 'spm-rt[video]'"
 
 

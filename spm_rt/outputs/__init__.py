@@ -6,9 +6,14 @@
 ...     written = outputs.finish()                                  # doctest: +SKIP
 """
 
-from .base import KINDS as KINDS
-from .base import Request as Request
-from .base import Tracked as Tracked
-from .base import Written as Written
-from .outputs import Outputs as Outputs
-from .outputs import open_outputs as open_outputs
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+from .base import KINDS, Request, Tracked, Written
+
+if TYPE_CHECKING:
+    from .outputs import Outputs, open_outputs
+
+__all__ = ["KINDS", "Outputs", "Request", "Tracked", "Written", "open_outputs"]
+
+__getattr__ = lazy_names(__name__, {"Outputs": "outputs", "open_outputs": "outputs"})

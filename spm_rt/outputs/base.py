@@ -6,13 +6,15 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import SourceError
 from ..files import shown
-from ..media.drawing import Picture
-from ..media.protocol import SourceFrame
 from ..results import Box, Corners, TrackResult
+
+if TYPE_CHECKING:  # both import numpy, which who reads the kinds need not wait for
+    from ..media.drawing import Picture
+    from ..media.protocol import SourceFrame
 
 KINDS = {
     "video": "an annotated video: .mp4, .mov, .m4v, .mkv (H.264), .webm (VP9) or .avi (Motion JPEG)",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ...bundle import STAGES, Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
 from ...errors import BackendError, in_words
+from ...log import Logger
 from ...machine import processor, release_memory, run_side_by_side, usable_cores
 from ...store import find_entry, make_entry
 from ..protocol import ArrayTemplates
@@ -24,7 +24,7 @@ from .gpu import DeviceContext, provider_options
 
 Floats = NDArray[np.float32]
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 KIND = "onnxruntime"
 OPTIMIZED = "graph.onnx"
