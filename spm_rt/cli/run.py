@@ -13,6 +13,7 @@ from ..files import shown, written_whole
 from ..media.drawing import draw_targets
 from ..media.sources import SourceFrame
 from ..outputs import Outputs, Request, Tracked, open_outputs
+from ..outputs.base import count_of
 from ..outputs.sheet import encode_picture
 from ..results import Box
 from ..terminal import Progress, Stopped, say, stop_signals
@@ -21,7 +22,7 @@ from .following import Follower, load_follower
 from .frames import RunFrames, Stop
 from .provenance import check_same, provenance
 from .resuming import Record, read_record
-from .summary import Tally, count_of, damage_text, kept_text, make_summary, output_notes, summary_text
+from .summary import Tally, damage_text, kept_text, make_summary, output_notes, summary_text
 from .targets import corners_hint
 from .windows import require_windows, select_boxes, show
 

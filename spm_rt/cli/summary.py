@@ -10,6 +10,7 @@ from ..backends import chosen_because
 from ..files import shown
 from ..media.protocol import SourceReport
 from ..outputs import Tracked, Written
+from ..outputs.base import count_of
 from .following import Follower
 
 
@@ -85,11 +86,6 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     lines.append(f"{summary['backend']}{because and f' (auto: {because})'}")
     lines += [f"wrote {shown(path)}" for path in summary["written"] if path != "-"]
     return "\n".join(lines)
-
-
-def count_of(frames: int) -> str:
-    """``1 frame``, ``2 frames``."""
-    return f"{frames} frame{'s' * (frames != 1)}"
 
 
 def damage_text(report: SourceReport) -> str:

@@ -199,4 +199,9 @@ static PyModuleDef definition = {
     nullptr, nullptr, nullptr,
 };
 
-PyMODINIT_FUNC PyInit__choosing() { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__choosing() {
+    PyObject* module = PyModule_Create(&definition);
+    // Raised with every change of what a function takes or gives, here and where Python loads this (compiled.py).
+    if (module && PyModule_AddIntConstant(module, "INTERFACE", 1) != 0) Py_CLEAR(module);
+    return module;
+}

@@ -426,4 +426,9 @@ static PyModuleDef definition = {
     nullptr, nullptr, nullptr,
 };
 
-PyMODINIT_FUNC PyInit__sampling() { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__sampling() {
+    PyObject* module = PyModule_Create(&definition);
+    // Raised with every change of what a function takes or gives, here and where Python loads this (compiled.py).
+    if (module && PyModule_AddIntConstant(module, "INTERFACE", 1) != 0) Py_CLEAR(module);
+    return module;
+}

@@ -19,16 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FrameError
+from .compiled import compiled
 from .geometry import Region
 
-sample_region: Callable[..., tuple[int, int, int, int] | None] | None
-fill_rim: Callable[..., None] | None
-start_sums: Callable[..., object] | None
-finish_sums: Callable[..., tuple[int, ...]] | None
-try:
-    from ._sampling import fill_rim, finish_sums, sample_region, start_sums
-except ImportError:  # not built: no C++ compiler when the package was installed
-    sample_region = fill_rim = start_sums = finish_sums = None
+_sampling: Any = compiled("_sampling", interface=1)
+sample_region: Callable[..., tuple[int, int, int, int] | None] | None = getattr(_sampling, "sample_region", None)
+fill_rim: Callable[..., None] | None = getattr(_sampling, "fill_rim", None)
+start_sums: Callable[..., object] | None = getattr(_sampling, "start_sums", None)
+finish_sums: Callable[..., tuple[int, ...]] | None = getattr(_sampling, "finish_sums", None)
 
 Frame = NDArray[Any]
 

@@ -13,20 +13,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SpmError
 from ..results import LOST, TRACKED, UNSURE, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
+from .compiled import compiled
 from .fusion import Fused, cosine_window, fuse, next_box
 from .geometry import Region, to_frame, xyxy_to_xywh
 from .proposals import select_proposals
 
-compiled_propose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None
+_choosing = compiled("_choosing", interface=1)
+compiled_propose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None = getattr(_choosing, "propose", None)
 compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
-try:
-    from ._choosing import decide as compiled_decide
-    from ._choosing import propose as compiled_propose
-except ImportError:  # not built: no C++ compiler when the package was installed
-    compiled_propose = compiled_decide = None
+compiled_decide = getattr(_choosing, "decide", None)
 
 _selection = operator.attrgetter(*("near_iou", "score_floor", "nms_threshold", "num_near_candidates", "num_candidates"))
 _fusion = operator.attrgetter(
@@ -73,12 +70,7 @@ def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSe
         rows = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
         return Proposals(boxes[rows], frame_boxes[rows], scores[rows])
     offset = (region.scale, region.x1, region.y1)
-    try:
-        crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(scores, boxes, last, offset, *_selection(settings))
-    except (TypeError, ValueError) as error:  # what it is given is made here: it was built from other sources
-        raise SpmError(
-            f"spm_rt/frame/_choosing was compiled from other sources ({error}): rebuild: pip install -e ."
-        ) from error
+    crop_boxes, boxes_in_frame, chosen_scores = compiled_propose(scores, boxes, last, offset, *_selection(settings))
     return Proposals(
         np.frombuffer(crop_boxes, np.float32).reshape(-1, 4),
         np.frombuffer(boxes_in_frame, np.float32).reshape(-1, 4),

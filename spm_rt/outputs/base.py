@@ -115,6 +115,11 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def count_of(frames: int) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{frames} frame{'s' * (frames != 1)}"
+
+
 def suffix_of(path: str) -> str:
     """How a file's name ends, in lower case."""
     return os.path.splitext(path)[1].lower()

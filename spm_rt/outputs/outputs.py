@@ -15,7 +15,7 @@ from ..files import shown
 from ..media.drawing import Picture, draw_targets
 from ..media.protocol import SourceFrame
 from ..terminal import stop_signals
-from .base import Output, Request, Targets, Written, label, naming, reason
+from .base import Output, Request, Targets, Written, count_of, label, naming, reason
 from .coco import CocoOutput
 from .destinations import check_destinations, paths_of
 from .sheet import SheetOutput
@@ -107,7 +107,7 @@ class Outputs:
                 for k, path in enumerate(paths)
             ]
             if self._problems and why is None:
-                kept = [f"{label(w.path)} ({w.frames} frames)" for w in self.written if w.frames]
+                kept = [f"{label(w.path)} ({count_of(w.frames)})" for w in self.written if w.frames]
                 raise SourceError(f"{'; '.join(self._problems)}; kept: {', '.join(kept) or 'nothing'}")
         return self.written
 

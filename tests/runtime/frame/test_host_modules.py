@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 import spm_rt.frame.steps
 from spm_rt.errors import SpmError
+from spm_rt.frame.compiled import compiled
 from spm_rt.frame.crop import MeanColor, fill_rim, finish_sums, sample_region, start_sums
 from spm_rt.frame.geometry import search_region
 from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
 from spm_rt.settings import ModelSpec, TrackerSettings
 
-from ...support.fakes.backend import bright_frame, bright_tracker
 from ...support.stages import both_stages, boxes_like_a_frame
 
 pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
@@ -338,9 +338,12 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
         compiled_decide(*(array[::2] for array in arrays[:5]), last, *rest)
 
 
-def test_a_module_that_was_compiled_from_other_sources_is_told_how_to_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spm_rt.frame.steps, "compiled_propose", lambda *_: b"".join("the last box must be float64"))  # type: ignore
-    tracker = bright_tracker()
-    tracker.init(bright_frame(70, 60), (58, 48, 24, 24))
-    with pytest.raises(SpmError, match=r"compiled from other sources .*: rebuild: pip install -e \."):
-        tracker.update(bright_frame(71, 60))
+@pytest.mark.parametrize("name", ["_choosing", "_sampling"])
+def test_a_module_that_was_compiled_from_other_sources_is_told_how_to_rebuild(name: str) -> None:
+    assert compiled(name, 1) is not None
+    with pytest.raises(SpmError, match=rf"{name}\S* was compiled from other sources .*: rebuild: pip install -e \."):
+        compiled(name, 2)
+
+
+def test_a_module_that_was_not_built_is_done_without() -> None:
+    assert compiled("_missing", 1) is None

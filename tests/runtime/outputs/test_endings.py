@@ -63,7 +63,7 @@ def frames_in(kind: str, path: Path) -> int:
 
 def kept(message: str) -> dict[str, int]:
     """What an error says is kept: frames by file."""
-    return {Path(name).name: int(count) for name, count in re.findall(r"(\S+) \((\d+) frames\)", message)}
+    return {Path(name).name: int(count) for name, count in re.findall(r"(\S+) \((\d+) frames?\)", message)}
 
 
 @needs_posix
@@ -195,13 +195,15 @@ def test_an_exception_before_the_first_frame_leaves_nothing(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stage", ["write", "finish"])
-def test_one_output_that_fails_spoils_no_other(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("stage", "count"), [("write", "1 frame"), ("finish", "2 frames")])
+def test_one_output_that_fails_spoils_no_other(
+    stage: str, count: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(lines.LineFile, stage, broken)
-    with pytest.raises(SourceError, match=r"o\.csv: Input/output error; kept: .*o\.mp4 \(\d+ frames\)") as error:
+    with pytest.raises(SourceError, match=rf"o\.csv: Input/output error; kept: .*o\.mp4 \({count}\)") as error:
         write_results([("csv", tmp_path / "o.csv"), ("video", tmp_path / "o.mp4")], source_frames([0.0, 0.1]))
     assert kept(str(error.value))["o.mp4"] == frames_in("video", tmp_path / "o.mp4")
 
