@@ -32,7 +32,7 @@ class ThreadError(SpmError, RuntimeError):
 
 
 class ProcessError(SpmError, RuntimeError):
-    """A tracker was used in a child that was forked after it was made; load one in the child, or start it by spawn."""
+    """A tracker or a source of frames was used in a child forked after it was made: make it there, or spawn."""
 
 
 class ClosedError(SpmError, RuntimeError):

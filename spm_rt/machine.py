@@ -164,9 +164,17 @@ def leave_to_parent(owner: object) -> None:
         _parents_own.add(owner)
 
 
-def is_forked_child() -> bool:
-    """Whether this process was forked from one in which there were such libraries."""
-    return bool(_left_behind)
+class OneProcess:
+    """Holds objects of libraries that have threads: a forked child neither destroys nor uses them."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        leave_to_parent(self)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a child that was forked after the object was made."""
+        return os.getpid() != self._process
 
 
 @functools.cache

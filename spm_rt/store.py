@@ -127,18 +127,9 @@ def read_own(path: Path) -> bytes:
 def find_entry(kind: str, facts: Facts) -> Path | None:
     """The folder of the entry with these facts, verified; None if there is none. A damaged one is removed."""
     folder = _entry_path(kind, facts)
-    if folder is None or not folder.is_dir():
+    if folder is None or not os.path.isdir(folder):  # which it is not for who may not look
         return None
-    content = read_sealed(folder / ENTRY)
-    try:
-        files = dict(content["files"]) if content and content["facts"] == dict(facts) else {}
-        sound = bool(files) and all(
-            (folder / name).stat().st_size == size and file_digest(folder / name) == digest
-            for name, (size, digest) in files.items()
-        )
-    except (OSError, TypeError, ValueError, KeyError):
-        sound = False
-    if not sound:
+    if not _is_sound(folder, facts):
         logger.warning("%s is damaged, and is made anew", shown(str(folder)))
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -165,15 +156,29 @@ def make_entry(kind: str, facts: Facts, write: Callable[[Path], object]) -> Path
                 path.chmod(0o600)
                 files[path.name] = path.stat().st_size, file_digest(path)
             Path(staging, ENTRY).write_bytes(seal_manifest({"facts": dict(facts), "files": files}))
-            # Where another process was faster, its entry stays.
             if not folder.exists():
                 os.rename(staging, folder)
+            elif not _is_sound(folder, facts):  # else another process was faster, and its entry stays
+                raise PermissionError(errno.EPERM, "what is there is damaged, and cannot be removed")
         _prune(folder.parent, folder)
         logger.info("kept for the next process: %s", shown(str(folder)))
         return folder
     except OSError as error:
         logger.warning("%s cannot be written (%s); it is done without", shown(str(folder)), str(error))
         return None
+
+
+def _is_sound(folder: Path, facts: Facts) -> bool:
+    """Whether a folder is the entry with these facts, and every byte is what it says."""
+    content = read_sealed(folder / ENTRY)
+    try:
+        files = dict(content["files"]) if content and content["facts"] == dict(facts) else {}
+        return bool(files) and all(
+            (folder / name).stat().st_size == size and file_digest(folder / name) == digest
+            for name, (size, digest) in files.items()
+        )
+    except (OSError, TypeError, ValueError, KeyError):
+        return False
 
 
 def _entry_path(kind: str, facts: Facts) -> Path | None:

@@ -55,15 +55,17 @@ class Bundle:
             folder, holder = Path(os.fsdecode(path)), None
         except TypeError:
             raise BundleError(f"a bundle is the path of a folder or of a zip archive, not {shortened(path)}") from None
-        if folder.is_file():
+        if os.path.isfile(folder):
             folder, found, holder = unpacked(folder)
-        elif folder.is_dir():
+        elif os.path.isdir(folder):
             found = read_contents(folder / MANIFEST)
             for name, (size, digest) in found.files.items():
                 verify_file(folder, name, size, digest)
             if not readable(folder, [*found.files]):
                 folder, holder = copied(folder, found)
         else:
+            if os.path.exists(folder):  # a pipe or a device
+                raise BundleError(f"{folder}: a bundle is a folder or a zip archive, which this is not")
             raise BundleError(f"{folder}: no such bundle folder; `spm-export --out {folder}` makes one")
         bundle = cls(folder, found.manifest, found.spec, found.settings, found.self_test, holder)
         for targets in bundle.targets:

@@ -18,6 +18,7 @@ from ..media.sources import SourceFrame
 from ..outputs import Tracked
 from ..results import STATES, Box, Corners, TrackResult
 from .provenance import take_over
+from .targets import is_name
 
 
 @dataclasses.dataclass
@@ -153,9 +154,12 @@ def _read_line(record: Record, line: bytes, where: str) -> None:
         found, state = bool(entry["found"]), entry["state"]
         result = None if entry["score"] is None else TrackResult(box, score, found, coarse, fine, state=state)
         file, time = entry["file"], entry["time"]
-        known = isinstance(file, (str, type(None))) and isinstance(time, (int, float, type(None)))
-        in_order = known and isinstance(number, int) and (not record.frames or number >= record.last)
-        if not (isinstance(name, str) and in_order and all(map(math.isfinite, box))):
+        time = None if time is None else float(time)
+        known = isinstance(file, (str, type(None))) and is_name(name)
+        in_order = known and isinstance(number, int) and number >= (record.last if record.frames else 0)
+        if not (in_order and all(map(math.isfinite, box))):
+            raise ValueError
+        if result and not math.isfinite(score):
             raise ValueError
         if state not in STATES:
             raise ValueError
@@ -165,7 +169,7 @@ def _read_line(record: Record, line: bytes, where: str) -> None:
             raise ValueError
     except SourceError:
         raise
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise SourceError(f"{where}: {_OTHER}") from error
     record.frames.setdefault(number, {})[name] = Tracked(box, result, (x1, y1, x2, y2))
     record.seen[number] = file, time

@@ -26,9 +26,14 @@ def parse_named_box(text: str) -> NamedBox:
         if not separator:
             raise
     name = name.strip()
-    if not name or len(name) > 64 or not name.isprintable():
+    if not is_name(name):
         raise argparse.ArgumentTypeError(f"{text!r}: a name has 1 to 64 characters, as in rabbit=193,158,57,72")
     return NamedBox(name, parse_box(box))
+
+
+def is_name(name: object) -> bool:
+    """Whether a target can be called so: one line of up to 64 characters that any file can take."""
+    return isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable()
 
 
 def target_names(given: Sequence[str]) -> list[str]:

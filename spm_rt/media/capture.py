@@ -11,13 +11,14 @@ import cv2
 
 from ..errors import SourceError
 from ..files import shown
-from .protocol import Decoded
+from ..machine import OneProcess
+from .protocol import Decoded, check_process
 
 _MOST_ERRORS = 50
 """Frames in a row that cannot be decoded, after which nothing more is to be expected."""
 
 
-class CameraReader:
+class CameraReader(OneProcess):
     """A camera, by its number or its device. Times are those at which its frames arrived."""
 
     live = True
@@ -25,6 +26,7 @@ class CameraReader:
     expected = None
 
     def __init__(self, camera: int | str) -> None:
+        super().__init__()
         self.unreadable = 0
         self.notes: list[str] = []
         self._capture: Any = cv2.VideoCapture(camera)
@@ -35,7 +37,7 @@ class CameraReader:
 
     def __iter__(self) -> Iterator[Decoded]:
         index, first = 0, None
-        while self._capture.grab():
+        while check_process(self) and self._capture.grab():
             now = time.monotonic()
             first = now if first is None else first
             yield Decoded(index, now - first, None, lambda: self._capture.retrieve()[1])
@@ -43,10 +45,11 @@ class CameraReader:
         self.notes.append("the camera gives no more pictures")
 
     def close(self) -> None:
-        self._capture.release()
+        if not self.elsewhere:
+            self._capture.release()
 
 
-class CaptureReader:
+class CaptureReader(OneProcess):
     """A video file or a URL.
 
     Args:
@@ -59,6 +62,7 @@ class CaptureReader:
     """
 
     def __init__(self, source: str, *, live: bool, timeout: float) -> None:
+        super().__init__()
         self.live, self.damaged, self.unreadable = live, False, 0
         self.notes = [
             "read by OpenCV, which can tell neither the end from a damaged spot nor a change of size, after which it "
@@ -76,7 +80,7 @@ class CaptureReader:
 
     def __iter__(self) -> Iterator[Decoded]:
         index, errors, first = 0, 0, None
-        while errors < _MOST_ERRORS:
+        while check_process(self) and errors < _MOST_ERRORS:
             if not self._capture.grab():
                 errors += 1
                 continue
@@ -90,6 +94,8 @@ class CaptureReader:
             self.notes.append(f"it ended at frame {index} of about {self.expected}")
 
     def close(self) -> None:
+        if self.elsewhere:
+            return
         self._capture.release()
         if self._file >= 0:
             os.close(self._file)

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import SourceError
 from ..files import shown
+from ..machine import OneProcess
 from .damage import Evidence, stated_frames
-from .protocol import Decoded, Picture
+from .protocol import Decoded, Picture, check_process
 from .pyav import import_pyav
 
 _MOST_ERRORS = 100
@@ -27,7 +28,7 @@ _INDEX_AT_ITS_END = (
 )
 
 
-class ContainerReader:
+class ContainerReader(OneProcess):
     """The video of a file, a pipe or a URL.
 
     Args:
@@ -41,6 +42,7 @@ class ContainerReader:
     """
 
     def __init__(self, source: Any, name: str, *, live: bool, timeout: float | None) -> None:
+        super().__init__()
         av = import_pyav()
         self.live = live
         self._errors = self._missing = 0
@@ -85,6 +87,7 @@ class ContainerReader:
         clock = _Clock(self._stream, by_decoding="avi" in self._evidence.kinds)
         read = 0
         for packet in self._packets():
+            check_process(self)
             for frame in self._decode(packet):
                 time, step = clock.read(frame, read)
                 self._missing += self._evidence.see_step(step) if step else 0
@@ -95,6 +98,8 @@ class ContainerReader:
             self.notes = [_INDEX_AT_ITS_END]
 
     def close(self) -> None:
+        if self.elsewhere:
+            return
         self._container.close()
         if self._pipe:
             self._pipe.close()
@@ -301,4 +306,14 @@ def _convert(frame: Any) -> Picture:
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
     picture: Picture = rows.reshape(height, width, 3)
     # The frame's own memory, unless its rows are padded or it is turned.
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)) if frame.rotation else picture)
+    return np.ascontiguousarray(_upright(picture, frame.side_data.get("DISPLAYMATRIX")))
+
+
+def _upright(picture: Picture, matrix: Any) -> Picture:
+    """A picture turned and mirrored by the quarter turns that are nearest to a display matrix, nine int32 by rows."""
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

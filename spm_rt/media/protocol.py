@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ProcessError
+from ..machine import OneProcess
+
 Picture = NDArray[np.uint8]
 
 
@@ -80,3 +83,17 @@ class Reader(Protocol):
 
     def __iter__(self) -> Iterator[Decoded]: ...
     def close(self) -> None: ...
+
+
+def check_process(reader: OneProcess) -> bool:
+    """True in the process that has made a reader.
+
+    Raises:
+        ProcessError: this is a child that was forked from it.
+    """
+    if reader.elsewhere:
+        raise ProcessError(
+            "this source was opened in another process, and this is a child forked from it, where the decoder's "
+            "threads do not exist: open it in the child"
+        )
+    return True

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from ..errors import BoxError, FrameError
 from ..frame.geometry import xywh_to_xyxy
 from ..gpu.device_frames import DeviceFrame
+from ..settings import shortened
 
 Floats = NDArray[np.float32]
+MOST_LEVEL = 2 * 255.0
+"""Above this the values of a float frame are those of more than eight bits; filters overshoot white by less."""
 
 
 def no_clock(stage: str) -> None:
@@ -30,9 +33,14 @@ def check_size(frame: NDArray[np.generic] | DeviceFrame, size: tuple[int, int], 
 
 
 def check_levels(frame: NDArray[np.generic] | DeviceFrame, crop: Floats) -> None:
-    """A FrameError if a float frame's template crop has the values of a picture scaled to 0..1."""
-    if frame.dtype != np.uint8 and 0 < float(crop.max()) <= 1.0:
+    """A FrameError if a float frame's template crop has the values of a picture scaled to 0..1, or of over 8 bits."""
+    if frame.dtype == np.uint8:
+        return
+    highest = float(crop.max())
+    if 0 < highest <= 1.0:
         raise FrameError("the float frame's values are within 0..1; 0..255 is needed")
+    if highest > MOST_LEVEL:
+        raise FrameError(f"the float frame's values go up to {highest:.0f}; 0..255 is needed: scale them to 8 bits")
 
 
 def check_box(box: Sequence[float] | NDArray[np.floating], frame_size: tuple[int, ...]) -> NDArray[np.float64]:
@@ -47,8 +55,8 @@ def check_box(box: Sequence[float] | NDArray[np.floating], frame_size: tuple[int
     """
     try:
         x, y, width, height = (float(v) for v in box)
-    except (TypeError, ValueError) as error:
-        raise BoxError(f"a box is four numbers x, y, width, height, not {box!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BoxError(f"a box is four numbers x, y, width, height, not {shortened(box)}") from error
     given = f"box x={x:g}, y={y:g}, width={width:g}, height={height:g}"
     if not all(math.isfinite(v) for v in (x, y, width, height)):
         raise BoxError(f"{given}: all four must be finite")
@@ -72,8 +80,8 @@ def check_corners(corners: Sequence[float] | NDArray[np.floating]) -> NDArray[np
     """
     try:
         x1, y1, x2, y2 = (float(v) for v in corners)
-    except (TypeError, ValueError) as error:
-        raise BoxError(f"corners are four numbers x1, y1, x2, y2, not {corners!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BoxError(f"corners are four numbers x1, y1, x2, y2, not {shortened(corners)}") from error
     if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2):
         raise BoxError(f"corners {x1:g}, {y1:g}, {x2:g}, {y2:g}: finite numbers are needed, with x1 < x2 and y1 < y2")
     return np.array([x1, y1, x2, y2], np.float64)

@@ -159,6 +159,21 @@ def test_variables_of_earlier_versions_are_named_once(
     spm_rt.store._warn.cache_clear()
 
 
+def test_a_damaged_entry_that_cannot_be_removed_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's, in a folder that several share."""
+    made = entry()
+    (made / "a.bin").write_bytes(CONTENT[::-1])
+    monkeypatch.setattr("spm_rt.store.shutil.rmtree", lambda *_, **__: None)
+    assert find_entry("kind", FACTS) is None
+    assert make_entry("kind", FACTS, write) is None
+
+
+def test_a_place_that_cannot_be_looked_at_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / ("n" * 300)))
+    assert find_entry("kind", FACTS) is None
+    assert make_entry("kind", FACTS, write) is None
+
+
 def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))

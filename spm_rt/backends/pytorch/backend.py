@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,13 +26,14 @@ from ...gpu.capture import CapturedWork
 from ...gpu.crop import DeviceCrop, crop_module
 from ...gpu.device_frames import DeviceFrame, device_frame, refused
 from ...gpu.driver import Device, Module, Stream
-from ...machine import is_forked_child
 from ...precision import FLOATS, parse_precision
 from .kernels import RoiKernel
 from .network import Network, read_weights
 
 Floats = NDArray[np.float32]
 Tensor = Any
+_processes: set[int] = set()
+"""Those that PyTorch was loaded in here: this one, or one that it was forked from."""
 
 
 class PyTorchBackend:
@@ -64,11 +66,12 @@ class PyTorchBackend:
     ) -> None:
         import torch
 
-        if is_forked_child():
+        if _processes - {os.getpid()}:
             raise BackendError(
-                "pytorch: this process was forked from one that had loaded a tracker, and PyTorch's threads do not "
-                "survive that: start children by spawn (multiprocessing.get_context('spawn'))"
+                "pytorch: this process was forked from one that had loaded a tracker with it, and PyTorch's threads do "
+                "not survive that: start children by spawn (multiprocessing.get_context('spawn'))"
             )
+        _processes.add(os.getpid())
         self.torch: Any = torch
         self.spec, self.targets, self.tf32 = bundle.spec, targets, tf32
         self.device = _device(torch, device)

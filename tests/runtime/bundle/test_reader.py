@@ -276,3 +276,10 @@ def test_digests_are_those_of_the_files(default_bundle: Path) -> None:
     assert set(manifest["files"]) == set(files_of(default_bundle)) - {MANIFEST}
     for name, facts in manifest["files"].items():
         assert facts == {"bytes": (default_bundle / name).stat().st_size, "sha256": file_digest(default_bundle / name)}
+
+
+def test_what_cannot_be_a_bundle_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="a bundle is a folder or a zip archive, which this is not"):
+        Bundle.open(os.devnull)
+    with pytest.raises(BundleError, match="no such bundle folder"):
+        Bundle.open(tmp_path / ("n" * 300))

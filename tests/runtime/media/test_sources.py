@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,6 +138,60 @@ def test_a_turned_video_is_shown_upright(degrees: int, reader: str, tmp_path: Pa
     upright = np.rot90(numbered(0b010011), degrees // 90)
     assert frame.picture.shape == upright.shape
     assert np.abs(frame.picture.astype(int) - upright).mean() < 8
+
+
+MIRRORED = {"left and right": (-1, 0, 0, 1), "top and bottom": (1, 0, 0, -1), "both axes": (0, 1, 1, 0)}
+
+
+@pytest.mark.parametrize("matrix", [*MIRRORED.values(), (0, -2, -2, 0), (0, 0, 0, 0)], ids=str)
+def test_a_mirrored_video_is_shown_as_players_show_it(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
+    """The matrix moves a pixel from x, y to a x + c y, b x + d y."""
+    path = write_film(tmp_path / "mirrored.mp4", numbers=[0b010011])
+    film, (a, b, c, d) = path.read_bytes(), matrix
+    at = film.index(b"tkhd") + 44
+    stated = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(film[:at] + stated + film[at + 36 :])
+    (frame,), _ = read(path, reader="pyav")
+    wanted = numbered(0b010011)
+    if b:
+        wanted, a, d = wanted.transpose(1, 0, 2), c, b
+    wanted = wanted[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    assert frame.picture.shape == wanted.shape
+    assert np.abs(frame.picture.astype(int) - wanted).mean() < 8
+
+
+CHILDREN = """
+import os, sys
+from spm_rt import ProcessError
+from spm_rt.media.sources import open_source
+
+def end(child):
+    try:
+        next(frames)
+    except ProcessError:
+        if child == "closes it":
+            source.close()
+        sys.exit(3)
+
+path, reader = sys.argv[1:]
+with open_source(path, reader=reader) as source:
+    frames = iter(source)
+    for child in ("leaves it open", "closes it"):
+        next(frames)
+        pid = os.fork()
+        if not pid:
+            end(child)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    assert len(list(frames)) == int(source.expected) - 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("reader", ["pyav", "opencv"])
+def test_a_forked_child_ends_and_reads_no_video_of_its_parent(reader: str, films: Films) -> None:
+    arguments = [sys.executable, "-c", CHILDREN, str(films("h264.mp4")), reader]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -324,9 +324,12 @@ def test_a_refused_init_leaves_the_running_track_alone(frame: Any, box: Box) -> 
     assert len(tracker._context.templates) == 1
 
 
-def test_float_frames_within_one_are_refused() -> None:
-    with pytest.raises(FrameError, match=r"within 0\.\.1; 0\.\.255 is needed"):
-        bright_tracker().init((FRAME / 255).astype(np.float32), BOX)
+@pytest.mark.parametrize(
+    ("scale", "said"), [(1 / 255, r"within 0\.\.1"), (257, "go up to "), (4095 / 255, "go up to ")]
+)
+def test_float_frames_of_other_levels_are_refused(scale: float, said: str) -> None:
+    with pytest.raises(FrameError, match=rf"{said}.*; 0\.\.255 is needed"):
+        bright_tracker().init(FRAME.astype(np.float32) * np.float32(scale), BOX)
 
 
 @pytest.mark.parametrize("size", [(120, 161), (119, 160), (160, 120), (240, 320)])
@@ -359,6 +362,7 @@ BAD_BOXES: dict[str, tuple[Any, str]] = {
     "three numbers": ((40, 40, 10), "four numbers"),
     "five numbers": ((40, 40, 10, 10, 1), "four numbers"),
     "nothing": (None, "four numbers"),
+    "a number beyond floats": ((10**400, 40, 10, 10), "four numbers"),
     "one number": (7, "four numbers"),
     "words": (("a", "b", "c", "d"), "four numbers"),
     "text": ("40,40,10,10", "four numbers"),
