@@ -87,10 +87,10 @@ def load_weights(paths: Sequence[str | os.PathLike[str]], model: SPMTracker) -> 
             f"{len(files)} files given; a checkpoint is one file with both stages, or cm_stage.pt and fm_stage.pt"
         )
     for file in files:
-        if file.is_dir():
+        if os.path.isdir(file):
             raise CheckpointError(f"{file}: a folder; give the files in it, cm_stage.pt and fm_stage.pt for example")
-        if not file.is_file():
-            raise CheckpointError(f"{file}: no such file")
+        if not os.path.isfile(file):
+            raise CheckpointError(f"{file}: {'no regular file' if os.path.exists(file) else 'no such file'}")
     known = _known_names(model)
     found = _merge([_with_our_names(read_weights(file, known)) for file in files], files)
     return _check(found, expected_weights(model), " + ".join(str(file) for file in files))

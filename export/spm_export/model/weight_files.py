@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ _MISTAKEN = (
         "a compressed archive: unpack it",
     ),
     (rb"\x89HDF", "a file of Keras (HDF5), not of PyTorch"),
+    (rb"[^\0]{1,100}\0.{156,256}ustar", "a tar archive: unpack it, and give what is in it"),
+    (rb"\s*\{\s*\"", "a JSON file without weights; the index of weights in several files names those, two at most"),
     (rb"\x93NUMPY", "an array of numpy, not a state dictionary of PyTorch"),
 )
 """How files begin that are no weights, and what they are."""
@@ -121,9 +125,10 @@ def _load(path: Path) -> Any:
     if not head:
         raise CheckpointError(f"{path}: an empty file")
     for pattern, what in _MISTAKEN:
-        if re.match(pattern, head, re.IGNORECASE):
+        if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
             raise CheckpointError(f"{path}: {what}")
-    if path.suffix == ".safetensors" or head[8:9] == b"{":
+    of_torch = head.startswith((b"PK\x03\x04", b"\x80\x02"))
+    if head[8:9] == b"{" or (path.suffix == ".safetensors" and not of_torch):
         return _load_safetensors(path)
     return _load_pickle(path)
 
@@ -142,7 +147,10 @@ def _load_pickle(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Not by its name, by whose suffix PyTorch decides too.
+        with path.open("rb") as stream, warnings.catch_warnings():  # what is wrong is said once, by us
+            warnings.simplefilter("ignore")
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's readers raise whatever the damage makes them stumble over
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if wanted:
@@ -156,11 +164,16 @@ def _load_pickle(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse archives that are not of ``torch.save``."""
+    """Refuse archives that are not of ``torch.save``, and damaged ones, whose checksums PyTorch does not look at."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [Path(name).name for name in archive.namelist()]
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+            for info in archive.infolist() if "data.pkl" in names else ():
+                if info.CRC:  # 0: torch.serialization.set_crc32_options(False)
+                    with archive.open(info) as stream:  # raises at its end where it is not that
+                        while stream.read(1 << 20):
+                            pass
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path}: not a readable PyTorch file, cut short or damaged ({_line(error)})") from error
     if "constants.pkl" in names:
         raise CheckpointError(

@@ -309,6 +309,8 @@ def test_files_that_are_no_pair_are_named(synthetic_checkpoint: Pair, tmp_path: 
         ([coarse, default_weights()], "holds both stages already; give it alone"),
         ([coarse, fine, default_weights()], "3 files given"),
         ([coarse, tmp_path / "nothing.pt"], "nothing.pt: no such file"),
+        ([coarse, Path(os.devnull)], "no regular file"),
+        ([coarse, tmp_path / ("n" * 300)], "no such file"),
         ([tmp_path], "a folder; give the files in it"),
     ):
         assert message in error_of(paths)
@@ -422,6 +424,8 @@ MISTAKEN = {
     "html": (b"\n<!DOCTYPE html>\n<html><head><title>Google Drive</title>", "a web page instead of the weights"),
     "html in capitals": (b"<HTML><BODY>404</BODY></HTML>", "a web page instead of the weights"),
     "gzip": (b"\x1f\x8b\x08\x00" + bytes(60), "a compressed archive: unpack it"),
+    "tar": (b"x.pt" + bytes(96) + b"0000644\0" * 3 + b"0" * 133 + b"ustar\x0000" + bytes(300), "a tar archive: unpack"),
+    "index": (b'{\n  "metadata": {},\n  "weight_map": {}}', "a JSON file without weights"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "a file of Keras"),
     "empty": (b"", "an empty file"),
 }
@@ -435,6 +439,34 @@ def test_what_is_no_file_of_weights_is_called_by_its_name(
     path = tmp_path / f"fm_stage.{suffix}"
     path.write_bytes(content)
     assert message in error_of([synthetic_checkpoint[0], path])
+
+
+def test_a_file_of_pytorch_may_be_called_safetensors(
+    states: States, synthetic_checkpoint: Pair, tmp_path: Path
+) -> None:
+    for old in (False, True):
+        torch.save(states[1], tmp_path / "w.safetensors", _use_new_zipfile_serialization=not old)
+        load_model([synthetic_checkpoint[0], tmp_path / "w.safetensors"])
+
+
+def test_a_damaged_byte_is_found_by_the_checksums_of_the_container(
+    states: States, synthetic_checkpoint: Pair, tmp_path: Path
+) -> None:
+    path = tmp_path / "fm_stage.pt"
+    torch.save(states[1], path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "cut short or damaged (BadZipFile: Bad CRC-32" in error_of([synthetic_checkpoint[0], path])
+
+
+def test_a_container_without_checksums_is_read(states: States, synthetic_checkpoint: Pair, tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(states[1], tmp_path / "fm_stage.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    load_model([synthetic_checkpoint[0], tmp_path / "fm_stage.pt"])
 
 
 def test_archives_that_are_not_of_torch_save_are_called_by_their_name(tmp_path: Path) -> None:
