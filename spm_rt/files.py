@@ -186,8 +186,18 @@ def _copy(name: str, path: Path) -> None:
 @contextlib.contextmanager
 def _part(folder: str, suffix: str, mode: int, *, is_folder: bool = False) -> Iterator[str]:
     """The name of a new file or folder of ours, held while the block runs, removed afterwards if it is still there."""
+    name, held = new_part(folder, suffix, mode, is_folder=is_folder)
+    try:
+        yield name
+    finally:
+        _remove(name)
+        if held is not None:
+            os.close(held)
+
+
+def new_part(folder: str, suffix: str, mode: int, *, is_folder: bool) -> tuple[str, int | None]:
+    """A new file or folder of ours; whoever comes next removes it once the descriptor that holds it is closed."""
     _remove_abandoned(folder)
-    held: int | None = None
     while True:
         name = os.path.join(folder, f".spm_part.{os.urandom(8).hex()}{suffix}")
         if is_folder:
@@ -197,13 +207,9 @@ def _part(folder: str, suffix: str, mode: int, *, is_folder: bool = False) -> It
         with contextlib.suppress(BlockingIOError, FileNotFoundError):
             held = _hold(name)
             if os.path.lexists(name):  # else somebody took it for abandoned before it was held
-                break
-    try:
-        yield name
-    finally:
-        _remove(name)
-        if held is not None:
-            os.close(held)
+                return name, held
+            if held is not None:
+                os.close(held)
 
 
 def _hold(name: str) -> int | None:

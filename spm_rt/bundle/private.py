@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import struct
+import tempfile
 import weakref
 import zlib
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from ..errors import BundleError, CopyError
-from ..files import seal_manifest, shown
+from ..files import new_part, seal_manifest, shown
 from ..log import Logger
 from ..store import find_entry, make_entry
 from .manifest import MANIFEST, MOST_MANIFEST_BYTES, Contents, contents, parse_manifest
@@ -36,13 +37,13 @@ BLOCK = 1 << 20
 
 
 class PrivateFolder:
-    """A temporary folder of this process, removed with this object; not by forked children."""
+    """A temporary folder of this process, removed with this object, not by forked children; or by the next one."""
 
     def __init__(self) -> None:
-        import tempfile
 
-        self.path = Path(tempfile.mkdtemp(prefix="spm_rt_bundle."))
-        self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
+        name, held = new_part(tempfile.gettempdir(), "", 0o700, is_folder=True)
+        self.path = Path(name)
+        self.remove = weakref.finalize(self, _remove, self.path, held, os.getpid())
 
     def __deepcopy__(self, memo: object) -> PrivateFolder:
         return self
@@ -51,9 +52,11 @@ class PrivateFolder:
         raise CopyError(f"the files of this bundle are in {self.path} for this process alone: open it in the other one")
 
 
-def _remove(path: Path, process: int) -> None:
+def _remove(path: Path, held: int | None, process: int) -> None:
     if os.getpid() == process:
         shutil.rmtree(path, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 def readable(folder: Path, names: list[str]) -> bool:

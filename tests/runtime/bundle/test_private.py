@@ -9,6 +9,8 @@ import pickle
 import random
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +56,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 
 def left_in(tmp_path: Path) -> list[Path]:
     """Temporary folders, and what a writer left in the cache."""
-    return [*(tmp_path / "tmp").iterdir(), *tmp_path.glob("cache/bundles/.new*")]
+    return [*(tmp_path / "tmp").iterdir(), *tmp_path.glob("cache/bundles/.spm_part*")]
 
 
 @pytest.mark.parametrize("top", ["", "spm_alexnet/", "two words/", "b\u00fcndel/"])
@@ -82,6 +84,29 @@ def test_a_temporary_folder_is_there_as_long_as_its_bundle(folder: Path, tmp_pat
     del bundle
     gc.collect()
     assert not place.exists()
+
+
+KILLED = """
+import os, signal, sys
+from spm_rt import Bundle
+bundle = Bundle.open(sys.argv[1])
+print(bundle.path, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such signals and locks on this system")
+def test_what_a_killed_process_unpacked_is_removed_by_the_next(folder: Path, tmp_path: Path) -> None:
+    packed = pack(folder, tmp_path / "bundle.zip")
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, VARIABLE: "off", "TMPDIR": str(tmp_path / "tmp")}
+    left = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(packed)], env=environment, capture_output=True, text=True, timeout=60
+        )
+        left.append(Path(done.stdout.strip()))
+        assert left_in(tmp_path) == [left[-1]], done.stderr
 
 
 def test_bundles_may_be_copied_but_not_sent_away_from_their_temporary_folder(
