@@ -2,11 +2,19 @@
 
 import gc
 import sys
+import typing
 from pathlib import Path
 
+import cv2  # noqa: F401
 from sphinx.ext.napoleon import GoogleDocstring
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Modules that import some types for annotations only, to be quick; autodoc has to find these types there.
+typing.TYPE_CHECKING = True
+import spm_rt.backends  # noqa: E402
+import spm_rt.outputs.base  # noqa: E402, F401
+
+typing.TYPE_CHECKING = False
 # Trees of nodes grow to the end of a build: looking for garbage among them as often as usual takes a quarter of it.
 gc.set_threshold(100_000)
 
@@ -39,5 +47,5 @@ ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Ten
 nitpick_ignore_regex = [
     ("py:.*", rf"({OTHERS})(\..*)?"),
     ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Frame|Picture|Settings)"),
-    ("py:.*", r"tuple\[(int|str)|list\[dict\[str|types\.FrameType"),
+    ("py:.*", r"tuple\[(int|str)|list\[dict\[str|types\.(Frame|Module)Type"),
 ]

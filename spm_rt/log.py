@@ -9,7 +9,7 @@ from typing import Any
 class Logger:
     """``logging.getLogger(name)``, or nothing in a process that never imported ``logging``: nobody set it up there.
 
-    Nothing is printed for who set nothing up (:class:`logging.NullHandler`).
+    Nothing is printed for who set nothing up (``logging.NullHandler``).
 
     Args:
         name: of a module of this package.
