@@ -131,12 +131,12 @@ def run_side_by_side(tasks: Sequence[Callable[[], Item]], threads: int) -> list[
     ``Thread.join`` takes a thread for ended whose end it was waiting for when a handler raised.
 
     Args:
-        tasks: the functions, at least one.
+        tasks: the functions.
         threads: the largest number of threads.
     """
     from concurrent.futures import ThreadPoolExecutor, wait
 
-    pool = ThreadPoolExecutor(min(threads, len(tasks)))
+    pool = ThreadPoolExecutor(max(1, min(threads, len(tasks))))
     futures = [pool.submit(task) for task in tasks]
     stop: BaseException | None = None
     while True:

@@ -110,6 +110,7 @@ def test_functions_run_at_the_same_time_and_results_keep_their_order() -> None:
     together = threading.Barrier(2, timeout=20)
     assert run_side_by_side([lambda: together.wait() * 0 + 1, lambda: together.wait() * 0 + 2], 2) == [1, 2]
     assert run_side_by_side([lambda: 1, lambda: 2, lambda: 3], 1) == [1, 2, 3]
+    assert run_side_by_side([], 2) == []
     with pytest.raises(ZeroDivisionError):
         run_side_by_side([lambda: 1, lambda: 1 // 0], 2)
 

@@ -313,7 +313,7 @@ def test_a_named_pipe_gets_the_whole_output(kind: str, tmp_path: Path) -> None:
 def test_a_pipe_whose_reader_has_gone_is_one_line(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    with pytest.raises(SourceError, match=r"Broken pipe; kept: .*o\.csv \(1 frames\)"), os.fdopen(write):
+    with pytest.raises(SourceError, match=r"Broken pipe; kept: .*o\.csv \(1 frame\)"), os.fdopen(write):
         write_results([("csv", tmp_path / "o.csv"), ("jsonl", f"/dev/fd/{write}")], source_frames([0.0]))
 
 

@@ -241,6 +241,7 @@ def track():
     with open_outputs(requests) as outputs:
         for frame in source_frames(k / 25 for k in range(100000)):
             outputs.write(frame, tracked(frame.index))
+            time.sleep(0.001)  # leaves a core now and then to the test that is to send the signal
 
 sys.exit(run_command("track", track))
 """
