@@ -21,6 +21,10 @@ from .provenance import take_over
 from .targets import is_name
 
 
+class OtherFramesError(SourceError):
+    """The frames of the source are not those of the record; all outputs stay as they were."""
+
+
 @dataclasses.dataclass
 class Record:
     """Frames that were tracked by an earlier run; all targets of one frame are there or none.
@@ -60,14 +64,14 @@ class Record:
         """Refuse a frame that is not the one that comes next here, by its number.
 
         Raises:
-            SourceError: it is another one.
+            OtherFramesError: it is another one.
         """
         file, time = self.seen.get(number if number is not None else -1, (None, None))
         same_time = time == frame.time or (None not in (time, frame.time) and abs(time - frame.time) < _SAME_TIME)  # type: ignore[operator]
         if frame.index != number or file != frame.file or not same_time:
             what = shown(frame.file) if frame.file else f"frame {frame.index}"
             at = "" if frame.time is None else f" at {frame.time:.3f} s"
-            raise SourceError(
+            raise OtherFramesError(
                 f"{shown(self.path)}: what follows there is not {what}{at}; the source has changed since: begin anew "
                 "with another --jsonl FILE"
             )
@@ -76,10 +80,10 @@ class Record:
         """Refuse a source that ended after ``count`` frames, which are fewer than there are here.
 
         Raises:
-            SourceError: so it is.
+            OtherFramesError: so it is.
         """
         if count < len(self.frames):
-            raise SourceError(
+            raise OtherFramesError(
                 f"{shown(self.path)}: has {len(self.frames)} frames of a source that ends after {count} now; give the "
                 "source that it was, or begin anew with another --jsonl FILE"
             )

@@ -21,7 +21,7 @@ from .first_frame import grid_picture
 from .following import Follower, load_follower
 from .frames import RunFrames, Stop
 from .provenance import check_same, provenance
-from .resuming import Record, read_record
+from .resuming import OtherFramesError, Record, read_record
 from .summary import Tally, damage_text, kept_text, make_summary, output_notes, summary_text
 from .targets import corners_hint
 from .windows import require_windows, select_boxes, show
@@ -92,12 +92,16 @@ class _Run:
         """Track, complete the outputs whatever happens, say what became of it; returns the exit status.
 
         Raises:
-            SpmError: what ended the run; the message says what is kept.
+            SpmError: what ended the run; the message says what is kept. Where frames are not those of the record, every
+                file is as it was before.
             Stopped: a signal did, likewise.
         """
         self._stop.deferred = True
         try:
             ended = self._loop()
+        except OtherFramesError:
+            self._outputs.discard()
+            raise
         except SpmError as error:
             raise type(error)("; ".join(filter(None, (str(error), self._kept(str(error)))))) from error
         except BaseException as error:

@@ -111,6 +111,12 @@ class Outputs:
                 raise SourceError(f"{'; '.join(self._problems)}; kept: {', '.join(kept) or 'nothing'}")
         return self.written
 
+    def discard(self) -> None:
+        """End without writing; what was there before under the names of outputs stays."""
+        self._finished = True
+        for output in self._outputs:
+            _close(output)
+
     def _attempt(self, output: Output, action: Any) -> None:
         """Do something with an output; what goes wrong is remembered."""
         try:

@@ -162,14 +162,15 @@ def test_a_source_that_has_changed_is_refused(
     change: Callable[[Path], None], message: str, source: str, tmp_path: Path, capsys: Capture
 ) -> None:
     assert run(source, "x", tmp_path, *BOXES[1], "--frames", "4") == 0
-    before = (tmp_path / "x.jsonl").read_bytes()
+    before = {path: path.read_bytes() for path in tmp_path.glob("x*")}
     change(Path(source))
     assert run(source, "x", tmp_path, "--resume") == 1
     said = capsys.readouterr().err
     assert message in said
     assert "begin anew with another --jsonl FILE" in said
     assert said.count("\n") == 1
-    assert (tmp_path / "x.jsonl").read_bytes() == before
+    assert {path: path.read_bytes() for path in tmp_path.glob("x*")} == before, "the other outputs too"
+    assert len(before) > 1
 
 
 def test_another_source_is_refused_and_the_same_one_elsewhere_is_not(
