@@ -26,9 +26,10 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, cores[number % len(cores) :: workers] or cores)
 # A shell's background job ignores Ctrl-C, what nohup starts a closed terminal, and so would the commands that tests
 # start and interrupt.
-for number, handler in ((signal.SIGINT, signal.default_int_handler), (getattr(signal, "SIGHUP", None), signal.SIG_DFL)):
-    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, handler)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Nothing depends on which library is faster today; what they compile is kept for the run, apart from the user's. The
 # worker processes of a run inherit its folder.
 os.environ["SPM_RT_AUTO"] = "fixed"

@@ -54,6 +54,14 @@ def assert_times(frames: list[SourceFrame], cell: Cell) -> None:
     np.testing.assert_allclose([frame.time for frame in frames], cell.times, atol=cell.accuracy)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="asks for the scheduling of this thread")
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "libsvtav1"])
+def test_films_leave_the_priority_of_those_who_make_them_alone(codec: str, tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    write_film(tmp_path / "film.mkv", codec, numbers=range(5))
+    assert os.sched_getscheduler(0) == before
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_frame_arrives_once_and_in_order_at_its_own_time(name: str, films: Films) -> None:
     cell = WHOLE[name]

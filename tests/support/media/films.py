@@ -5,7 +5,9 @@ A test can so ask which frames arrived, in which order, not only how many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,7 @@ def write_film(
     """
     import av
 
-    with av.open(str(path), "w", format=form, container_options=container or {}) as film:
+    with _same_priority(), av.open(str(path), "w", format=form, container_options=container or {}) as film:
         # All streams before the first packet: FFmpeg aborts otherwise.
         audio = film.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
         stream: Any = film.add_stream(codec, rate=RATE, options={**_DEFAULTS.get(codec, {}), **(options or {})})
@@ -94,6 +96,19 @@ def write_film(
             _write(film, stream.encode(frame), delay)
         _write(film, stream.encode(None), delay)
     return path
+
+
+@contextlib.contextmanager
+def _same_priority() -> Iterator[None]:
+    """SVT-AV1 makes the thread that calls it a real-time one if it may: what a test then started kept it waiting."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 _DEFAULTS = {
