@@ -161,13 +161,9 @@ def _read_line(record: Record, line: bytes, where: str) -> None:
         time = None if time is None else float(time)
         known = isinstance(file, (str, type(None))) and is_name(name)
         in_order = known and isinstance(number, int) and number >= (record.last if record.frames else 0)
-        if not (in_order and all(map(math.isfinite, box))):
-            raise ValueError
-        if result and not math.isfinite(score):
-            raise ValueError
-        if state not in STATES:
-            raise ValueError
-        if (result is None) != (not record.frames or number == record.first):
+        finite = all(map(math.isfinite, box)) and (result is None or math.isfinite(score))
+        given = not record.frames or number == record.first
+        if not (in_order and finite and state in STATES) or (result is None) != given:
             raise ValueError
         if name in record.frames.get(number, {}):
             raise ValueError

@@ -113,6 +113,12 @@ def xywh_to_xyxy(box: tuple[float, float, float, float]) -> NDArray[np.float64]:
     return np.array([x, y, x + width, y + height], np.float64)
 
 
-def xyxy_to_xywh(box: FloatArray) -> tuple[float, float, float, float]:
+def as_corners(box: FloatArray) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 as Python's numbers."""
     x1, y1, x2, y2 = (float(v) for v in box)
+    return x1, y1, x2, y2
+
+
+def xyxy_to_xywh(box: FloatArray) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = as_corners(box)
     return x1, y1, x2 - x1, y2 - y1

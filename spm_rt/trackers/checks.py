@@ -53,10 +53,7 @@ def check_box(box: Sequence[float] | NDArray[np.floating], frame_size: tuple[int
     Raises:
         BoxError: not four finite numbers, less than one pixel wide or high, or wholly outside the frame.
     """
-    try:
-        x, y, width, height = (float(v) for v in box)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BoxError(f"a box is four numbers x, y, width, height, not {shortened(box)}") from error
+    x, y, width, height = _four_numbers(box, "a box is four numbers x, y, width, height")
     given = f"box x={x:g}, y={y:g}, width={width:g}, height={height:g}"
     if not all(math.isfinite(v) for v in (x, y, width, height)):
         raise BoxError(f"{given}: all four must be finite")
@@ -78,10 +75,15 @@ def check_corners(corners: Sequence[float] | NDArray[np.floating]) -> NDArray[np
     Raises:
         BoxError: not four finite numbers, or the second corner is not right of and below the first.
     """
-    try:
-        x1, y1, x2, y2 = (float(v) for v in corners)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BoxError(f"corners are four numbers x1, y1, x2, y2, not {shortened(corners)}") from error
+    x1, y1, x2, y2 = _four_numbers(corners, "corners are four numbers x1, y1, x2, y2")
     if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2):
         raise BoxError(f"corners {x1:g}, {y1:g}, {x2:g}, {y2:g}: finite numbers are needed, with x1 < x2 and y1 < y2")
     return np.array([x1, y1, x2, y2], np.float64)
+
+
+def _four_numbers(values: Sequence[float] | NDArray[np.floating], wanted: str) -> tuple[float, float, float, float]:
+    try:
+        a, b, c, d = (float(v) for v in values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BoxError(f"{wanted}, not {shortened(values)}") from error
+    return a, b, c, d

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NotInitializedError
-from ..frame.geometry import xyxy_to_xywh
+from ..frame.geometry import as_corners, xyxy_to_xywh
 from ..results import Box, Corners
 from ..settings import TrackerSettings
 from .checks import check_box, check_corners
@@ -33,8 +33,7 @@ class OneTarget(Lifecycle):
         """The last box as it is kept, ``x1, y1, x2, y2`` in float64: all that the next frame depends on beside the
         template. ``box`` has ``x2 - x1`` rounded.
         """
-        x1, y1, x2, y2 = (float(v) for v in self._known())
-        return x1, y1, x2, y2
+        return as_corners(self._known())
 
     def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
         """Put the box ``x, y, width, height`` elsewhere, as after a detection; the template stays what it is.

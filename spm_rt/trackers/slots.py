@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..backends.protocol import Template
 from ..errors import TargetError
-from ..frame.geometry import xyxy_to_xywh
+from ..frame.geometry import as_corners, xyxy_to_xywh
 from ..results import Box, Corners
 from ..settings import TrackerSettings
 from .checks import check_box, check_corners
@@ -92,8 +92,7 @@ class TargetSlots(Lifecycle, Generic[Holder]):
     def corners(self, id: int) -> Corners:
         """The last box of a target as it is kept; see :attr:`spm_rt.Tracker.corners`."""
         self._gate.check()
-        x1, y1, x2, y2 = (float(v) for v in self._target(id).box)
-        return x1, y1, x2, y2
+        return as_corners(self._target(id).box)
 
     def remove(self, id: int) -> None:
         """Follow a target no longer.
