@@ -1,20 +1,10 @@
-"""``spm-bench``, and ``python -m spm_bench``: its modules are imported where Ctrl-C is one line already."""
+"""``spm-bench``, and ``python -m spm_bench``."""
 
 import sys
 
-from spm_rt.terminal import run_command
+from spm_rt.terminal import lazy_command
 
-
-def main() -> int:
-    """The command; returns the exit status."""
-
-    def command() -> int:
-        from .cli import main
-
-        return main()
-
-    return run_command("spm-bench", command, extra="bench")
-
+main = lazy_command("spm-bench", "spm_bench.cli", extra="bench")
 
 if __name__ == "__main__":
     sys.exit(main())

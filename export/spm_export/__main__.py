@@ -1,20 +1,10 @@
-"""``spm-export``, and ``python -m spm_export``: its modules are imported where Ctrl-C is one line already."""
+"""``spm-export``, and ``python -m spm_export``."""
 
 import sys
 
-from spm_rt.terminal import run_command
+from spm_rt.terminal import lazy_command
 
-
-def main() -> int:
-    """The command; returns the exit status."""
-
-    def command() -> int:
-        from .cli import main
-
-        return main()
-
-    return run_command("spm-export", command, extra="export")
-
+main = lazy_command("spm-export", "spm_export.cli", extra="export")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -40,7 +40,6 @@ class PrivateFolder:
     """A temporary folder of this process, removed with this object, not by forked children; or by the next one."""
 
     def __init__(self) -> None:
-
         name, held = new_part(tempfile.gettempdir(), "", 0o700, is_folder=True)
         self.path = Path(name)
         self.remove = weakref.finalize(self, _remove, self.path, held, os.getpid())

@@ -1,7 +1,7 @@
 """What the commands have in common: how they end, progress, tables, boxes and numbers as options."""
 
 from .boxes import BOX_FORMS, join_boxes, parse_box
-from .command import DEBUG, EXTRAS, Stopped, run_command, say, say_left_out, stop_signals
+from .command import DEBUG, EXTRAS, Stopped, lazy_command, run_command, say, say_left_out, stop_signals
 from .numbers import positive_int, real_number, whole_number
 from .progress import Progress, format_table
 
@@ -13,6 +13,7 @@ __all__ = [
     "Stopped",
     "format_table",
     "join_boxes",
+    "lazy_command",
     "parse_box",
     "positive_int",
     "real_number",

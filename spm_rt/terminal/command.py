@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -83,6 +84,17 @@ def run_command(name: str, function: Callable[[], int], *, extra: str = "") -> i
     except KeyboardInterrupt as stop:
         say(f"{name}: {str(stop) or 'stopped by SIGINT'}")
         return 128 + getattr(stop, "number", signal.SIGINT)
+
+
+def lazy_command(name: str, module: str, *, extra: str) -> Callable[[], int]:
+    """The entry of a command whose module is imported where Ctrl-C is one line already.
+
+    Args:
+        name: of the command.
+        module: has its ``main``, which takes the arguments of the process and returns the exit status.
+        extra: as for :func:`run_command`.
+    """
+    return lambda: run_command(name, lambda: int(importlib.import_module(module).main()), extra=extra)
 
 
 def _silence_opencv() -> None:

@@ -1,20 +1,10 @@
-"""``spm-train``, and ``python -m spm_train``: its modules are imported where Ctrl-C is one line already."""
+"""``spm-train``, and ``python -m spm_train``."""
 
 import sys
 
-from spm_rt.terminal import run_command
+from spm_rt.terminal import lazy_command
 
-
-def main() -> int:
-    """The command; returns the exit status."""
-
-    def command() -> int:
-        from .cli import main
-
-        return main()
-
-    return run_command("spm-train", command, extra="train")
-
+main = lazy_command("spm-train", "spm_train.cli", extra="train")
 
 if __name__ == "__main__":
     sys.exit(main())
