@@ -36,6 +36,7 @@ LAYERS = {
         "resident",
         "outputs",
         "adapters",
+        "pipelines",
         "cli",
     ),
     "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "plan", "build", "cli"),

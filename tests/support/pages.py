@@ -60,5 +60,5 @@ def linked_files(page: Path) -> list[str]:
 def named_files(page: Path) -> list[str]:
     """Files of this project that a page names in its text by their path from the root."""
     text = page.read_text(encoding="utf-8")
-    tops = "benchmarks|docs|engines|export|findings|scripts|spm_rt|tests|training"
+    tops = "benchmarks|docs|engines|examples|export|findings|scripts|spm_rt|tests|training"
     return re.findall(rf"(?<![\w/.~$-])((?:{tops})/[\w/.-]+\.(?:py|pyi|c|h|cu|cpp|md|sh|txt|html|png|mp4))\b", text)

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Virtual environments for the components that tests/pipelines runs against and that do not go with each other or with
+# ours: one in .venvs/NAME for each tests/pipelines/requirements/NAME.txt, made once, and again when that file changes.
+# Each sees our own packages behind its own. Arguments: the names to be made; by default all.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+source "$root/scripts/environment.sh"
+wanted=${*:-$(cd "$root/tests/pipelines/requirements" && ls -- *.txt 2> /dev/null | sed 's/\.txt$//')}
+ours=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+for name in $wanted; do
+    file="$root/tests/pipelines/requirements/$name.txt" place="${SPM_VENVS:-$root/.venvs}/$name"
+    stamp="$place/.made_$(cat "$file" <(python --version) | cksum | cut -d' ' -f1)"
+    [ -f "$stamp" ] && continue
+    echo "== setting up $place"
+    rm -rf "$place"
+    python -m venv "$place"
+    printf '%s\n' "$root" "$ours" > "$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/spm_rt.pth"
+    # A comment `# pip: OPTIONS` in the file has options that a requirement cannot say, such as --no-deps.
+    "$place/bin/python" -m pip install --quiet --disable-pip-version-check $(sed -n 's/^# pip: //p' "$file") -r "$file"
+    touch "$stamp"
+done
