@@ -5,10 +5,12 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/scripts/environment.sh"
-wanted=${*:-$(cd "$root/tests/pipelines/requirements" && ls -- *.txt 2> /dev/null | sed 's/\.txt$//')}
 ours=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-for name in $wanted; do
-    file="$root/tests/pipelines/requirements/$name.txt" place="${SPM_VENVS:-$root/.venvs}/$name"
+shopt -s nullglob
+for file in "$root"/tests/pipelines/requirements/*.txt; do
+    name=$(basename "$file" .txt)
+    [ $# = 0 ] || [[ " $* " = *" $name "* ]] || continue
+    place="${SPM_VENVS:-$root/.venvs}/$name"
     stamp="$place/.made_$(cat "$file" <(python --version) | cksum | cut -d' ' -f1)"
     [ -f "$stamp" ] && continue
     echo "== setting up $place"

@@ -153,7 +153,7 @@ def _measure(names: Sequence[str], attempts: Attempts[Backend]) -> tuple[dict[st
     loaded = {name: backend for name in names if (backend := attempts(name)) is not None}
     if not loaded:
         raise attempts.error()
-    runs = {name: _frame(backend) for name, backend in loaded.items()}
+    runs = {name: frame_run(backend) for name, backend in loaded.items()}
     times = dict.fromkeys(loaded, float("inf"))
     for turn in range(1 + RUNS if len(loaded) > 1 else 0):
         for name, run in runs.items():
@@ -164,7 +164,7 @@ def _measure(names: Sequence[str], attempts: Attempts[Backend]) -> tuple[dict[st
     return loaded, times
 
 
-def _frame(backend: Backend) -> Callable[[], None]:
+def frame_run(backend: Backend) -> Callable[[], None]:
     """The network's part of a frame on a noise picture: as long as on any other."""
     context = backend.context()
     targets, _, size, _ = context.crop.shape

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,19 @@ from ..backends.protocol import Backend, SlotContext
 from ..bundle import Bundle
 from ..bundle.manifest import MOST_TARGETS
 from ..errors import BackendError, SettingsError
-from ..frame.crop import MeanColor, Scratch
+from ..frame.crop import Frame, MeanColor, Scratch
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import Proposals, TargetView, decide, propose
+from ..gpu.device_frames import DeviceFrame
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings, shortened
 from .checks import check_box, check_levels, check_size, no_clock
 from .input import AnyFrame, take_frame, write_crop
 from .lifecycle import OnBackend
-from .slots import OTHER_SIZE, Target, TargetSlots
+from .slots import OTHER_SIZE, Batch, Target, TargetSlots
 
 Floats = NDArray[np.float32]
+Several = TypeVar("Several", bound="MultiTracker")
 
 
 class MultiTracker(OnBackend, TargetSlots[SlotContext]):
@@ -61,7 +64,7 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
 
     @classmethod
     def load(
-        cls,
+        cls: type[Several],
         bundle: str | os.PathLike[str] | Bundle,
         backend: str = "auto",
         device: str = "cpu",
@@ -71,7 +74,7 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
         capacity: int | None = None,
         precision: str | None = None,
         per_call: int | None = None,
-    ) -> MultiTracker:
+    ) -> Several:
         """A tracker on a bundle's graphs.
 
         Args:
@@ -104,10 +107,10 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
         tracker._prepare_for(capacity or 0)
         return tracker
 
-    def sibling(self) -> MultiTracker:
+    def sibling(self: Several) -> Several:
         """Another, independent tracker without targets that shares this one's compiled graphs."""
         self._gate.check()
-        return MultiTracker(self._compiled, self._batch_sizes, self.spec, self.settings)
+        return type(self)(self._compiled, self._batch_sizes, self.spec, self.settings)
 
     def _release(self) -> None:
         super()._release()
@@ -130,12 +133,16 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
             frame = take_frame(frame, self._template_context, self._backend)
             if self._targets:
                 check_size(frame, self._frame_size, OTHER_SIZE)
-            start = check_box(box, frame.shape[:2])
-            region = search_region(start, self.spec)
-            write_crop(frame, region, self._template_context, 0, self._scratch)
-            check_levels(frame, self._template_context.crop)
-            self._template_context.set_template(to_crop(start, region)[None])
-            return self._accept(Target(start, self._template_context.template()), (frame.shape[0], frame.shape[1]))
+            return self._begin(frame, box)
+
+    def _begin(self, frame: Frame | DeviceFrame, box: Sequence[float] | NDArray[np.floating]) -> int:
+        """Make a target's template, and give it a number."""
+        start = check_box(box, frame.shape[:2])
+        region = search_region(start, self.spec)
+        write_crop(frame, region, self._template_context, 0, self._scratch)
+        check_levels(frame, self._template_context.crop)
+        self._template_context.set_template(to_crop(start, region)[None])
+        return self._accept(Target(start, self._template_context.template()), (frame.shape[0], frame.shape[1]))
 
     def update(
         self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
@@ -155,36 +162,51 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
             if not self._targets:
                 return {}
             check_size(frame, self._frame_size, OTHER_SIZE)
-            views = {
-                id: TargetView(target.box, search_region(target.box, self.spec), self._frame_size)
-                for id, target in self._targets.items()
-            }
             mean = MeanColor(frame) if isinstance(frame, np.ndarray) else None
-            for batch in self._batches:
-                for slot, id in enumerate(batch.ids):
-                    write_crop(frame, views[id].region, batch.context, slot, self._scratch, mean)
-            clock("crop")
-            searched = [batch.context.search() for batch in self._batches]
-            clock("search")
-            proposals = {
-                id: propose(scores[slot], boxes[slot], views[id], self.settings)
-                for batch, (scores, boxes) in zip(self._batches, searched, strict=True)
-                for slot, id in enumerate(batch.ids)
-            }
-            clock("proposals")
-            fine = self._relate(proposals)
-            clock("relation")
-            results = {}
-            for id, target in self._targets.items():
-                decided = decide(proposals[id], fine.get(id), views[id], self.spec, self.settings, candidates)
-                target.box, results[id] = decided
-            clock("fusion")
-            return results
+            return self._find(self._batches, dict.fromkeys(self._targets, (frame, mean)), candidates, clock)
 
-    def _relate(self, proposals: dict[int, Proposals]) -> dict[int, tuple[Floats, Floats]]:
+    def _find(
+        self,
+        batches: Sequence[Batch[SlotContext]],
+        frames: Mapping[int, tuple[Frame | DeviceFrame, MeanColor | None]],
+        candidates: bool,
+        clock: Callable[[str], None],
+    ) -> dict[int, TrackResult]:
+        """Find the targets of these batches, each in its frame."""
+        views = {
+            id: TargetView(
+                self._targets[id].box, search_region(self._targets[id].box, self.spec), (frame.shape[0], frame.shape[1])
+            )
+            for id, (frame, _) in frames.items()
+        }
+        for batch in batches:
+            for slot, id in enumerate(batch.ids):
+                frame, mean = frames[id]
+                write_crop(frame, views[id].region, batch.context, slot, self._scratch, mean)
+        clock("crop")
+        searched = [batch.context.search() for batch in batches]
+        clock("search")
+        proposals = {
+            id: propose(scores[slot], boxes[slot], views[id], self.settings)
+            for batch, (scores, boxes) in zip(batches, searched, strict=True)
+            for slot, id in enumerate(batch.ids)
+        }
+        clock("proposals")
+        fine = self._relate(batches, proposals)
+        clock("relation")
+        results = {}
+        for id, view in views.items():
+            decided = decide(proposals[id], fine.get(id), view, self.spec, self.settings, candidates)
+            self._targets[id].box, results[id] = decided
+        clock("fusion")
+        return results
+
+    def _relate(
+        self, batches: Sequence[Batch[SlotContext]], proposals: dict[int, Proposals]
+    ) -> dict[int, tuple[Floats, Floats]]:
         """The fine stage's scores ``[K]`` and boxes ``[K, 4]`` of each target; none in ``coarse`` mode."""
         fine: dict[int, tuple[Floats, Floats]] = {}
-        for batch in self._batches if self.settings.mode != "coarse" else ():
+        for batch in batches if self.settings.mode != "coarse" else ():
             most = max(len(proposals[id].scores) for id in batch.ids)
             given = np.zeros((batch.size, most, 4), np.float32)
             for slot, id in enumerate(batch.ids):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -108,7 +108,7 @@ class TargetSlots(Lifecycle, Generic[Holder]):
         """Put a target's box elsewhere, as :meth:`spm_rt.Tracker.move_to`; its template stays what it is."""
         with self._gate:
             target = self._target(id)
-            target.box = check_box(box, self._frame_size)
+            target.box = check_box(box, self._size_of(id))
 
     def restore(self, id: int, corners: Sequence[float] | NDArray[np.floating]) -> None:
         """Go on from the corners that a target with the same template had, as :meth:`spm_rt.Tracker.restore`."""
@@ -120,6 +120,10 @@ class TargetSlots(Lifecycle, Generic[Holder]):
 
     def _state(self) -> str:
         return f"{len(self._targets)} target(s)"
+
+    def _size_of(self, id: int) -> tuple[int, int]:
+        """Height and width of a target's frames."""
+        return self._frame_size
 
     def _accept(self, target: Target, frame_size: tuple[int, int]) -> int:
         """Give a new target a number and a slot."""
@@ -136,8 +140,12 @@ class TargetSlots(Lifecycle, Generic[Holder]):
         return self._targets[id]
 
     def _assign(self, targets: dict[int, Target]) -> None:
+        """Take these targets for those that are followed, each with a slot."""
+        self._batches, self._targets = self._arrange(targets), targets
+
+    def _arrange(self, targets: Mapping[int, Target]) -> list[Batch[Holder]]:
         """Give every target a slot, and move the templates of those that get another one."""
-        batches = self._prepare(split(len(targets), self._batch_sizes))
+        batches = self._prepare(self._split(len(targets)))
         waiting = list(targets)
         for batch in batches:
             batch.ids, waiting = waiting[: batch.size], waiting[batch.size :]
@@ -145,7 +153,11 @@ class TargetSlots(Lifecycle, Generic[Holder]):
                 if batch.templates[slot] != id:
                     batch.context.put_template(slot, targets[id].template)
                     batch.templates[slot] = id
-        self._batches, self._targets = batches, targets
+        return batches
+
+    def _split(self, count: int) -> list[int]:
+        """Sizes of the batches that so many targets take."""
+        return split(count, self._batch_sizes)
 
     def _prepare(self, sizes: Sequence[int]) -> list[Batch[Holder]]:
         """Batches of these sizes, kept for the next time."""
@@ -160,7 +172,7 @@ class TargetSlots(Lifecycle, Generic[Holder]):
     def _prepare_for(self, capacity: int) -> None:
         """Make now whatever 1 to ``capacity`` targets need."""
         for count in range(1, capacity + 1):
-            self._prepare(split(count, self._batch_sizes))
+            self._prepare(self._split(count))
 
 
 def split(count: int, sizes: Sequence[int]) -> list[int]:
