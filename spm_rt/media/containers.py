@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from ..errors import SourceError
 from ..files import shown
 from ..machine import OneProcess
+from .conversion import Converter
 from .damage import Evidence, stated_frames
-from .protocol import Decoded, Picture, check_process
+from .protocol import Decoded, check_process
 from .pyav import import_pyav
 
 _MOST_ERRORS = 100
@@ -70,6 +69,7 @@ class ContainerReader(OneProcess):
         # Not as many as there are cores: which frames come out behind a damaged spot depends on their number, and
         # shall be the same on every machine.
         self._stream.codec_context.thread_count = 2
+        self._convert = Converter(av)
         self._evidence = Evidence(self._container, self._stream)
         self.frame_rate = self._rate()
         self._stated = stated_frames(self._container, self._stream)
@@ -91,7 +91,7 @@ class ContainerReader(OneProcess):
             for frame in self._decode(packet):
                 time, step = clock.read(frame, read)
                 self._missing += self._evidence.see_step(step) if step else 0
-                yield Decoded(read + self._missing, time, None, lambda frame=frame: _convert(frame))  # type: ignore[misc]
+                yield Decoded(read + self._missing, time, None, lambda frame=frame: self._convert(frame))  # type: ignore[misc]
                 read += 1
         self._compare(read)
         if not read and self._pipe and not self._pipe.seekable and "mp4" in self._container.format.name:
@@ -293,27 +293,3 @@ class _Clock:
         step = max(now - self._start - self._last, 0.001)
         self._last, self._step = self._last + step, step
         return self._last, step
-
-
-def _convert(frame: Any) -> Picture:
-    """BGR, turned upright as the video's display matrix says.
-
-    Colors are those that the frame states (matrix and range; BT.601 and studio range where it does not), and the
-    scaler is the one that OpenCV uses: the pixels are the same.
-    """
-    converted = frame.reformat(format="bgr24", interpolation="BICUBIC", threads=1)
-    plane, height, width = converted.planes[0], converted.height, converted.width
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
-    picture: Picture = rows.reshape(height, width, 3)
-    # The frame's own memory, unless its rows are padded or it is turned.
-    return np.ascontiguousarray(_upright(picture, frame.side_data.get("DISPLAYMATRIX")))
-
-
-def _upright(picture: Picture, matrix: Any) -> Picture:
-    """A picture turned and mirrored by the quarter turns that are nearest to a display matrix, nine int32 by rows."""
-    if matrix is None:
-        return picture
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        picture, a, d = picture.transpose(1, 0, 2), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -138,6 +138,31 @@ def test_pixels_are_those_of_opencv(name: str | Path, films: Films) -> None:
         assert a.picture.flags.c_contiguous
 
 
+READ_BIG = """
+import gc, resource, sys
+from spm_rt.media.sources import open_source
+
+gc.disable()
+faults, pages = [], 0
+with open_source(sys.argv[1], reader="pyav") as source:
+    for frame in source:
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        pages = frame.picture.nbytes // resource.getpagesize()
+left = sum(type(thing).__name__ == "VideoFrame" for thing in gc.get_objects())
+print((faults[-1] - faults[len(faults) // 2]) / (len(faults) // 2) / pages, left)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults as Linux does")
+def test_frames_use_the_memory_of_those_before_them(tmp_path: Path) -> None:
+    """In a process of its own, where no large block has been freed yet, and garbage is not collected."""
+    film = write_film(tmp_path / "big.mp4", numbers=range(12), size=(1280, 720), options={"preset": "ultrafast"})
+    done = subprocess.run([sys.executable, "-c", READ_BIG, film], capture_output=True, check=True, text=True)
+    fresh, left = done.stdout.split()
+    assert float(fresh) < 0.2
+    assert int(left) <= 2
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270, -90])
 @pytest.mark.parametrize("reader", ["pyav", "opencv"])
 def test_a_turned_video_is_shown_upright(degrees: int, reader: str, tmp_path: Path) -> None:
