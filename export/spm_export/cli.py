@@ -141,7 +141,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
     """How a bundle is written."""
     parser.add_argument(
-        "--config", metavar="YAML", help="a configuration of the release (both of its layouts are read)"
+        "--config",
+        metavar="YAML",
+        help="a configuration of the release (both of its layouts are read); the default weights have one of their own",
     )
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: the configuration's)")
     parser.add_argument(
@@ -173,7 +175,7 @@ def run(options: argparse.Namespace) -> int:
     """Convert, export or both, as the options say."""
     # PyTorch and ONNX take seconds to import: not before --help and usage errors are dealt with.
     from .graphs.builder import OPSETS
-    from .model.checkpoint import check_target, load_model, save_checkpoint
+    from .model.checkpoint import check_target, default_weights, load_model, save_checkpoint
     from .model.config import load_config
 
     if options.out:
@@ -191,7 +193,8 @@ def run(options: argparse.Namespace) -> int:
         raise ExportError("--calibration is for --precision int8")
     if bool(options.clip) != bool(options.box):
         raise ExportError("--clip and --box go together")
-    spec, settings = load_config(options.config) if options.config else (ModelSpec(), TrackerSettings())
+    config = options.config or (None if options.checkpoint else default_weights().with_suffix(".yaml"))
+    spec, settings = load_config(config) if config else (ModelSpec(), TrackerSettings())
     if options.mode:
         settings = dataclasses.replace(settings, mode=options.mode)
     model = load_model(options.checkpoint, spec)

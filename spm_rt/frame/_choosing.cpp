@@ -158,9 +158,9 @@ static PyObject* decide(PyObject*, PyObject* arguments) {
     State state = {};
     Settings settings = {};
     Result result = {};
-    if (!PyArg_ParseTuple(arguments, "OOOOOO(ddd)(ii)ipfffddd", &given[0], &given[1], &given[2], &given[3], &given[4],
-                          &given[5], &state.scale, &state.region[0], &state.region[1], &height, &width,
-                          &settings.crop_size, &settings.mode, &settings.fine_score_weight, &settings.fine_box_weight,
+    if (!PyArg_ParseTuple(arguments, "OOOOOO(ddd)(dddd)(ii)ipfffddd", &given[0], &given[1], &given[2], &given[3], &given[4],
+                          &given[5], &state.scale, &state.region[0], &state.region[1], &state.extent[0],
+                          &state.extent[1], &state.extent[2], &state.extent[3], &height, &width, &settings.crop_size, &settings.mode, &settings.fine_score_weight, &settings.fine_box_weight,
                           &settings.window_influence, &settings.update_threshold, &settings.size_rate,
                           &settings.min_side)) {
         return nullptr;
@@ -188,8 +188,8 @@ static PyMethodDef methods[] = {
      "coarse scores [n] and boxes [n, 4] (crop pixels, float32, contiguous) around the last box (float64): their boxes in "
      "crop pixels, in frame pixels, and their scores (bytearrays of float32)."},
     {"decide", decide, METH_VARARGS,
-     "decide(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), (height, width), crop_size, "
-     "series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): both stages' "
+     "decide(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), extent, (height, width), "
+     "crop_size, series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): both stages' "
      "scores and boxes fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -202,6 +202,6 @@ static PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__choosing() {
     PyObject* module = PyModule_Create(&definition);
     // Raised with every change of what a function takes or gives, here and where Python loads this (compiled.py).
-    if (module && PyModule_AddIntConstant(module, "INTERFACE", 1) != 0) Py_CLEAR(module);
+    if (module && PyModule_AddIntConstant(module, "INTERFACE", 2) != 0) Py_CLEAR(module);
     return module;
 }

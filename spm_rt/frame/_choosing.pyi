@@ -21,6 +21,7 @@ def decide(
     fine_boxes: NDArray[np.float32],
     last: NDArray[np.float64],
     region: tuple[float, float, float],
+    extent: tuple[float, float, float, float],
     frame_size: tuple[int, int],
     crop_size: int,
     series: bool,

@@ -69,8 +69,59 @@ def cosine_window(boxes: Floats, crop_size: int) -> Floats:
     return window
 
 
+Extent = tuple[float, float, float, float]
+"""What makes the box that was asked for of a detected one: factors of its width and height, and how far its centre
+moves to the right and down, in detected widths and heights."""
+AS_DETECTED: Extent = (1.0, 1.0, 0.0, 0.0)
+_SAME_OBJECT = 0.5
+"""Least overlap of the given box and the detected one. Below it the detection is of something else."""
+
+
+def extent_of(given: NDArray[np.float64], detected: Floats, share: float) -> Extent:
+    """How the box that was given on the first frame lies against what is detected there.
+
+    The network has an extent of its own for many objects: a box around the head is drawn to the head and shoulders.
+    Later boxes differ from the wanted ones as the first one does (docs/notes/model.md, "Extent").
+
+    Args:
+        given, detected: ``[4]``, x1, y1, x2, y2 in frame pixels.
+        share: of the difference; see ``TrackerSettings.extent_correction``.
+
+    Returns:
+        ``AS_DETECTED`` too where the two boxes overlap by less than half.
+    """
+    x1, y1, x2, y2 = (float(v) for v in detected)
+    left, top, right, bottom = (float(v) for v in given)
+    both = max(0.0, min(x2, right) - max(x1, left)) * max(0.0, min(y2, bottom) - max(y1, top))
+    width, height = x2 - x1, y2 - y1
+    if not both >= _SAME_OBJECT * (width * height + (right - left) * (bottom - top) - both) > 0:
+        return AS_DETECTED
+    return (
+        ((right - left) / width) ** share,
+        ((bottom - top) / height) ** share,
+        share * ((left + right) - (x1 + x2)) / 2 / width,
+        share * ((top + bottom) - (y1 + y2)) / 2 / height,
+    )
+
+
+def with_extent(boxes: Floats, extent: Extent) -> NDArray[np.float64] | Floats:
+    """Detected boxes ``[K, 4]`` as they were asked for; see :data:`Extent`."""
+    if extent == AS_DETECTED:
+        return boxes
+    corners = boxes.astype(np.float64)
+    size = corners[:, 2:] - corners[:, :2]
+    center = (corners[:, :2] + corners[:, 2:]) / 2 + size * extent[2:]
+    half = size * extent[:2] / 2
+    return np.concatenate([center - half, center + half], axis=1)
+
+
 def next_box(
-    current: NDArray[np.float64], detected: Floats, score: float, frame_size: tuple[int, int], settings: TrackerSettings
+    current: NDArray[np.float64],
+    detected: Floats,
+    score: float,
+    frame_size: tuple[int, int],
+    settings: TrackerSettings,
+    extent: Extent = AS_DETECTED,
 ) -> NDArray[np.float64]:
     """The new box ``[4]``: the detection's centre, the size smoothed by the score (docs/notes/model.md, "Final box").
 
@@ -82,11 +133,13 @@ def next_box(
         score: its fused score, without the window.
         frame_size: height, width.
         settings: size rate and smallest side.
+        extent: of the target.
     """
     rate = settings.size_rate * score
     x1, y1, x2, y2 = (float(v) for v in detected)
-    width = max(settings.min_side, (x2 - x1) * rate + float(current[2] - current[0]) * (1 - rate))
-    height = max(settings.min_side, (y2 - y1) * rate + float(current[3] - current[1]) * (1 - rate))
-    cx = max(0.0, min((x1 + x2) / 2, frame_size[1] - width / 2))
-    cy = max(0.0, min((y1 + y2) / 2, frame_size[0] - height / 2))
+    across, down, right, below = extent
+    width = max(settings.min_side, (x2 - x1) * across * rate + float(current[2] - current[0]) * (1 - rate))
+    height = max(settings.min_side, (y2 - y1) * down * rate + float(current[3] - current[1]) * (1 - rate))
+    cx = max(0.0, min((x1 + x2) / 2 + (x2 - x1) * right, frame_size[1] - width / 2))
+    cy = max(0.0, min((y1 + y2) / 2 + (y2 - y1) * below, frame_size[0] - height / 2))
     return np.array([cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2])

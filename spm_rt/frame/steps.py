@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from ..results import LOST, TRACKED, UNSURE, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .compiled import compiled
-from .fusion import Fused, cosine_window, fuse, next_box
+from .fusion import AS_DETECTED, Extent, Fused, cosine_window, extent_of, fuse, next_box, with_extent
 from .geometry import Region, to_frame, xyxy_to_xywh
 from .proposals import select_proposals
 
-_choosing = compiled("_choosing", interface=1)
+_choosing = compiled("_choosing", interface=2)
 compiled_propose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None = getattr(_choosing, "propose", None)
 compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
 compiled_decide = getattr(_choosing, "decide", None)
@@ -52,6 +52,8 @@ class TargetView(NamedTuple):
     """what the crop shows"""
     frame_size: tuple[int, int]
     """height, width"""
+    extent: Extent = AS_DETECTED
+    """what makes the wanted box of a detected one"""
 
 
 def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSettings) -> Proposals:
@@ -63,7 +65,7 @@ def propose(scores: Floats, boxes: Floats, view: TargetView, settings: TrackerSe
         view: where the target was looked for.
         settings: how many, and the thresholds.
     """
-    last, region, _ = view
+    last, region = view.last, view.region
     if compiled_propose is None:
         # Coordinate by coordinate in memory: what follows works on one of them at a time.
         frame_boxes = to_frame(np.asfortranarray(boxes), region)
@@ -95,13 +97,14 @@ def decide(
         spec, settings: of the tracker.
         candidates: list all proposals in the result.
     """
-    last, region, frame_size = view
+    last, region, frame_size, extent = view
     if compiled_decide is not None and fine is not None and settings.mode != "coarse" and not candidates:
         corners, score, coarse_score, fine_score = compiled_decide(
             *proposals,
             *(np.ascontiguousarray(array, np.float32) for array in fine),
             last,
             (region.scale, region.x1, region.y1),
+            extent,
             frame_size,
             spec.crop_size,
             settings.mode == "series",
@@ -110,18 +113,13 @@ def decide(
         box = np.array(corners)
         found, state = verdict(score, settings)
         return box, TrackResult(xyxy_to_xywh(box), score, found, coarse_score, fine_score, state=state)
-    if fine is None:
-        fine_scores, fine_boxes = np.full_like(proposals.scores, np.nan), proposals.boxes
-    else:
-        fine_scores, fine_boxes = fine[0], to_frame(fine[1], region)
-    window = cosine_window(proposals.crop_boxes, spec.crop_size)
-    fused = fuse(proposals.scores, proposals.boxes, fine_scores, fine_boxes, window, settings)
+    fused, fine_scores = _fuse(proposals, fine, region, spec, settings)
     best, score = fused.chosen, float(fused.scores[fused.chosen])
     box = last
     if score >= settings.update_threshold:
-        box = next_box(last, fused.boxes[best], score, frame_size, settings)
+        box = next_box(last, fused.boxes[best], score, frame_size, settings, extent)
     scores = float(proposals.scores[best]), float(fine_scores[best])
-    listed = _list_candidates(fused, proposals.scores, fine_scores) if candidates else None
+    listed = _list_candidates(fused, proposals.scores, fine_scores, extent) if candidates else None
     found, state = verdict(score, settings)
     return box, TrackResult(xyxy_to_xywh(box), score, found, *scores, listed, state=state)
 
@@ -133,11 +131,45 @@ def verdict(score: float, settings: TrackerSettings) -> tuple[bool, str]:
     return False, UNSURE if score >= settings.update_threshold else LOST
 
 
-def _list_candidates(fused: Fused, coarse_scores: Floats, fine_scores: Floats) -> tuple[Candidate, ...]:
+def measure(
+    proposals: Proposals,
+    fine: tuple[Floats, Floats] | None,
+    view: TargetView,
+    spec: ModelSpec,
+    settings: TrackerSettings,
+) -> Extent:
+    """The extent of a target: the box ``view.last``, given on the first frame, against what is detected there.
+
+    Args:
+        proposals, fine, spec, settings: as for :func:`decide`, of the very frame that the template is from.
+        view: where the given box is.
+    """
+    fused, _ = _fuse(proposals, fine, view.region, spec, settings)
+    return extent_of(view.last, fused.boxes[fused.chosen], settings.extent_correction)
+
+
+def _fuse(
+    proposals: Proposals,
+    fine: tuple[Floats, Floats] | None,
+    region: Region,
+    spec: ModelSpec,
+    settings: TrackerSettings,
+) -> tuple[Fused, Floats]:
+    """Both stages fused, and the fine stage's scores, which are NaN in ``coarse`` mode."""
+    if fine is None:
+        fine_scores, fine_boxes = np.full_like(proposals.scores, np.nan), proposals.boxes
+    else:
+        fine_scores, fine_boxes = fine[0], to_frame(fine[1], region)
+    window = cosine_window(proposals.crop_boxes, spec.crop_size)
+    return fuse(proposals.scores, proposals.boxes, fine_scores, fine_boxes, window, settings), fine_scores
+
+
+def _list_candidates(fused: Fused, coarse_scores: Floats, fine_scores: Floats, extent: Extent) -> tuple[Candidate, ...]:
     """All proposals, best ranking first."""
+    boxes = with_extent(fused.boxes, extent)
     return tuple(
         Candidate(
-            xyxy_to_xywh(fused.boxes[k]),
+            xyxy_to_xywh(boxes[k]),
             float(fused.scores[k]),
             float(coarse_scores[k]),
             float(fine_scores[k]),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..backends.protocol import Networks
 from ..errors import BackendError
+from ..frame.fusion import AS_DETECTED, Extent, extent_of
 from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
 from ..frame.steps import verdict
 from ..gpu import kernels
@@ -65,10 +66,10 @@ class FrameGraph:
         record[:] = kernels.settings_record(spec, settings)
         self.stream.upload(record, self._memory["settings"].address)
         self.stream.wait()
-        self._boxes: Boxes = np.zeros((targets, 4))
-        """The last boxes of the frame that was begun last."""
+        self._boxes: Boxes = np.zeros((targets, 8))
+        """The last boxes and the extents of the frame that was begun last."""
         self._known: Boxes | None = None
-        """The boxes in the device's states; None: not known."""
+        """Those in the device's states; None: not known."""
         self._steps: list[Callable[[], None]] = []
         self._frame: CapturedWork | None = None
 
@@ -102,21 +103,34 @@ class FrameGraph:
         )
         self.buffer = buffer
 
-    def make_template(self, frame: DeviceFrame, buffer: FrameBuffer, box: NDArray[np.float64]) -> None:
-        """Let the networks, for one target, take their template from a frame: the target in ``box`` ``[4]``."""
+    def make_template(self, frame: DeviceFrame, buffer: FrameBuffer, box: NDArray[np.float64]) -> Extent:
+        """Let the networks, for one target, take their template from a frame: the target in ``box`` ``[4]``.
+
+        Returns:
+            The target's extent.
+        """
         self.prepare(buffer)
         buffer.bring(frame, self.stream)
-        self._place(box[None])
+        self._place(np.append(box, np.zeros(4))[None])
         for step in self._steps[:3]:  # region, mean, crop
             step()
         self.stream.wait()
         self.networks.set_template(to_crop(box, search_region(box, self._spec))[None])
+        if not self._settings.extent_correction:
+            return AS_DETECTED
+        for step in self._steps[3:]:
+            step()
+        self.stream.download(self._memory["results"].address, self._results)
+        self.stream.wait()
+        self._known = None
+        return extent_of(box, self._results["box"][0], self._settings.extent_correction)
 
     def begin(self, boxes: Boxes) -> None:
         """Put a frame's work on the stream.
 
         Args:
-            boxes: ``[T, 4]``, the last boxes as x1, y1, x2, y2 in frame pixels; zeros where there is no target.
+            boxes: ``[T, 8]``, the last boxes as x1, y1, x2, y2 in frame pixels, and the targets' extents; zeros where
+                there is no target.
         """
         assert self._frame is not None, "prepare comes first"
         self._place(boxes)
@@ -127,14 +141,15 @@ class FrameGraph:
         """Wait for it: records ``[T]`` (:data:`spm_rt.gpu.kernels.RESULT`), valid until the next frame's begin."""
         assert self._frame is not None, "prepare comes first"
         self._frame.end()
-        self._known = self._results["box"].copy()
+        self._known = self._boxes.copy()
+        self._known[:, :4] = self._results["box"]
         return self._results
 
     def _place(self, boxes: Boxes) -> None:
-        """Let the device's boxes be these; mostly they are, since it has put them there itself."""
+        """Let the device's boxes and extents be these; mostly they are, since it has put the boxes there itself."""
         if self._known is not None and np.array_equal(self._known, boxes):
             return
-        self._states["box"] = boxes
+        self._states["box"], self._states["extent"] = boxes[:, :4], boxes[:, 4:]
         self.stream.upload(self._states, self._memory["states"].address)
         self.stream.wait()
         self._known = boxes.copy()

@@ -117,8 +117,8 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
             if self._buffer is not None and self._targets:
                 check_shape(facts, self._buffer.shape, OTHER_SIZE)
             buffer = FrameBuffer.fitting(facts, self._template_graph.networks.device, self._buffer)
-            self._template_graph.make_template(facts, buffer, start)
-            id = self._accept(Target(start, self._template_graph.networks.template()), facts.shape[:2])
+            extent = self._template_graph.make_template(facts, buffer, start)
+            id = self._accept(Target(start, self._template_graph.networks.template(), extent), facts.shape[:2])
             self._buffer = buffer
             return id
 
@@ -161,8 +161,8 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
         return FrameGraph(self._networks(targets), self.spec, self.settings, graphs=self._wanted)
 
     def _boxes(self, batch: Batch[FrameGraph]) -> NDArray[np.float64]:
-        """The last boxes by slot, and zeros behind them."""
-        boxes = np.zeros((batch.size, 4))
+        """The last boxes and the extents by slot, and zeros behind them."""
+        boxes = np.zeros((batch.size, 8))
         for slot, id in enumerate(batch.ids):
-            boxes[slot] = self._targets[id].box
+            boxes[slot] = np.append(self._targets[id].box, self._targets[id].extent)
         return boxes

@@ -11,9 +11,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..backends.protocol import Networks
 from ..bundle import Bundle
 from ..errors import NotInitializedError
+from ..frame.fusion import AS_DETECTED, Extent
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from ..trackers.checks import check_box
@@ -53,6 +56,7 @@ class ResidentTracker(OneTarget):
         self.networks, self.spec = networks, spec
         self._graph = FrameGraph(networks, spec, settings, graphs=graphs)
         self._buffer: FrameBuffer | None = None
+        self._extent: Extent = AS_DETECTED
 
     @classmethod
     def load(
@@ -87,7 +91,7 @@ class ResidentTracker(OneTarget):
             facts = frame_facts(frame)
             start = check_box(box, facts.shape[:2])
             buffer = FrameBuffer.fitting(facts, self.networks.device, self._buffer)
-            self._graph.make_template(facts, buffer, start)
+            self._extent = self._graph.make_template(facts, buffer, start)
             self._buffer, self._box, self._frame_size = buffer, start, facts.shape[:2]
 
     def update(self, frame: Any) -> TrackResult:
@@ -98,7 +102,7 @@ class ResidentTracker(OneTarget):
             facts = frame_facts(frame)
             check_shape(facts, self._buffer.shape, "call init again")
             self._buffer.bring(facts, self._graph.stream)
-            self._graph.begin(self._box[None])
+            self._graph.begin(np.append(self._box, self._extent)[None])
             record = self._graph.end()[0]
             self._box = record["box"].copy()
             return track_result(record, self.settings)

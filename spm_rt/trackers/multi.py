@@ -21,6 +21,7 @@ from ..gpu.device_frames import DeviceFrame
 from ..results import TrackResult
 from ..settings import ModelSpec, TrackerSettings, shortened
 from .checks import check_box, check_levels, check_size, no_clock
+from .extent import measure_extent
 from .input import AnyFrame, take_frame, write_crop
 from .lifecycle import OnBackend
 from .slots import OTHER_SIZE, Batch, Target, TargetSlots
@@ -142,7 +143,9 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
         write_crop(frame, region, self._template_context, 0, self._scratch)
         check_levels(frame, self._template_context.crop)
         self._template_context.set_template(to_crop(start, region)[None])
-        return self._accept(Target(start, self._template_context.template()), (frame.shape[0], frame.shape[1]))
+        view = TargetView(start, region, (frame.shape[0], frame.shape[1]))
+        extent = measure_extent(self._template_context, view, self.spec, self.settings)
+        return self._accept(Target(start, self._template_context.template(), extent), view.frame_size)
 
     def update(
         self, frame: AnyFrame, *, candidates: bool = False, clock: Callable[[str], None] = no_clock
@@ -173,12 +176,11 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
         clock: Callable[[str], None],
     ) -> dict[int, TrackResult]:
         """Find the targets of these batches, each in its frame."""
-        views = {
-            id: TargetView(
-                self._targets[id].box, search_region(self._targets[id].box, self.spec), (frame.shape[0], frame.shape[1])
-            )
-            for id, (frame, _) in frames.items()
-        }
+        views = {}
+        for id, (frame, _) in frames.items():
+            target = self._targets[id]
+            region = search_region(target.box, self.spec)
+            views[id] = TargetView(target.box, region, (frame.shape[0], frame.shape[1]), target.extent)
         for batch in batches:
             for slot, id in enumerate(batch.ids):
                 frame, mean = frames[id]

@@ -13,12 +13,14 @@ from ..backends.protocol import Backend, SlotContext
 from ..bundle import Bundle
 from ..errors import NotInitializedError
 from ..frame.crop import Frame, Scratch
+from ..frame.fusion import AS_DETECTED, Extent
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import TargetView, decide, propose
 from ..gpu.device_frames import DeviceFrame
 from ..results import Box, Candidate, TrackResult
 from ..settings import ModelSpec, RecoverySettings, TrackerSettings, check_recovery
 from .checks import check_box, check_levels, check_size, no_clock
+from .extent import measure_extent, relate
 from .input import AnyFrame, take_frame, write_crop
 from .lifecycle import OnBackend
 from .one_target import OneTarget
@@ -52,6 +54,7 @@ class Tracker(OnBackend, OneTarget):
         self.spec = spec
         self._context = backend.context()
         self._scratch = Scratch()
+        self._extent: Extent = AS_DETECTED
 
     @classmethod
     def load(
@@ -125,11 +128,12 @@ class Tracker(OnBackend, OneTarget):
             write_crop(frame, region, self._context, 0, self._scratch)
             check_levels(frame, self._context.crop)
             self._context.set_template(to_crop(start, region)[None])
-            self._box = start
-            self._frame_size = (frame.shape[0], frame.shape[1])
+            view = TargetView(start, region, (frame.shape[0], frame.shape[1]))
+            extent = measure_extent(self._context, view, self.spec, self.settings)
+            self._box, self._frame_size, self._extent = start, view.frame_size, extent
             if self._recovery is not None:
                 assert isinstance(self._context, SlotContext)
-                self._recovery.start(frame, start, self._context.template(), self.settings)
+                self._recovery.start(frame, start, self._context.template(), self.settings, extent)
 
     def move_to(self, box: Sequence[float] | NDArray[np.floating]) -> None:
         super().move_to(box)
@@ -161,17 +165,14 @@ class Tracker(OnBackend, OneTarget):
                 raise NotInitializedError("update before init: call init(frame, box) with the target's first box")
             frame = self._take(frame)
             check_size(frame, self._frame_size, "call init again")
-            view = TargetView(self._box, search_region(self._box, self.spec), self._frame_size)
+            view = TargetView(self._box, search_region(self._box, self.spec), self._frame_size, self._extent)
             write_crop(frame, view.region, self._context, 0, self._scratch)
             clock("crop")
             scores, boxes = self._context.search()
             clock("search")
             proposals = propose(scores[0], boxes[0], view, self.settings)
             clock("proposals")
-            fine = None
-            if self.settings.mode != "coarse":
-                scores, boxes = self._context.relate(proposals.crop_boxes[None])
-                fine = scores[0], boxes[0]
+            fine = relate(self._context, proposals, self.settings)
             clock("relation")
             box, result = decide(proposals, fine, view, self.spec, self.settings, candidates)
             clock("fusion")

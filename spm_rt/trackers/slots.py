@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..backends.protocol import Template
 from ..errors import TargetError
+from ..frame.fusion import Extent
 from ..frame.geometry import as_corners, xyxy_to_xywh
 from ..results import Box, Corners
 from ..settings import TrackerSettings
@@ -36,6 +37,7 @@ class Target:
 
     box: NDArray[np.float64]
     template: Template
+    extent: Extent
 
 
 @dataclasses.dataclass

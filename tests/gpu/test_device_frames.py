@@ -98,7 +98,7 @@ def test_no_crop_goes_up(machine: Engines, tracker: Tracker, clip: Frames) -> No
     tracker.update(packed)
     crop, network = ["cuMemcpyHtoDAsync", "cuLaunchKernel", "cuLaunchKernel"], ["cuGraphLaunch", "cuStreamSynchronize"]
     assert machine.emulator.calls == [*crop, *network, *network]
-    assert machine.emulator.copied[-1] == 96  # the region's record
+    assert machine.emulator.copied[-1] == 128  # the region's record
     assert packed.streams == [tracker._context.stream.handle]  # type: ignore[attr-defined]
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from spm_export.model.network import make_anchors
 from spm_rt.errors import BackendError
 from spm_rt.frame.crop import MeanColor, crop_exact
+from spm_rt.frame.fusion import extent_of
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
-from spm_rt.frame.steps import Proposals, TargetView, decide
+from spm_rt.frame.steps import Proposals, TargetView, decide, measure
 from spm_rt.gpu import kernels
 from spm_rt.settings import ModelSpec, TrackerSettings
 
@@ -306,7 +307,7 @@ def fuse_both(
     settings, record = settings_of(**changed)
     given = None if settings.mode == "coarse" else fine
     box, wanted = decide(proposals, given, view, SPEC, settings, candidates=True)
-    state, counts = state_of(view.last, view.region), np.array([len(proposals.scores)], np.int32)
+    state, counts = state_of(view.last, view.region, view.extent), np.array([len(proposals.scores)], np.int32)
     coarse = (proposals.scores, proposals.crop_boxes, proposals.boxes)
     result = fuse_on_device(library, counts, coarse, fine, record, state)
     np.testing.assert_array_equal(state["box"][0], box)
@@ -323,6 +324,18 @@ def fuse_both(
 def test_fusion_chooses_and_moves_as_the_runtime_does(mode: str, count: int, library: ctypes.CDLL) -> None:
     for seed in range(300):
         fuse_both(library, *both_stages(count, seed), mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
+def test_a_target_without_extent_gets_the_detected_box_which_makes_one(mode: str, library: ctypes.CDLL) -> None:
+    for seed in range(100):
+        proposals, fine, view = both_stages(9, seed)
+        settings, record = settings_of(mode=mode, extent_correction=0.7)
+        state, counts = state_of(view.last, view.region, (0, 0, 0, 0)), np.array([9], np.int32)
+        coarse = (proposals.scores, proposals.crop_boxes, proposals.boxes)
+        result = fuse_on_device(library, counts, coarse, fine, record, state)
+        wanted = measure(proposals, None if mode == "coarse" else fine, view, SPEC, settings)
+        assert extent_of(view.last, result["box"][0], 0.7) == wanted
 
 
 def test_a_score_that_is_no_number_is_chosen_as_numpy_chooses_it(built: ctypes.CDLL) -> None:

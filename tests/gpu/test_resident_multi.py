@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_rt import BackendError, BoxError, Bundle, FrameError, MultiTracker, TargetError, TrackResult
+from spm_rt import BackendError, BoxError, Bundle, FrameError, MultiTracker, TargetError, TrackerSettings, TrackResult
 from spm_rt.gpu.driver import CudaError
 from spm_rt.resident import ResidentTracker
 from spm_rt.resident.frame_graph import FrameGraph
@@ -39,6 +39,7 @@ def test_three_targets_in_a_batch_of_four_are_three_trackers(
     graphs: bool, resident: ResidentMachine, clip: Frames, clip_box: Box
 ) -> None:
     """Bit for bit, while one comes, one goes, one is moved, and one lies at the frame's rim."""
+    resident.bundle = Bundle.of(resident.bundle, TrackerSettings(extent_correction=0.7 if graphs else 0))
     multi = resident.several(graphs=graphs)
     singles: dict[int, ResidentTracker] = {}
 

@@ -18,9 +18,13 @@ from ..support.emulator.pictures import OnDevice
 from ..support.follow import Frames, follow
 
 
-@pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
-def test_it_tracks_as_the_tracker_on_the_host_does(mode: str, resident: ResidentMachine, clip: Frames) -> None:
-    settings = TrackerSettings(mode=mode)
+@pytest.mark.parametrize(
+    ("mode", "share"), [("series-parallel", 0), ("series-parallel", 0.7), ("series", 0), ("coarse", 1)]
+)
+def test_it_tracks_as_the_tracker_on_the_host_does(
+    mode: str, share: float, resident: ResidentMachine, clip: Frames
+) -> None:
+    settings = TrackerSettings(mode=mode, extent_correction=share)
     wanted = follow(Tracker.load(resident.bundle, "onnxruntime", settings=settings), clip[:5])
     tracker = resident.tracker(settings)
     found = follow(tracker, clip[:5])

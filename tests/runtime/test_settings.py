@@ -115,3 +115,9 @@ def test_something_else_than_an_object_is_refused(content: object) -> None:
 
 def test_whole_numbers_may_be_written_as_floats() -> None:
     assert from_json(TrackerSettings, to_json(TrackerSettings()) | {"num_candidates": 5.0}).num_candidates == 5
+
+
+def test_settings_of_bundles_written_before_a_field_have_its_default() -> None:
+    written = to_json(TrackerSettings(extent_correction=0.5))
+    del written["extent_correction"]
+    assert from_json(TrackerSettings, written) == TrackerSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_rt.frame.fusion import AS_DETECTED
 from spm_rt.frame.geometry import search_region, to_frame
 from spm_rt.frame.steps import Proposals, TargetView
 from spm_rt.settings import ModelSpec
@@ -34,4 +35,5 @@ def both_stages(count: int, seed: int) -> tuple[Proposals, tuple[Floats, Floats]
     fine_boxes = (crop_boxes + rng.normal(0, 4, crop_boxes.shape)).astype(np.float32)
     fine_scores = np.round(rng.uniform(0, 1, count) * (8 if seed % 2 else 1e6)) / (8 if seed % 2 else 1e6)
     proposals = Proposals(crop_boxes, to_frame(crop_boxes, region), scores)
-    return proposals, (fine_scores.astype(np.float32), fine_boxes), TargetView(last, region, (480, 640))
+    extent = (1.21, 0.83, 0.07, -0.11) if seed % 3 else AS_DETECTED
+    return proposals, (fine_scores.astype(np.float32), fine_boxes), TargetView(last, region, (480, 640), extent)

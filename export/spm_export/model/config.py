@@ -41,6 +41,8 @@ _FIELDS = {
     "INFERENCE.WINDOWS_INFLUENCE": "window_influence",
     "INFERENCE.LR": "size_rate",
     "INFERENCE.MAX_SCORE_THRESHOLD": "update_threshold",
+    "INFERENCE.FOUND_THRESHOLD": "found_threshold",
+    "INFERENCE.EXTENT_CORRECTION": "extent_correction",
     "INFERENCE.SCORE_THRESH_FACTOR": "score_floor",
     "INFERENCE.NUM_CANDIDATES": "num_candidates",
     "INFERENCE.NUM_NEAR_CANDIDATES": "num_near_candidates",
@@ -49,7 +51,7 @@ _FIELDS = {
     "MODEL.ANCHOR_SCALES": "anchor_scales",
     "MODEL.FM_BBOX_VAR_INV": "fine_weights",
 }
-"""Key -> field of :class:`ModelSpec` (of the section MODEL) or :class:`TrackerSettings`."""
+"""Key -> field of :class:`ModelSpec` (of the section MODEL) or :class:`TrackerSettings`. Some are ours."""
 _SCALES = ("MODEL.CM_CLS_SCALE_FACTOR", "MODEL.CM_BBOX_SCALE_FACTOR")
 # In the older layout these keys of CM keep their name under MODEL; all others get the prefix CM_.
 _UNPREFIXED = {"BACKBONE", "FEAT_NAME", "ANCHOR_RATIOS", "ANCHOR_SCALES", "Z_CONTEXT_AMOUNT"}

@@ -33,7 +33,7 @@ FUSE_THREADS = 64
 MAX_ANCHORS = 1805
 MAX_CANDIDATES = 64
 
-STATE = np.dtype([("box", "f8", 4), ("region", "f8", 4), ("scale", "f8"), ("sum", "u8", 3)])
+STATE = np.dtype([("box", "f8", 4), ("region", "f8", 4), ("scale", "f8"), ("extent", "f8", 4), ("sum", "u8", 3)])
 """One target on the device (``spm::State`` in geometry.h). A box of zeros: an empty slot."""
 
 _FLOATS = ("near_iou", "score_floor", "nms_threshold", "fine_score_weight", "fine_box_weight", "window_influence")

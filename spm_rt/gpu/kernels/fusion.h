@@ -56,13 +56,14 @@ SPM_FUNCTION double smaller(double a, double b) { return b < a ? b : a; }
 SPM_FUNCTION double larger(double a, double b) { return b > a ? b : a; }
 
 // fusion.next_box, in float64. The clamp is the release's, and not symmetric.
-SPM_FUNCTION void next_box(Box detected, double score, int height, int width, const Settings* settings, double* box) {
+SPM_FUNCTION void next_box(Box detected, double score, int height, int width, const Settings* settings,
+                           const double* extent, double* box) {
     const double rate = settings->size_rate * score;
     const double x1 = detected.x1, y1 = detected.y1, x2 = detected.x2, y2 = detected.y2;
-    const double w = larger(settings->min_side, (x2 - x1) * rate + (box[2] - box[0]) * (1 - rate));
-    const double h = larger(settings->min_side, (y2 - y1) * rate + (box[3] - box[1]) * (1 - rate));
-    const double cx = larger(0.0, smaller((x1 + x2) / 2, width - w / 2));
-    const double cy = larger(0.0, smaller((y1 + y2) / 2, height - h / 2));
+    const double w = larger(settings->min_side, (x2 - x1) * extent[0] * rate + (box[2] - box[0]) * (1 - rate));
+    const double h = larger(settings->min_side, (y2 - y1) * extent[1] * rate + (box[3] - box[1]) * (1 - rate));
+    const double cx = larger(0.0, smaller((x1 + x2) / 2 + (x2 - x1) * extent[2], width - w / 2));
+    const double cy = larger(0.0, smaller((y1 + y2) / 2 + (y2 - y1) * extent[3], height - h / 2));
     box[0] = cx - w / 2;
     box[1] = cy - h / 2;
     box[2] = cx + w / 2;
@@ -71,7 +72,7 @@ SPM_FUNCTION void next_box(Box detected, double score, int height, int width, co
 
 // The first `count` of K proposals: coarse scores [K], boxes in crop and in frame pixels [K, 4], the fine stage's scores
 // [K] and boxes in crop pixels [K, 4] (neither is read in coarse mode). Moves state->box and fills `result`; where there
-// is no proposal the box stays, and the scores are NaN.
+// is no proposal the box stays, and the scores are NaN. Of a target without extent the box becomes the detected one.
 SPM_BLOCK void fuse_block(const int* count, const float* coarse_scores, const float* crop_boxes, const float* frame_boxes,
                           const float* fine_scores, const float* fine_boxes, int height, int width,
                           const Settings* settings, State* state, Result* result) {
@@ -92,8 +93,12 @@ SPM_BLOCK void fuse_block(const int* count, const float* coarse_scores, const fl
             const float nothing = from_bits(0x7fc00000u);  // NaN
             const int chosen = *count > 0 ? arg_max(fused.ranking, *count) : -1;
             const float score = chosen < 0 ? nothing : fused.score[chosen];
-            if ((double)score >= settings->update_threshold) {
-                next_box(fused.box[chosen], (double)score, height, width, settings, state->box);
+            if (chosen >= 0 && state->extent[0] == 0.0) {  // to make an extent, the detected box is asked for
+                const Box detected = fused.box[chosen];
+                const double corners[4] = {detected.x1, detected.y1, detected.x2, detected.y2};
+                for (int side = 0; side < 4; ++side) state->box[side] = corners[side];
+            } else if ((double)score >= settings->update_threshold) {
+                next_box(fused.box[chosen], (double)score, height, width, settings, state->extent, state->box);
             }
             for (int side = 0; side < 4; ++side) result->box[side] = state->box[side];
             result->score = score;

@@ -63,9 +63,10 @@ struct State {
     double box[4];            // the last box, x1, y1, x2, y2 in frame pixels
     double region[4];         // what the crop shows, in frame pixels
     double scale;             // crop pixels per frame pixel
+    double extent[4];         // what makes the wanted box of a detected one: fusion.Extent; zeros: not known yet
     unsigned long long sum[3];  // of all the frame's pixels, blue, green, red; of several targets only the first's
 };
-static_assert(sizeof(State) == 96, "spm_rt/gpu/kernels/__init__.py: STATE");
+static_assert(sizeof(State) == 128, "spm_rt/gpu/kernels/__init__.py: STATE");
 
 // The last box in float32, as overlaps are computed.
 SPM_FUNCTION Box last_box(const State* state) {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...backends.protocol import Backend, SlotContext, Template
 from ...errors import BackendError
 from ...frame.crop import Frame, MeanColor, Scratch, crop_into
+from ...frame.fusion import AS_DETECTED, Extent
 from ...frame.geometry import Region, search_region, to_crop
 from ...frame.steps import TargetView, decide, propose
 from ...results import TrackResult
@@ -43,10 +44,14 @@ class Looker:
         compiled: gives the backend for a number of targets.
         sizes: the numbers that it is asked for, ascending, 1 among them.
         spec: of the bundle.
+
+    Attributes:
+        extent: of the target.
     """
 
     def __init__(self, compiled: Callable[[int], Backend], sizes: Sequence[int], spec: ModelSpec) -> None:
         self.spec = spec
+        self.extent: Extent = AS_DETECTED
         self._sizes = sizes
         self._contexts = {size: _slot_context(compiled(size)) for size in sizes}
         self._holds: dict[int, Template | None] = dict.fromkeys(sizes)
@@ -108,7 +113,7 @@ class Looker:
             self._holds[size] = template
         self._to_host(context)
         shape = (frame_size[0], frame_size[1])
-        views = [TargetView(box, region, shape) for box, region in zip(boxes, regions, strict=True)]
+        views = [TargetView(box, region, shape, self.extent) for box, region in zip(boxes, regions, strict=True)]
         free = dataclasses.replace(settings, window_influence=0, num_near_candidates=0, size_rate=1, update_threshold=0)
         scores, coarse = context.search()
         proposals = [propose(scores[slot], coarse[slot], view, free) for slot, view in enumerate(views)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...backends.protocol import Backend, Template
 from ...errors import FrameError
 from ...frame.crop import Frame
+from ...frame.fusion import Extent
 from ...frame.geometry import iou, xywh_to_xyxy
 from ...gpu.device_frames import DeviceFrame
 from ...results import FOUND_AGAIN, LOST, TRACKED, TrackResult
@@ -55,9 +56,12 @@ class Recovery:
         """The same for another tracker on the same graphs."""
         return Recovery(self._compiled, self._sizes, self._spec, self.settings)
 
-    def start(self, frame: Frame | DeviceFrame, box: Box, template: Template, settings: TrackerSettings) -> None:
+    def start(
+        self, frame: Frame | DeviceFrame, box: Box, template: Template, settings: TrackerSettings, extent: Extent
+    ) -> None:
         """A new target, whose template was made of ``box`` in this frame."""
         picture = on_host(frame)
+        self._looker.extent = extent
         places = search_boxes(
             box, (box[:2] + box[2:]) / 2, (picture.shape[0], picture.shape[1]), (1.0,), self.settings.step, self._spec
         )

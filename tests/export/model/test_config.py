@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spm_export.model.checkpoint import default_weights
 from spm_export.model.config import load_config
 from spm_rt import ModelSpec, SettingsError, TrackerSettings
 
@@ -187,3 +188,16 @@ def test_files_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
         load_config(path)
     with pytest.raises(SettingsError, match=r"nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")
+
+
+def test_settings_that_the_release_does_not_have_are_read_too(tmp_path: Path) -> None:
+    file = tmp_path / "ours.yaml"
+    file.write_text(NEWER + "  FOUND_THRESHOLD: 0.35\n  EXTENT_CORRECTION: 0.7\n")
+    settings = load_config(file)[1]
+    assert (settings.found_threshold, settings.extent_correction) == (0.35, 0.7)
+
+
+def test_the_default_weights_have_a_configuration() -> None:
+    spec, settings = load_config(default_weights().with_suffix(".yaml"))
+    assert spec == ModelSpec()
+    assert settings.mode == "series-parallel"

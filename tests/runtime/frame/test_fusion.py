@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spm_rt.frame.fusion import cosine_window, fuse, next_box
+from spm_rt.frame.fusion import AS_DETECTED, cosine_window, extent_of, fuse, next_box, with_extent
 from spm_rt.settings import TrackerSettings
 
 from ...support.recorded import read_arrays
@@ -110,3 +110,31 @@ def test_an_inverted_detection_gives_no_inverted_box() -> None:
     x1, y1, x2, y2 = step((80, 80, 20, 20))
     assert x2 - x1 >= 10
     assert y2 - y1 >= 10
+
+
+GIVEN = np.array([110.0, 60, 170, 160])
+DETECTED = np.array([100, 70, 180, 150], np.float32)
+
+
+def test_with_its_whole_extent_a_detection_is_the_given_box() -> None:
+    extent = extent_of(GIVEN, DETECTED, 1.0)
+    assert extent == pytest.approx((60 / 80, 100 / 80, 0, 0))
+    still = next_box(GIVEN, DETECTED, 1 / SETTINGS.size_rate, (400, 400), SETTINGS, extent)
+    np.testing.assert_allclose(still, GIVEN, rtol=1e-12)
+    np.testing.assert_allclose(with_extent(DETECTED[None], extent), GIVEN[None], rtol=1e-12)
+
+
+def test_an_extent_goes_along_with_a_detection_that_moves_and_grows() -> None:
+    extent = extent_of(GIVEN + np.array([8, -4, 8, -4]), DETECTED, 1.0)
+    moved = np.array([[30, 20, 190, 180]], np.float32)  # twice as large
+    np.testing.assert_allclose(with_extent(moved, extent), [[66, -8, 186, 192]], rtol=1e-12)
+
+
+def test_half_of_an_extent_twice_is_the_whole_one() -> None:
+    whole, half = (extent_of(GIVEN + np.array([5, 3, 5, 3]), DETECTED, share) for share in (1.0, 0.5))
+    assert [half[0] ** 2, half[1] ** 2, 2 * half[2], 2 * half[3]] == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("detected", [(171, 60, 231, 160), (110, 60, 139, 160), (170, 160, 110, 60), (np.nan,) * 4])
+def test_a_detection_of_something_else_says_nothing_about_the_extent(detected: tuple[float, ...]) -> None:
+    assert extent_of(GIVEN, np.array(detected, np.float32), 1.0) == AS_DETECTED

@@ -70,7 +70,7 @@ def test_the_smallest_graphs_that_hold_all_targets_are_used(
 @pytest.mark.parametrize("count", range(1, 8))
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
 def test_results_are_those_of_single_trackers(mode: str, count: int) -> None:
-    settings = TrackerSettings(mode=mode)
+    settings = TrackerSettings(mode=mode, extent_correction=0.5)
     multi = bright_multi_tracker(settings=settings)
     boxes = [(68.0 - 3 * k, 48.0 + k, 24.0 + k, 24.0) for k in range(count)]
     singles = {}

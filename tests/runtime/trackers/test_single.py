@@ -58,6 +58,19 @@ def test_init_gives_the_box_back_exactly() -> None:
     assert started(box=(68.25, 48.5, 24.125, 23.0)).box == (68.25, 48.5, 24.125, 23.0)
 
 
+@pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
+def test_the_extent_of_the_first_box_is_kept(mode: str) -> None:
+    """What is found on the first frame is the first box, and as much larger as it on the following ones."""
+    large = (65.0, 46.0, 30.0, 28.0)
+    plain, kept = (started(TrackerSettings(mode=mode, extent_correction=share), box=large) for share in (0.0, 1.0))
+    first, of_old = kept.update(FRAME, candidates=True), plain.update(FRAME, candidates=True)
+    assert first.candidates is not None
+    assert of_old.candidates is not None
+    assert first.candidates[0].box == pytest.approx(large)
+    assert of_old.candidates[0].box != pytest.approx(large, rel=0.02)
+    np.testing.assert_allclose(kept.corners, [65, 46, 95, 74])
+
+
 def test_template_is_the_box_in_the_middle_of_the_crop() -> None:
     tracker = started()
     (box,) = tracker._context.templates

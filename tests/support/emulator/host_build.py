@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from spm_rt.frame.fusion import AS_DETECTED, Extent
 from spm_rt.frame.geometry import Region
 from spm_rt.gpu import kernels
 from spm_rt.settings import ModelSpec, TrackerSettings
@@ -60,10 +61,10 @@ def _value(argument: Any) -> Any:
     return ctypes.c_int(argument) if isinstance(argument, int) else argument
 
 
-def state_of(box: Any, region: Region | None = None) -> Array:
+def state_of(box: Any, region: Region | None = None, extent: Extent = AS_DETECTED) -> Array:
     """One STATE record, with the region where it is known."""
     state = np.zeros(1, kernels.STATE)
-    state["box"] = box
+    state["box"], state["extent"] = box, extent
     if region is not None:
         state["region"] = [region.x1, region.y1, region.x2, region.y2]
         state["scale"] = region.scale
