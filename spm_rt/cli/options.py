@@ -18,6 +18,7 @@ from ..terminal import join_boxes, real_number, whole_number
 from .targets import parse_named_box, target_names
 
 USAGE = """spm-track SOURCE --box X,Y,W,H [--out VIDEO] [--csv FILE] [more options]
+       spm-track SOURCE SOURCE ... --box ... --box ... [--jsonl FILE] [--metrics-port PORT]
        spm-track SOURCE --select                  draw the box in a window
        spm-track SOURCE --first-frame out.png     a picture to read the box from"""
 
@@ -29,6 +30,8 @@ EPILOG = """examples:
   spm-track clip.mp4 --start 0:12 --skip 2 --box ... --jsonl -   from second 12, every second frame, results at once
   spm-track clip.mp4 --box ... --jsonl boxes.jsonl --resume      go on where a run was stopped
   spm-track rtsp://camera/stream --select --jsonl log.jsonl      until Ctrl-C, which keeps what there is
+  spm-track door=rtsp://camera1/x yard=clip.mp4 --box door/parcel=5,6,70,80 --box yard/cat=20,30,64,48 --jsonl -
+                                                                 several sources; --metrics-port 9100 for Prometheus
   ffmpeg ... -f matroska - | spm-track - --box ... --csv -       standard input and output
 
 BOX is x,y,width,height in pixels of the first frame that is tracked, the first pixel being 0; two corners are written
@@ -40,6 +43,8 @@ said. Ctrl-C once more ends at once. Exit status: 0 tracked, 1 an error (the mes
 """
 OUTPUTS = {"out": "video", "sheet": "sheet", "csv": "csv", "jsonl": "jsonl", "mot": "mot", "otb": "otb", "coco": "coco"}
 """Options for results, and the kind of each."""
+LINES = ("csv", "jsonl")
+"""Those that take results of several sources."""
 
 
 class Start(NamedTuple):
@@ -70,7 +75,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     ``names`` and ``requests`` are made of them; ``given`` are those of ``KEPT`` that were typed.
     """
     parser = make_parser()
-    options = parser.parse_args(join_boxes(arguments))
+    options = parser.parse_intermixed_args(join_boxes(arguments))
+    options.source = options.sources[0]
+    several = len(options.sources) > 1 or options.metrics_port is not None
     if options.box and options.select:
         parser.error("--box and --select: one of the two")
     if options.resume and options.jsonl in (None, "-"):
@@ -81,7 +88,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
             "--first-frame first.png for a picture to read the numbers from"
         )
     try:
-        options.names = target_names([box.name for box in options.box] or [""] * options.select)
+        options.names = [] if several else target_names([box.name for box in options.box] or [""] * options.select)
     except ValueError as error:
         parser.error(f"--box: {error}; give each its own, as in --box rabbit=193,158,57,72")
     options.given = {name: value for name in KEPT if (value := getattr(options, name)) not in (None, "auto")}
@@ -94,9 +101,25 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--recover is for one target, and what it remembers is not in the file that --resume reads")
     if options.first_frame is not None and (options.requests or options.resume or options.show):
         parser.error("--first-frame writes one picture and tracks nothing: no outputs, --resume or --show with it")
+    options.streams = _streams(parser, options) if several else []
     if options.json and any(request.path == "-" for request in options.requests):
         parser.error("--json prints a summary on standard output, where results go too (-): one of the two")
     return options
+
+
+def _streams(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Any]:
+    """The sources with their boxes (:class:`spm_rt.cli.streams.sources.NamedSource`)."""
+    alone = ("select", "first_frame", "resume", "show", "recover", *(name for name in OUTPUTS if name not in LINES))
+    refused = [name for name in alone if getattr(options, name)]
+    if refused or options.start.seconds is not None:
+        option = "--" + refused[0].replace("_", "-") if refused else f"--start {options.start.text}"
+        parser.error(f"{option} is for one source without --metrics-port; results of several are --csv and --jsonl")
+    from .streams.sources import named_sources  # imports numpy, which other options need not wait for
+
+    try:
+        return named_sources(options.sources, options.box)
+    except ValueError as error:
+        parser.error(f"--box: {error}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -109,16 +132,23 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument(
-        "source",
+        "sources",
         metavar="SOURCE",
+        nargs="+",
         help="video file, folder of pictures, pattern (frames/%%04d.png, 'frames/*.png'), URL (rtsp, http, ...), "
-        "camera number, or - for standard input",
+        "camera number, or - for standard input; several, also as NAME=SOURCE, are followed at the same time",
     )
     _add_first_box(parser.add_argument_group("where the target is"))
     _add_frames(parser.add_argument_group("which frames"))
     _add_results(parser.add_argument_group("results (any number of them; `-`, for lines of text, is standard output)"))
     _add_tracker(parser.add_argument_group("how to track"))
-    group = parser.add_argument_group("what is printed")
+    group = parser.add_argument_group("what is told")
+    group.add_argument(
+        "--metrics-port",
+        type=whole_number(0, 65535),
+        metavar="PORT",
+        help="serve metrics for Prometheus on 127.0.0.1 (0: any free port); of live sources the newest frames count",
+    )
     group.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
     group.add_argument("--quiet", action="store_true", help="no progress, no summary; warnings and errors only")
     return parser
@@ -131,7 +161,8 @@ def _add_first_box(group: argparse._ArgumentGroup) -> None:
         default=[],
         type=parse_named_box,
         metavar="[NAME=]X,Y,W,H",
-        help="the target in the first frame; again for each further target, then with names. Two corners: x1,y1-x2,y2",
+        help="the target in the first frame; again for each further target, then with names. Two corners: x1,y1-x2,y2. "
+        "Of several sources: one each in their order, or named SOURCE/TARGET",
     )
     group.add_argument(
         "--select",

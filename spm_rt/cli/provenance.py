@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import zlib
 from argparse import Namespace
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ from ..backends import bundle_sha256
 from ..errors import SourceError
 from ..files import shown
 from ..media.drawing import Picture
-from ..media.sources import path_of_url
+from ..media.sources import source_name
 from ..settings import to_json
 from .following import Follower
 from .options import KEPT, Start
@@ -45,14 +43,6 @@ def provenance(options: Namespace, picture: Picture, follower: Follower) -> dict
         "bundle_sha256": bundle_sha256(follower.backend),
         "settings": to_json(follower.settings),
     }
-
-
-def source_name(source: str) -> str:
-    """What a source is called wherever it lies: the last part of a path, a URL as a whole."""
-    if source.lower().startswith("file://"):
-        source = path_of_url(source)
-    name = source if source == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) else os.path.abspath(source)
-    return shown(name if "://" in name else os.path.basename(name) or name)
 
 
 def take_over(options: Namespace, before: Mapping[str, Any], first: int, path: str) -> None:

@@ -32,7 +32,7 @@ from .capture import CameraReader, CaptureReader
 from .pictures import SUFFIXES, PageReader, PictureReader, files_of_pattern, picture_files
 from .protocol import Reader, SourceFrame, SourceReport
 
-__all__ = ["Source", "SourceFrame", "SourceReport", "is_camera", "open_source"]
+__all__ = ["Source", "SourceFrame", "SourceReport", "is_camera", "open_source", "source_name"]
 _INSTALL = "install it: pip install 'spm-rt[video]'"
 
 
@@ -216,6 +216,14 @@ def path_of_url(url: str) -> str:
     import urllib.request
 
     return urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
+
+
+def source_name(source: str) -> str:
+    """What a source is called wherever it lies: the last part of a path, a URL as a whole."""
+    if source.lower().startswith("file://"):
+        source = path_of_url(source)
+    name = source if source == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) else os.path.abspath(source)
+    return shown(name if "://" in name else os.path.basename(name) or name)
 
 
 def _standard_input() -> Any:

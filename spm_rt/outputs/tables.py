@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..media.drawing import Picture
@@ -26,9 +26,10 @@ Rows = Callable[[SourceFrame, Targets], Sequence[str]]
 """Blocks of lines that a frame adds, one for each file of the output."""
 
 
-def csv_rows(frame: SourceFrame, targets: Targets) -> Sequence[str]:
-    """One line for each target. What is not known is empty; the given box has no scores."""
-    return ["".join(_csv_line(_csv_cells(frame, name, tracked)) for name, tracked in targets.items())]
+def csv_rows(frame: SourceFrame, targets: Targets, source: str | None = None) -> Sequence[str]:
+    """One line for each target. What is not known is empty; the given box has no scores. A source is the last cell."""
+    last = [] if source is None else [source]
+    return ["".join(_csv_line([*_csv_cells(frame, name, one), *last]) for name, one in targets.items())]
 
 
 def _csv_cells(frame: SourceFrame, name: str, tracked: Tracked) -> Iterator[object]:
@@ -43,17 +44,22 @@ def _csv_cells(frame: SourceFrame, name: str, tracked: Tracked) -> Iterator[obje
     yield _state(tracked)
 
 
-def _csv_line(cells: Iterator[object]) -> str:
+def _csv_line(cells: Iterable[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 
-def jsonl_rows(frame: SourceFrame, targets: Targets, about: Mapping[str, Any] | None = None) -> Sequence[str]:
-    """One object for each target, with all digits, so that tracking can go on from it; the first has ``about`` too."""
+def jsonl_rows(
+    frame: SourceFrame, targets: Targets, about: Mapping[str, Any] | None = None, source: str | None = None
+) -> Sequence[str]:
+    """One object for each target, with all digits, so that tracking can go on from it; the first has ``about`` too, and
+    each its ``source`` where there are several.
+    """
     lines: list[str] = []
     for name, tracked in targets.items():
         content: dict[str, Any] = {
+            **({} if source is None else {"source": source}),
             "frame": frame.index,
             "time": None if frame.time is None else number(frame.time),
             "file": frame.file,

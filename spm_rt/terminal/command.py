@@ -25,6 +25,7 @@ EXTRAS = {
     "onnx_ir": "export",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
+    "prometheus_client": "metrics",
     "psutil": "bench",
     "safetensors": "export",
     "tensorrt": "tensorrt",

@@ -8,11 +8,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from spm_rt import TrackerSettings
-from spm_rt.pipelines.streams import Observer, StreamTracker
-from spm_rt.trackers.batch import BatchTracker
+from spm_rt.pipelines.streams import StreamTracker
 
-from ..support.fakes.backend import SPEC, BrightBackend, moving_disc
+from ..support.fakes.backend import bright_streams, moving_disc
 from ..support.media.films import write_film
 
 
@@ -29,12 +27,6 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k, picture in enumerate(moving_disc()):
         cv2.imwrite(str(folder / f"{k}.png"), picture)
     return folder
-
-
-def bright_streams(observer: Observer | None = None) -> StreamTracker:
-    made: dict[int, BrightBackend] = {}
-    tracker = BatchTracker(lambda n: made.setdefault(n, BrightBackend(n)), (1, 2, 4), SPEC, TrackerSettings())
-    return StreamTracker(tracker, measure=False, observer=observer)
 
 
 @pytest.fixture

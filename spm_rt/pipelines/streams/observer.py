@@ -35,3 +35,42 @@ class Observer:
 
     def failed(self, stream: str) -> None:
         """A frame could not be tracked on."""
+
+
+class Observers(Observer):
+    """Tells several others, one after the other.
+
+    Args:
+        observers: these.
+    """
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def started(self, stream: str, newest_age: Callable[[], float]) -> None:
+        for one in self._observers:
+            one.started(stream, newest_age)
+
+    def read(self, stream: str, seconds: float) -> None:
+        for one in self._observers:
+            one.read(stream, seconds)
+
+    def dropped(self, stream: str) -> None:
+        for one in self._observers:
+            one.dropped(stream)
+
+    def connected(self, stream: str, up: bool, again: bool = False, reason: str = "") -> None:
+        for one in self._observers:
+            one.connected(stream, up, again, reason)
+
+    def stage(self, stream: str, name: str, seconds: float) -> None:
+        for one in self._observers:
+            one.stage(stream, name, seconds)
+
+    def tracked(self, stream: str, age: float, targets: Mapping[str, Tracked]) -> None:
+        for one in self._observers:
+            one.tracked(stream, age, targets)
+
+    def failed(self, stream: str) -> None:
+        for one in self._observers:
+            one.failed(stream)

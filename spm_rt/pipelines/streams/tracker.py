@@ -141,6 +141,16 @@ class StreamTracker:
         with self._changed:
             return {name: stream.report() for name, stream in self._streams.items()}
 
+    def end(self, name: str) -> None:
+        """Stop reading one stream; its targets are followed no longer.
+
+        Raises:
+            SettingsError: there is no such stream.
+        """
+        if name not in self._streams:
+            raise SettingsError(f"there is no stream called {name!r}")
+        self._close(self._streams[name])
+
     def stop(self) -> None:
         """End the iteration soon; for other threads and for handlers of signals."""
         self._stopped = True
@@ -254,9 +264,13 @@ class StreamTracker:
         """End a stream whose frame cannot be tracked on."""
         stream.failed += 1
         self._observer.failed(stream.reader.name)
-        stream.reader.close(time.monotonic())
+        self._close(stream)
         with self._changed:
             stream.reader.error = error
+
+    def _close(self, stream: Stream) -> None:
+        stream.reader.close(time.monotonic())
+        self._observer.connected(stream.reader.name, False)
         for id in stream.ids.values():
             self._tracker.remove(id)
         stream.ids = {}

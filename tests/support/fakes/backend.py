@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from spm_rt import MultiTracker, Tracker, TrackerSettings, TrackResult
 from spm_rt.backends.protocol import Template
+from spm_rt.pipelines.streams import Observer, StreamTracker
 from spm_rt.results import Box
 from spm_rt.settings import ModelSpec
+from spm_rt.trackers.batch import BatchTracker
 
 Floats = NDArray[np.float32]
 COUNT = 5
@@ -82,6 +84,16 @@ def bright_multi_tracker(sizes: tuple[int, ...] = (1, 2, 4), settings: TrackerSe
     """For several targets; graphs for those numbers of targets."""
     made: dict[int, BrightBackend] = {}
     return MultiTracker(lambda n: made.setdefault(n, BrightBackend(n)), sizes, SPEC, settings or TrackerSettings())
+
+
+def bright_batch_tracker(sizes: tuple[int, ...] = (1, 2, 4)) -> BatchTracker:
+    """Finds what is bright, in calls for those numbers of targets."""
+    made: dict[int, BrightBackend] = {}
+    return BatchTracker(lambda n: made.setdefault(n, BrightBackend(n)), sizes, SPEC, TrackerSettings())
+
+
+def bright_streams(observer: Observer | None = None) -> StreamTracker:
+    return StreamTracker(bright_batch_tracker(), measure=False, observer=observer)
 
 
 class Shifted:

@@ -1,0 +1,1 @@
+"""Several sources in one run of ``spm-track``, or one whose metrics are served."""
