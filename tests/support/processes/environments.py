@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .layers import ROOT
+from ..layers import ROOT
 
 
 def python_of(name: str) -> Path:
