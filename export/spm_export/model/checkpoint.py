@@ -74,8 +74,14 @@ def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | N
     Raises:
         CheckpointError: a file is missing, truncated, foreign or unsafe, or does not fit the model.
     """
-    model = SPMTracker(spec)
-    model.load_state_dict(load_weights(paths, model), strict=False)
+    with torch.device("meta"):  # no random numbers for what comes from files
+        model = SPMTracker(spec)
+    found = load_weights(paths, model)
+    # Copies: a file may give one tensor two names.
+    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in found.items()}
+    model.load_state_dict(weights, strict=False, assign=True)
+    for norm in (model.fine.norm_deep, model.fine.norm_shallow):
+        norm.num_batches_tracked = torch.tensor(0)
     return model.eval()
 
 

@@ -156,7 +156,7 @@ class SPMTracker(nn.Module):
         self.backbone = AlexNet()
         self.coarse = CoarseStage(self.spec)
         self.fine = FineStage(self.spec)
-        mean = torch.tensor(self.spec.pixel_mean_bgr).reshape(1, 3, 1, 1)
+        mean = torch.tensor(self.spec.pixel_mean_bgr, device="cpu").reshape(1, 3, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("anchors", torch.from_numpy(make_anchors(self.spec)).float(), persistent=False)
 

@@ -95,6 +95,14 @@ def test_meaningless_keys_may_be_absent_and_do_not_reach_the_model(
         assert digest(load_model(write(*pair))) == digest(synthetic_model)
 
 
+def test_what_a_file_stores_once_under_two_names_is_trained_apart(states: States, write: Write) -> None:
+    name = "feat_extractor.bn_list.0."
+    fine = {**states[1], f"{name}bias": states[1][f"{name}weight"]}
+    norm = load_model(write(fine=fine)).fine.norm_deep
+    assert torch.equal(norm.weight, norm.bias)
+    assert norm.weight.data_ptr() != norm.bias.data_ptr()
+
+
 def test_half_precision_official_files_are_widened(states: States, write: Write) -> None:
     fine = {name: value.half() if value.is_floating_point() else value for name, value in states[1].items()}
     model = load_model(write(fine=fine))
