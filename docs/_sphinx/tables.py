@@ -24,7 +24,8 @@ from spm_rt.bundle import FORMS
 def help_text(command: str) -> str:
     """What ``COMMAND --help`` prints on a terminal of 110 columns; ``spm-bench latency`` is a command too."""
     name, *rest = command.split()
-    module = importlib.import_module("spm_rt.cli" if name == "spm-track" else f"{name.replace('-', '_')}.cli")
+    homes = {"spm-track": "spm_rt.cli", "spm-fleet": "spm_rt.pipelines.fleet.cli"}
+    module = importlib.import_module(homes.get(name, f"{name.replace('-', '_')}.cli"))
     text, terminal = io.StringIO(), mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"})
     with terminal, contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         module.main([*rest, "--help"])

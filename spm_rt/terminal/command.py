@@ -27,6 +27,8 @@ EXTRAS = {
     "openvino": "openvino",
     "prometheus_client": "metrics",
     "psutil": "bench",
+    "pyarrow": "fleet",
+    "ray": "fleet",
     "safetensors": "export",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",

@@ -70,7 +70,14 @@ def test_the_glossary_has_at_most_thirty_entries_in_order() -> None:
 
 def test_every_command_has_its_help_text() -> None:
     text = (DOCS / "reference" / "commands.md").read_text("utf-8")
-    wanted = {"spm-track", "spm-export", "spm-bench", "spm-train", *(f"spm-bench {name}" for name in COMMANDS)}
+    wanted = {
+        "spm-track",
+        "spm-export",
+        "spm-bench",
+        "spm-train",
+        "spm-fleet",
+        *(f"spm-bench {name}" for name in COMMANDS),
+    }
     assert set(re.findall(r"^```\{help\} (.+)$", text, re.M)) == wanted
 
 

@@ -49,6 +49,14 @@ def test_streams(
     assert first == second
 
 
+def test_fleet(run_example: Callable[..., None], default_bundle: Path, beginning: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra fleet is not installed")
+    with pytest.raises(SystemExit, match="0"):
+        run_example("fleet.py", default_bundle, tmp_path, f"{beginning}={BOX}")
+    (part,) = tmp_path.glob("*.parquet")
+    assert parquet.read_table(part).column("frame").to_pylist() == list(range(COUNT))
+
+
 def _by_stream(text: str) -> list[list[str]]:
     lines = text.splitlines()
     return [[line for line in lines if line.startswith(name)] for name in sorted({line.split()[0] for line in lines})]
