@@ -112,6 +112,7 @@ def unknown_requirements(wanted: list[str]) -> list[str]:
 REASONS = {
     "spm-export": "an export takes a minute; tests/export/test_cli.py runs some",
     "spm-bench": "a measurement takes minutes; tests/benchmarks runs each command",
+    "spm-fleet": "its videos are the reader's; tests/pipelines/test_fleet.py runs it",
     "spm-train": "a training takes hours; tests/training runs short ones",
 }
 
