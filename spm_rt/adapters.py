@@ -52,10 +52,10 @@ class Got10kTracker(NotCopied):
         return cls(Tracker.load(bundle, **options), name)
 
     def init(self, image: Any, box: Sequence[float]) -> None:
-        self.tracker.init(_bgr(image), box)
+        self.tracker.init(bgr_picture(image), box)
 
     def update(self, image: Any) -> NDArray[np.float64]:
-        return np.array(self.tracker.update(_bgr(image)).box)
+        return np.array(self.tracker.update(bgr_picture(image)).box)
 
     def forward_test(
         self, img_files: Sequence[str], box: Sequence[float], visualize: bool = False
@@ -87,7 +87,7 @@ PIL_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CM
 _EXIF_ORIENTATION = 0x0112
 
 
-def _bgr(image: Any) -> Any:
+def bgr_picture(image: Any) -> Any:
     """A PIL picture, or an RGB, RGBA or grey array, as BGR or grey; the tracker refuses what is none of these."""
     if image is None:
         return None

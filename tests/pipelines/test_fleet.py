@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +22,7 @@ from spm_rt.pipelines.fleet import parts, run, video, workers
 from spm_rt.pipelines.fleet.cli import main
 from spm_rt.pipelines.fleet.manifest import read_manifest
 
+from ..support.exports import Frames
 from ..support.fakes.backend import bright_multi_tracker, moving_disc
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="the extra fleet is not installed")
@@ -154,3 +159,73 @@ def test_a_full_disk_ends_the_run_in_one_line_and_what_was_done_is_whole(
     assert "b-" in (said := capsys.readouterr().err)
     assert "cannot be written (No space left on device)" in said
     assert len(rows_of(videos / "out")) == 8
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Ray on three nodes of this machine, one processor each."""
+    given = {"AUTH_MODE": "disabled", "USAGE_STATS_ENABLED": "0", "raylet_start_wait_time_s": "120"}
+    given["ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on every system, this binds to 127.0.0.1
+    for name, value in given.items():
+        monkeypatch.setenv(f"RAY_{name}", value)
+    pytest.importorskip("ray", reason="the extra fleet is not installed")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    made = Cluster(initialize_head=True, head_node_args=node)
+    for _ in range(2):
+        made.add_node(**node)
+    ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_a_machine_that_dies_costs_no_row_and_none_comes_twice(
+    cluster: Any, default_bundle: Path, clip: Frames, tmp_path: Path
+) -> None:
+    for k in range(5):
+        (tmp_path / f"v{k}").mkdir()
+        for index in range(3):
+            cv2.imwrite(str(tmp_path / f"v{k}" / f"{index}.png"), clip[8 * k + index])
+    path = manifest(tmp_path, *(f"v{k},0,{185 + 4 * k},150,57,72," for k in range(5)))
+    works = read_manifest(path)
+    settings = {"bundle": str(default_bundle), "backend": "onnxruntime", "threads": 1}
+    marks, go_on = tmp_path / "marks", tmp_path / "go_on"
+    marks.mkdir()
+
+    def marked(work: Any, settings: Any) -> Any:
+        import time  # it runs in another process
+        from pathlib import Path as File
+
+        import ray
+
+        from spm_rt.pipelines.fleet.video import track_video
+
+        File(marks, f"{ray.get_runtime_context().get_node_id()}-{File(work.video).name}").touch()
+        while not go_on.exists():  # all three nodes have begun with one
+            time.sleep(0.05)
+        return track_video(work, settings)
+
+    victim = cluster.list_all_nodes()[2]
+    outcomes = workers.on_ray(works, settings, 3, marked)
+
+    def kill_in_the_middle() -> None:
+        deadline = time.monotonic() + 100
+        while not list(marks.glob(f"{victim.node_id}-*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        cluster.remove_node(victim, allow_graceful=False)
+        go_on.touch()
+
+    killer = threading.Thread(target=kill_in_the_middle)
+    killer.start()
+    done = {work.video: outcome for work, outcome in outcomes}
+    killer.join()
+    assert {video: type(outcome) for video, outcome in done.items()} == {work.video: dict for work in works}
+    begun = [mark.name.partition("-")[2] for mark in marks.iterdir()]
+    assert len(begun) > len(set(begun)) == len(works)  # the victim's video was begun again elsewhere
+    for work, outcome in workers.here(works, settings):
+        assert not isinstance(outcome, Exception)
+        assert done[work.video]["columns"] == outcome["columns"]  # type: ignore[index]
+        assert outcome["columns"]["frame"] == [0, 1, 2]
