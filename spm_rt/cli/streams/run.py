@@ -30,7 +30,7 @@ def run_streams(options: Namespace) -> int:
 
     Raises:
         SpmError: what ended the run as a whole.
-        Stopped: a signal did; the message says what is kept.
+        KeyboardInterrupt: a signal did; the message says what is kept.
     """
     sources: list[NamedSource] = options.streams
     stop = Stop()
@@ -83,9 +83,10 @@ def _follow(options: Namespace, streams: StreamTracker, tables: SourceTables) ->
     tallies: dict[str, dict[str, Tally]] = {}
     bar = Progress("tracking", None, quiet=options.quiet or options.json)
     with contextlib.closing(bar):
-        for name, frame, targets, _ in streams:
-            tables.write(name, frame, targets)
-            for target, tracked in targets.items():
+        for result in streams:
+            name = result.stream
+            tables.write(name, result.frame, result.targets)
+            for target, tracked in result.targets.items():
                 tallies.setdefault(name, {}).setdefault(target, Tally()).add(tracked)
             bar.step()
             if streams.report()[name].tracked == options.frames:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...errors import SettingsError, SourceError, SpmError
 from ...files import shown
@@ -53,7 +53,8 @@ class StreamOptions:
             raise SettingsError(f"attempts is {self.attempts}; it is 1 or more, or None for no end")
 
 
-class Arrived(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Arrived:
     """A frame, and when it came by ``time.monotonic``."""
 
     frame: SourceFrame

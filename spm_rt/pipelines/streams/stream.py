@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from ...errors import SpmError
 from ...media.protocol import SourceFrame
@@ -14,7 +13,8 @@ from ...results import Box
 from .reader import StreamReader
 
 
-class StreamResult(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class StreamResult:
     """All targets of a stream in one frame.
 
     Attributes:
