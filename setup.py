@@ -24,6 +24,7 @@ setup(
         "": ["py.typed", "*.pyi"],
         "spm_export": ["data/bunny.mp4", "data/*.md"],
         "spm_rt.gpu.kernels": ["*.h", "*.cu"],
+        "spm_rt.pipelines.page": ["static/*"],
     },
     include_package_data=False,
     # Optional: without a C++ compiler numpy and OpenCV do the same, more slowly.

@@ -20,12 +20,18 @@ from sphinx.util.docutils import SphinxDirective
 import spm_rt
 from spm_rt.bundle import FORMS
 
+HOMES = {
+    "spm-track": "spm_rt.cli",
+    "spm-page": "spm_rt.pipelines.page.cli",
+    "spm-fleet": "spm_rt.pipelines.fleet.cli",
+}
+"""Modules of the commands that have no package of their name."""
+
 
 def help_text(command: str) -> str:
     """What ``COMMAND --help`` prints on a terminal of 110 columns; ``spm-bench latency`` is a command too."""
     name, *rest = command.split()
-    homes = {"spm-track": "spm_rt.cli", "spm-fleet": "spm_rt.pipelines.fleet.cli"}
-    module = importlib.import_module(homes.get(name, f"{name.replace('-', '_')}.cli"))
+    module = importlib.import_module(HOMES.get(name) or f"{name.replace('-', '_')}.cli")
     text, terminal = io.StringIO(), mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"})
     with terminal, contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         module.main([*rest, "--help"])

@@ -15,6 +15,7 @@ from spm_rt import __version__
 from spm_rt.bundle import Bundle
 from spm_rt.errors import ExportError
 from spm_rt.media.video import frames
+from spm_rt.pipelines.triton import options as triton
 from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
@@ -45,7 +46,7 @@ EPILOG = """examples:
   spm-export --precision float16 --targets 1,4,16 --out spm_fp16  for GPUs
   spm-export spm_fp16 --engine tensorrt                       engines for the GPU at hand, into the user's cache
   spm-export spm_fp16 --engine tensorrt-rtx --compute-capability 8.6,12.0
-  spm-export spm_int8 --engine tensorrt-rtx                   engines of the bundle's own precision, int8 here
+  spm-export spm_alexnet --triton models/                     a model repository for NVIDIA's Triton server
   spm-export doctor                                           what is installed here, and which backend to take
 
 A bundle is written only if every output of every graph agrees with the PyTorch reference, and the exported tracker
@@ -69,8 +70,8 @@ def _main(arguments: Sequence[str]) -> int:
         return command.doctor(options.json)
     if wrong := misplaced(parser, options):
         parser.error(wrong)
-    if options.engine:
-        return command.run(options)
+    if options.engine or options.triton:
+        return command.run(options) if options.engine else triton.run(options)
     return run(options) if options.out or options.save_checkpoint else run_pack(options)
 
 
@@ -78,14 +79,16 @@ def misplaced(parser: argparse.ArgumentParser, options: argparse.Namespace) -> s
     """What is wrong about options that would do nothing beside the others; empty if nothing is."""
 
     def given(names: Sequence[str]) -> str:
-        flags = ["--" + name.replace("_", "-") for name in names if getattr(options, name) != parser.get_default(name)]
-        return ", ".join(flags)
+        flags = (n for n in names if getattr(options, n) != parser.get_default(n))
+        return ", ".join("--" + n.replace("_", "-") for n in flags)
 
-    if options.engine:
-        wrong = given(("out", "pack", "save_checkpoint", "half", "config", *FOR_BUNDLES))
-        return f"--engine compiles a bundle that is there: {wrong} cannot go with it" if wrong else ""
-    if wrong := given([name for name in command.OPTIONS if name != "engine"]):
-        return f"{wrong}: only with --engine"
+    others = ("out", "pack", "save_checkpoint", "half", "config", *FOR_BUNDLES)
+    for name, names, more in (("engine", command.OPTIONS, ["triton"]), ("triton", triton.OPTIONS, ["targets"])):
+        if getattr(options, name):
+            wrong = given([*others, *more])
+            return f"--{name} takes a bundle that is there: {wrong} cannot go with it" if wrong else ""
+        if wrong := given(names[1:]):
+            return f"{wrong}: only with --{name}"
     if not (options.out or options.save_checkpoint or options.pack):
         return "give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both"
     if options.half and not str(options.save_checkpoint or "").endswith(".safetensors"):
@@ -110,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
         "checkpoint",
         nargs="*",
         help="cm_stage.pt fm_stage.pt, or one file with both stages (of PyTorch or safetensors); none for the default "
-        "weights; with --engine, or with --pack alone: a bundle",
+        "weights; with --engine, --triton, or --pack alone: a bundle",
     )
     parser.add_argument(
         "--out",
@@ -133,6 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--half", action="store_true", help="with --save-checkpoint: float16 safetensors")
     command.add_arguments(parser)
+    triton.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress, no table")
     return parser
@@ -185,8 +189,7 @@ def run(options: argparse.Namespace) -> int:
     if options.save_checkpoint:
         check_target(options.save_checkpoint, options.checkpoint)
     precision = options.precision or "float32"
-    if options.opset is None:
-        options.opset = PRECISIONS[precision].lowest_opset
+    options.opset = PRECISIONS[precision].lowest_opset if options.opset is None else options.opset
     if options.opset not in OPSETS:
         raise ExportError(f"--opset {options.opset}: {OPSETS[0]} to {OPSETS[-1]} can be written")
     if options.calibration and precision != "int8":
@@ -307,13 +310,10 @@ def _path(text: str) -> str:
 
 
 def _targets(text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        numbers = (0,)
-    if not all(1 <= n <= 64 for n in numbers):
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= 64 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r}: whole numbers from 1 to 64, separated by commas")
-    return numbers
+    return tuple(sorted({int(part) for part in parts}))
 
 
 if __name__ == "__main__":

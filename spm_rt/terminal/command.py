@@ -19,6 +19,7 @@ DEBUG = "SPM_RT_DEBUG"
 EXTRAS = {
     "av": "video",
     "cuda": "cuda",
+    "flask": "page",
     "matplotlib": "bench",
     "ml_dtypes": "export",
     "onnx": "export",

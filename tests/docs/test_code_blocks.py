@@ -113,6 +113,7 @@ REASONS = {
     "spm-export": "an export takes a minute; tests/export/test_cli.py runs some",
     "spm-bench": "a measurement takes minutes; tests/benchmarks runs each command",
     "spm-fleet": "its videos are the reader's; tests/pipelines/test_fleet.py runs it",
+    "spm-page": "it serves until Ctrl-C; tests/pipelines/page runs it",
     "spm-train": "a training takes hours; tests/training runs short ones",
 }
 

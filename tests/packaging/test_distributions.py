@@ -56,7 +56,7 @@ def test_the_wheel_has_every_module_and_no_weights(wheel: Path) -> None:
         str(Path(package) / path.relative_to(folder))
         for package, folder in PACKAGES.items()
         if package != "tests"
-        for pattern in ("*.py", "*.pyi", "py.typed", "*.cu", "*.h", "*.mp4")
+        for pattern in ("*.py", "*.pyi", "py.typed", "*.cu", "*.h", "*.mp4", "*.html", "*.css", "*.js", "*.svg")
         for path in folder.rglob(pattern)
     }
     assert wanted - names == set()
