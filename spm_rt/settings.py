@@ -7,35 +7,38 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
-import reprlib
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from .errors import SettingsError
+from .fields import MOST, as_number, require, set_numbers, set_share, set_whole, shortened
 
 MODES = ("series-parallel", "series", "coarse")
+BACKBONES = ("alexnet", "efficientnet_lite0")
+HEADS = ("convolution", "pixelwise")
 _SHARES = (
     *("near_iou", "score_floor", "nms_threshold", "fine_score_weight"),
     *("window_influence", "size_rate", "update_threshold", "found_threshold", "extent_correction"),
 )
 """Settings from 0 to 1."""
-_ADDED = {"extent_correction"}
-"""What bundles written before it do not say: the default, then."""
+_WIDTHS = ("shallow", "deep", "top", "head", "relation", "hidden")
+"""What ``ModelSpec`` has channels of."""
 MAX_LOG_SCALE = math.log(255.0 / 32.0)
 """Largest change of a box's log size in one decode (about a factor of 8)."""
-MOST = 1_000_000
-"""The largest number that any setting can be."""
+
+
+def _later(default: Any) -> Any:
+    """A field that the first bundles do not have: JSON leaves it out where it has its default."""
+    return dataclasses.field(default=default, metadata={"later": True})
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """Sizes and constants of the network. The defaults are the release's AlexNet model.
+    """Sizes and constants of the network. The defaults are the release's AlexNet; :mod:`spm_rt.models` has others.
 
     Sizes are in pixels of the crop.
 
     Attributes:
-        backbone: the network that gives the features; ``alexnet`` is the only one.
+        backbone: the network that gives the features, ``alexnet`` or ``efficientnet_lite0``.
         template_size: side of the square around the target (with context) in the template's crop.
         crop_size: side of both crops.
         stride: distance between the centres of two neighbouring cells of the feature maps.
@@ -49,6 +52,17 @@ class ModelSpec:
         coarse_scale_factor: what the coarse stage's correlation is multiplied by, for scores and for boxes.
         roi_cells: side of the fine stage's features of a box, in samples.
         fine_weights: divisors of the fine stage's box deltas.
+        first_cell: centre of the feature maps' first cell, in pixels of the crop.
+        coarsest_stride: largest stride of a map inside the backbone; a crop that is smaller by a multiple of twice that
+            has the same cells in its middle.
+        shallow_channels: of the fine stage's shallow map.
+        deep_channels: of its deep map.
+        top_channels: of the map that the coarse stage reads.
+        head: how the coarse stage compares a template with a search region: ``convolution`` (a kernel per output, as
+            in the release) or ``pixelwise`` (every cell with every cell of the template, then more convolutions).
+        head_channels: of the coarse stage, between its first and its last convolution.
+        relation_channels: of the fine stage's first convolution.
+        hidden_channels: of its linear layers.
     """
 
     backbone: str = "alexnet"
@@ -65,29 +79,47 @@ class ModelSpec:
     coarse_scale_factor: tuple[float, float] = (0.001, 0.001)
     roi_cells: int = 6
     fine_weights: tuple[float, float, float, float] = (5.0, 5.0, 10.0, 10.0)
+    first_cell: float = _later(0.0)
+    coarsest_stride: int = _later(8)
+    shallow_channels: int = _later(256)
+    deep_channels: int = _later(384)
+    top_channels: int = _later(256)
+    head: str = _later("convolution")
+    head_channels: int = _later(256)
+    relation_channels: int = _later(256)
+    hidden_channels: int = _later(256)
 
     def __post_init__(self) -> None:
-        _require(self.backbone == "alexnet", "backbone", self.backbone, "'alexnet', the only one there is")
+        for name, known in (("backbone", BACKBONES), ("head", HEADS)):
+            value = getattr(self, name)
+            require(isinstance(value, str) and value in known, name, value, "one of " + ", ".join(known))
         for name, least, most in (
-            *((name, 1, 4096) for name in ("template_size", "crop_size", "stride")),
+            *((name, 1, 4096) for name in ("template_size", "crop_size", "stride", "coarsest_stride")),
             *((name, 1, 512) for name in ("template_cells", "search_cells", "response_cells")),
             ("roi_cells", 2, 64),
+            *((f"{name}_channels", 1, 4096) for name in _WIDTHS),
         ):
-            _set_whole(self, name, least, most)
+            set_whole(self, name, least, most)
+        set_share(self, "first_cell", 4096)
         for name, count, words in (
             ("anchor_ratios", None, "a list of up to 64"),
             ("anchor_scales", None, "a list of up to 64"),
             ("coarse_scale_factor", 2, "two"),
             ("fine_weights", 4, "four"),
         ):
-            _set_numbers(self, name, count, f"{words} positive numbers", positive=True)
-        _set_numbers(self, "pixel_mean_bgr", 3, "three numbers")
+            set_numbers(self, name, count, f"{words} positive numbers", positive=True)
+        set_numbers(self, "pixel_mean_bgr", 3, "three numbers")
         context = self.context_amount
-        _require(_number(context) == 0.5, "context_amount", context, "0.5 (the crop geometry is defined for it)")
+        require(as_number(context) == 0.5, "context_amount", context, "0.5 (the crop geometry is defined for it)")
 
     @property
     def anchors_per_cell(self) -> int:
         return len(self.anchor_ratios) * len(self.anchor_scales)
+
+    @property
+    def cells(self) -> int:
+        """Side of the feature maps, in cells (34)."""
+        return self.crop_size // self.stride + 1
 
     @property
     def anchor_count(self) -> int:
@@ -133,16 +165,16 @@ class TrackerSettings:
     update_threshold: float = 0.2
     found_threshold: float = 0.3
     min_side: float = 10.0
-    extent_correction: float = 0.0
+    extent_correction: float = _later(0.0)
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.mode, str) and self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
-        _set_whole(self, "num_candidates", 1, 64)
-        _set_whole(self, "num_near_candidates", 0, 1)
+        require(isinstance(self.mode, str) and self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
+        set_whole(self, "num_candidates", 1, 64)
+        set_whole(self, "num_near_candidates", 0, 1)
         count, near = self.num_candidates, self.num_near_candidates
-        _require(near < count or count == 1, "num_near_candidates", near, "fewer than num_candidates")
+        require(near < count or count == 1, "num_near_candidates", near, "fewer than num_candidates")
         for name, most in (*((name, 1) for name in _SHARES), ("fine_box_weight", MOST), ("min_side", MOST)):
-            _set_share(self, name, most)
+            set_share(self, name, most)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,14 +226,14 @@ class RecoverySettings:
             *((name, 0, 1000) for name in ("motion_frames", "rollback", "look_alikes")),
             ("crops", 2, 64),
         ):
-            _set_whole(self, name, least, most)
+            set_whole(self, name, least, most)
         for name in ("sure", "margin", "backward_overlap", "backward_score"):
-            _set_share(self, name)
-        _set_numbers(self, "scales", None, "a list of up to 64 positive numbers", positive=True)
-        step = _number(self.step)
-        _require(step is not None and 0.1 <= step <= 1, "step", self.step, "a number from 0.1 to 1")
+            set_share(self, name)
+        set_numbers(self, "scales", None, "a list of up to 64 positive numbers", positive=True)
+        step = as_number(self.step)
+        require(step is not None and 0.1 <= step <= 1, "step", self.step, "a number from 0.1 to 1")
         for name in ("search", "backward", "second_template"):
-            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
+            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
 
 
 Settings = TypeVar("Settings", ModelSpec, TrackerSettings)
@@ -209,7 +241,9 @@ Settings = TypeVar("Settings", ModelSpec, TrackerSettings)
 
 def to_json(settings: ModelSpec | TrackerSettings) -> dict[str, Any]:
     """The settings as JSON types (tuples become lists)."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
+    fields = ((field, getattr(settings, field.name)) for field in dataclasses.fields(settings))
+    told = ((f.name, value) for f, value in fields if not (f.metadata.get("later") and value == f.default))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in told}
 
 
 def from_json(kind: type[Settings], values: object) -> Settings:
@@ -217,11 +251,12 @@ def from_json(kind: type[Settings], values: object) -> Settings:
     if not isinstance(values, dict):
         raise SettingsError(f"{kind.__name__}: an object was expected, not {type(values).__name__}")
     defaults = kind()
-    known = {field.name for field in dataclasses.fields(kind)}
-    wrong = [f"unknown {shortened(name)}" for name in sorted(set(values) - known)[:8]]
-    wrong += [f"missing {name}" for name in sorted(known - set(values) - _ADDED)]
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    needed = {name for name, field in known.items() if not field.metadata.get("later")}
+    wrong = [f"unknown {shortened(name)}" for name in sorted(set(values) - known.keys())[:8]]
+    wrong += [f"missing {name}" for name in sorted(needed - set(values))]
     clean: dict[str, Any] = {}
-    for name in sorted(known & set(values)):
+    for name in sorted(known.keys() & set(values)):
         try:
             clean[name] = _coerce(values[name], getattr(defaults, name))
         except TypeError:
@@ -237,58 +272,10 @@ def _coerce(value: object, like: object) -> Any:
         return tuple(_coerce(item, like[0]) for item in value)
     if isinstance(like, str) and isinstance(value, str):
         return value
-    number = _number(value)
+    number = as_number(value)
     if number is None or (isinstance(like, int) and number != int(number)):
         raise TypeError
     return type(like)(number)  # type: ignore[call-arg]
-
-
-def _number(value: object) -> float | None:
-    """A finite number as a float; None for what is none, and for what a float cannot hold."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return None
-    try:
-        number = float(value)
-    except (OverflowError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _set_whole(settings: object, name: str, least: int, most: int) -> None:
-    value = getattr(settings, name)
-    sound = isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) <= most
-    _require(sound, name, value, f"a whole number from {least} to {most}")
-    object.__setattr__(settings, name, int(value))
-
-
-def _set_share(settings: object, name: str, most: int = 1) -> None:
-    value = getattr(settings, name)
-    number = _number(value)
-    _require(number is not None and 0 <= number <= most, name, value, f"a number from 0 to {most}")
-    object.__setattr__(settings, name, number)
-
-
-def _set_numbers(settings: object, name: str, count: int | None, words: str, *, positive: bool = False) -> None:
-    values = getattr(settings, name)
-    sound = isinstance(values, Sequence) and not isinstance(values, (str, bytes)) and 0 < len(values) <= 64
-    numbered = [_number(value) for value in values] if sound else []
-    sound = sound and len(values) == (count or len(values))
-    sound = sound and all(n is not None and abs(n) <= MOST and (n > 0 or not positive) for n in numbered)
-    _require(sound, name, values, words)
-    object.__setattr__(settings, name, tuple(numbered))
-
-
-def _require(condition: bool, name: str, value: object, wanted: str) -> None:
-    if not condition:
-        raise SettingsError(f"{name} is {shortened(value)}; it must be {wanted}")
-
-
-def shortened(value: object) -> str:
-    """A value for a message: on one line, and never long."""
-    try:
-        return " ".join(reprlib.repr(value).split())
-    except Exception:  # whoever wrote its __repr__; numbers of more digits than Python turns into text
-        return f"a {type(value).__name__} that cannot be shown"
 
 
 def check_settings(settings: object) -> TrackerSettings:

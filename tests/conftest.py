@@ -124,6 +124,26 @@ def default_model() -> SPMTracker:
 
 
 @pytest.fixture(scope="session")
+def light_model(clip: Frames, clip_box: Box) -> SPMTracker:
+    """The light reference model with random weights (tests/support/light.py)."""
+    from spm_rt.frame.crop import crop_exact
+    from spm_rt.frame.geometry import search_region, xywh_to_xyxy
+    from spm_rt.models import LIGHT
+
+    from .support.light import light_model
+
+    region = search_region(xywh_to_xyxy(clip_box), LIGHT)
+    return light_model(crop_exact(clip[0], region, LIGHT.crop_size)[None])
+
+
+@pytest.fixture(scope="session", params=["synthetic_model", "light_model"])
+def either_model(request: pytest.FixtureRequest) -> SPMTracker:
+    """The reference model of each backbone with weights without training."""
+    model: SPMTracker = request.getfixturevalue(request.param)
+    return model
+
+
+@pytest.fixture(scope="session")
 def clip() -> Frames:
     """All frames of the shipped clip, read-only."""
     pictures = list(frames(DEMO_CLIP))
@@ -153,6 +173,22 @@ def synthetic_bundle(made_once: MadeOnce, synthetic_model: SPMTracker, clip: Fra
 
     options = ExportOptions(targets=(1, 2), source="synthetic weights")
     return made_once("synthetic_bundle", lambda path: export_quickly(synthetic_model, path, options, clip, DEMO_BOX))
+
+
+@pytest.fixture(scope="session")
+def light_bundle(made_once: MadeOnce, light_model: SPMTracker, clip: Frames) -> Path:
+    """A verified bundle of the light model: opset 17, graphs for one target and for two."""
+    from .support.exports import ExportOptions, export_quickly
+
+    options = ExportOptions(targets=(1, 2), source="random weights")
+    return made_once("light_bundle", lambda path: export_quickly(light_model, path, options, clip, DEMO_BOX))
+
+
+@pytest.fixture(scope="session", params=["synthetic_bundle", "light_bundle"])
+def either_bundle(request: pytest.FixtureRequest) -> Path:
+    """A verified bundle of each backbone, for one target and for two."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
 
 
 @pytest.fixture(scope="session")

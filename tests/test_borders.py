@@ -23,7 +23,9 @@ MAY_IMPORT = {
 LAYERS = {
     "spm_rt": (
         "errors lazy log",
+        "fields",
         "settings results precision",
+        "models",
         "files machine terminal",
         "store",
         "frame",

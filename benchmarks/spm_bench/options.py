@@ -92,6 +92,10 @@ def add_measurement(parser: Parser, frames: int, what: str, block: int = 10) -> 
     add_number(parser, "--frames", frames, f"frames counted {what}")
     add_number(parser, "--block", block, "frames counted per turn")
     add_number(parser, "--pause", 0.1, "between turns", "SECONDS", real_number())
+    paced = "frames per second in which they come, as from a camera; 0: each as soon as the last one is done"
+    add_number(parser, "--pace", 0.0, paced, "FPS", real_number())
+    beside = "processes of one thread each that compute all the time, to share the machine with"
+    add_number(parser, "--neighbours", 0, beside, kind=whole_number(0, 64))
 
 
 def add_run_options(parser: Parser) -> None:

@@ -200,7 +200,7 @@ def run(options: argparse.Namespace) -> int:
     spec, settings = load_config(config) if config else (ModelSpec(), TrackerSettings())
     if options.mode:
         settings = dataclasses.replace(settings, mode=options.mode)
-    model = load_model(options.checkpoint, spec)
+    model = load_model(options.checkpoint, None if spec == ModelSpec() else spec)  # or what the checkpoint says
     report: dict[str, object] = {}
     if options.save_checkpoint:
         written = save_checkpoint(model, options.save_checkpoint, half=options.half)

@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, SettingsError, SpmError, in_words
+from ..fields import shortened
 from ..files import shown
 from ..log import Logger
 from ..machine import leave_to_parent, usable_cores
 from ..precision import parse_precision
-from ..settings import shortened
 from .registry import BACKENDS, ON_CPU, BackendEntry, available
 
 if TYPE_CHECKING:  # both import numpy, which who reads the table need not wait for

@@ -22,21 +22,25 @@ FLOAT32_WEIGHTS = (
     "search_regress.bias",
     "head_bias.classify",
     "head_bias.regress",
+    "head_scale",
+    "head_shift",
 )
 """Weights that stay float32 in bundles of any precision; all others are stored in the bundle's."""
 
 
 def contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
     """Names and shapes of every graph's inputs and outputs: ``{stage: {"inputs" | "outputs": {name: shape}}}``."""
-    t, size, n = targets, spec.crop_size, spec.anchor_count
-    cells = size // spec.stride + 1
+    t, size, n, cells = targets, spec.crop_size, spec.anchor_count, spec.cells
     crop = (t, 3, size, size)
-    head = {
-        "head_kernel": (t, 6 * spec.anchors_per_cell, 256, spec.template_cells, spec.template_cells),
-        "head_bias": (t, 6 * spec.anchors_per_cell),
-    }
-    features = {"shallow": (t, 256, cells, cells), "deep": (t, 384, cells, cells)}
-    target_half = {"target_half": (t, 256, spec.roi_cells, spec.roi_cells)}
+    if spec.head == "convolution":  # one kernel per output
+        outputs = 6 * spec.anchors_per_cell
+        kernel: tuple[int, ...] = (t, outputs, spec.top_channels, spec.template_cells, spec.template_cells)
+    else:  # one per cell of the template
+        outputs = spec.template_cells**2
+        kernel = (t, outputs, spec.top_channels)
+    head = {"head_kernel": kernel, "head_bias": (t, outputs)}
+    features = {"shallow": (t, spec.shallow_channels, cells, cells), "deep": (t, spec.deep_channels, cells, cells)}
+    target_half = {"target_half": (t, spec.relation_channels, spec.roi_cells, spec.roi_cells)}
     return {
         "template": {"inputs": {"crop": crop, "box": (t, 4)}, "outputs": {**head, **target_half}},
         "search": {"inputs": {"crop": crop, **head}, "outputs": {"scores": (t, n), "boxes": (t, n, 4), **features}},

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BundleError
-from ..settings import ModelSpec, shortened
+from ..fields import shortened
+from ..settings import ModelSpec
 from .contract import contract, tensor_type
 
 MODEL_GRAPH = 7

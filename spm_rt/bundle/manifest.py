@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import BundleError, SettingsError
+from ..fields import shortened
 from ..files import seal_manifest
 from ..precision import PRECISIONS
-from ..settings import ModelSpec, TrackerSettings, from_json, shortened
+from ..settings import ModelSpec, TrackerSettings, from_json
 from .forms import graphs_of
 from .self_test import SelfTest
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
+from ..fields import shortened
 from ..files import file_digest
-from ..settings import ModelSpec, TrackerSettings, check_settings, shortened
+from ..settings import ModelSpec, TrackerSettings, check_settings
 from .forms import FORMS, forms_of, graphs_of, own_form
 from .graph_ends import check_ends
 from .manifest import MANIFEST, read_contents

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BoxError, FrameError
+from ..fields import shortened
 from ..frame.geometry import xywh_to_xyxy
 from ..gpu.device_frames import DeviceFrame
-from ..settings import shortened
 
 Floats = NDArray[np.float32]
 MOST_LEVEL = 2 * 255.0

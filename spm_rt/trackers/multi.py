@@ -14,12 +14,13 @@ from ..backends.protocol import Backend, SlotContext
 from ..bundle import Bundle
 from ..bundle.manifest import MOST_TARGETS
 from ..errors import BackendError, SettingsError
+from ..fields import shortened
 from ..frame.crop import Frame, MeanColor, Scratch
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import Proposals, TargetView, decide, propose
 from ..gpu.device_frames import DeviceFrame
 from ..results import TrackResult
-from ..settings import ModelSpec, TrackerSettings, shortened
+from ..settings import ModelSpec, TrackerSettings
 from .checks import check_box, check_levels, check_size, no_clock
 from .extent import measure_extent
 from .input import AnyFrame, take_frame, write_crop

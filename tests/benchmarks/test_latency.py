@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from spm_bench.options import Outcome
-from spm_bench.timing import turns
+from spm_bench.timing import neighbours, turns
 from spm_bench.timing.turns import FRAME_STEPS, Contestant, interleave, summarize
 from spm_rt.results import TrackResult
 
@@ -67,6 +68,28 @@ def test_the_clip_starts_over_with_its_template() -> None:
     inits = [k for k, name in enumerate(log) if name == "a init"]
     assert inits  # 13 updates do not fit into a clip of 5 frames
     assert np.diff(inits).tolist() == [len(FRAMES)] * (len(inits) - 1)  # an init, then the four other frames
+
+
+def test_frames_come_at_a_pace_and_the_wait_is_not_counted() -> None:
+    contestants = _contestants([], 0.002)
+    begin = time.perf_counter()
+    interleave(contestants, 5, 5, 0.0, pace=50.0, quiet=True)
+    assert time.perf_counter() - begin >= (turns.UNCOUNTED + 5 - 1) / 50
+    assert np.median(contestants[0].times) < 0.02
+
+
+def test_neighbours_are_there_until_the_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        neighbours, "BUSY", f"import os\nopen({str(tmp_path)!r} + f'/{{os.getpid()}}', 'w')\n{neighbours.BUSY}"
+    )
+    with neighbours.neighbours(2):
+        while len(found := list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        for path in found:
+            os.kill(int(path.name), 0)
+    for path in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name), 0)
 
 
 def test_something_may_happen_before_each_round() -> None:

@@ -28,6 +28,7 @@ from spm_rt.bundle import FORMS, MANIFEST, STAGES
 from spm_rt.bundle.contract import contract
 from spm_rt.bundle.forms import graphs_of
 from spm_rt.bundle.self_test import OUTPUTS
+from spm_rt.models import MODELS
 
 from ..support.disk import full_disk
 from ..support.exports import UNVERIFIED, Frames, alter_weight, copy_graphs, verify_quickly
@@ -123,8 +124,8 @@ def test_the_manifest_says_what_it_was_made_of(synthetic_bundle: Path) -> None:
     assert {"spm_rt", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "safetensors"} <= manifest["tools"].keys()
 
 
-def test_the_verification_is_in_the_bundle(synthetic_bundle: Path) -> None:
-    found = json.loads((synthetic_bundle / VERIFICATION).read_text())
+def test_the_verification_is_in_the_bundle(either_bundle: Path) -> None:
+    found = json.loads((either_bundle / VERIFICATION).read_text())
     assert found["passed"] is True
     seen = {(check["variant"], check["stage"], check["tensor"]) for check in found["tensors"]}
     assert {variant for variant, _, _ in seen} == {*FORMS, *(f"{v}, 2 targets" for v in FORMS), "self_test"}
@@ -133,6 +134,13 @@ def test_the_verification_is_in_the_bundle(synthetic_bundle: Path) -> None:
     assert len(seen) == 2 * sum(outputs[stage] for stage, _ in graphs_of("float32")) + len(OUTPUTS)
     assert all(0 <= check["mean"] <= check["worst"] <= check["tolerance"] for check in found["tensors"])
     assert found["track"]["mean_iou"] > 0.999
+
+
+def test_only_a_light_bundle_says_what_is_not_the_releases(either_bundle: Path) -> None:
+    bundle = Bundle.open(either_bundle)
+    told = bundle.manifest["model"]
+    assert ("first_cell" in told) == (bundle.spec != ModelSpec())
+    assert bundle.spec in MODELS.values()
 
 
 def test_files_are_readable_by_everybody(synthetic_bundle: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from spm_export.model.network import Features, FineStage, crop_and_resize
+from spm_export.model.backbones import Features
+from spm_export.model.network import FineStage, crop_and_resize
 from spm_export.model.weights import _fine
 from spm_rt.gpu.kernels import roi_launch
 from spm_rt.settings import ModelSpec

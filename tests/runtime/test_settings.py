@@ -9,18 +9,25 @@ from typing import Any
 import pytest
 
 from spm_rt.errors import SettingsError
+from spm_rt.models import MODELS
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings, from_json, to_json
 
 KINDS = (ModelSpec, TrackerSettings)
 CHANGED = (
     TrackerSettings(mode="series", num_candidates=5, num_near_candidates=0, window_influence=0.4, min_side=3),
     ModelSpec(anchor_ratios=(0.5, 1.0), fine_weights=(1, 2, 3, 4)),
+    *MODELS.values(),
 )
 
 
 @pytest.mark.parametrize("settings", [ModelSpec(), TrackerSettings(), *CHANGED])
 def test_settings_survive_json(settings: Any) -> None:
     assert from_json(type(settings), json.loads(json.dumps(to_json(settings)))) == settings
+
+
+def test_fields_that_came_later_are_told_only_where_they_differ() -> None:
+    assert not {"first_cell", "head", "deep_channels"} & to_json(ModelSpec()).keys()
+    assert {"first_cell", "head", "deep_channels"} <= to_json(MODELS["light"]).keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,6 +38,14 @@ def test_settings_are_frozen(kind: type[Any]) -> None:
 
 def test_spec_counts_its_anchors() -> None:
     assert (ModelSpec().anchors_per_cell, ModelSpec().anchor_count) == (5, 1805)
+
+
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
+def test_the_middle_anchor_is_the_crops_centre_and_cells_fit(spec: ModelSpec) -> None:
+    """What every model's numbers have to fulfil, so that a template in the middle is found in the middle."""
+    assert spec.response_cells == spec.search_cells - spec.template_cells + 1
+    assert spec.template_size + spec.stride * (spec.response_cells - 1) == spec.crop_size
+    assert (spec.cells - spec.search_cells) % 2 == (spec.cells - spec.template_cells) % 2 == 0
 
 
 SHARES = ("near_iou", "score_floor", "nms_threshold", "fine_score_weight", "window_influence", "size_rate")
@@ -45,7 +60,10 @@ BAD: dict[type[Any], dict[str, tuple[Any, ...]]] = {
         "min_side": (-1.0, float("nan")),
     },
     ModelSpec: {
-        "backbone": ("resnet50",),
+        "backbone": ("resnet50", 3),
+        "head": ("",),
+        "first_cell": (-1.0, float("nan")),
+        "deep_channels": (0, 96.5),
         "template_size": (0, 127.5),
         "crop_size": (-271,),
         "stride": (0,),

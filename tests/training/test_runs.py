@@ -45,12 +45,13 @@ def losses_of(folder: Path) -> dict[int, float]:
     return found
 
 
-def test_killed_and_resumed_gives_the_same_losses(stills: Path, video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["", "--model light --template-side 159 --search-side 191"], ids=["alexnet", "light"])
+def test_killed_and_resumed_gives_the_same_losses(model: str, stills: Path, video: Path, tmp_path: Path) -> None:
     data = ["--data", f"packed-stills:{stills}", "--data", f"packed-video:{video}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert cli.main([*data, "--out", str(whole), *SMALL]) == 0
+    assert cli.main([*data, "--out", str(whole), *SMALL, *model.split()]) == 0
 
-    arguments = [*data, "--out", str(killed), *SMALL, "--save-every", "4"]
+    arguments = [*data, "--out", str(killed), *SMALL, "--save-every", "4", *model.split()]
     process = subprocess.Popen([sys.executable, "-m", "spm_train.cli", *arguments], start_new_session=True)
     deadline = time.monotonic() + 1200
     while process.poll() is None and time.monotonic() < deadline:

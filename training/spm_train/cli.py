@@ -12,6 +12,7 @@ from typing import Any
 
 from spm_rt import __version__
 from spm_rt.errors import SourceError
+from spm_rt.models import MODELS
 from spm_rt.precision import precision_argument
 from spm_rt.terminal import real_number, run_command, say, whole_number
 
@@ -127,7 +128,9 @@ def make_parser() -> argparse.ArgumentParser:
     start = parser.add_argument_group("where to start")
     weights = "a .safetensors, cm_stage.pt and fm_stage.pt, or none for random weights (default: the shipped weights)"
     start.add_argument("--init", nargs="+", default=[], metavar="WEIGHTS", help=weights)
-    start.add_argument("--backbone", metavar="NPZ", help="conv1 to conv5 from this file (conv1.weight, ...)")
+    start.add_argument("--model", choices=sorted(MODELS), help="what is trained (default: what --init is)")
+    imagenet = "the backbone's layers from this file (conv1.weight, ...; stem.weight, blocks.0.0.depthwise.weight, ...)"
+    start.add_argument("--backbone", metavar="NPZ", help=imagenet)
     schedule = parser.add_argument_group("schedule")
     _add_options(schedule, TrainConfig, *(_names(TrainConfig) - KEEPING))
     schedule.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spm_rt.errors import SettingsError
+from spm_rt.settings import ModelSpec
 
 
 def setting(default: Any, meaning: str, metavar: str | None = None) -> Any:
@@ -102,9 +103,9 @@ class SamplingConfig:
     held_out_every: int = setting(12, "one clip or picture in N is kept for validation; 0 for none", "N")
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
-    def whole(self, shift: float) -> SamplingConfig:
-        """The same with whole search crops."""
-        return dataclasses.replace(self, search_side=271, augment=dataclasses.replace(self.augment, shift=shift))
+    def whole(self, side: int, shift: float) -> SamplingConfig:
+        """The same with whole search crops, of ``side`` pixels."""
+        return dataclasses.replace(self, search_side=side, augment=dataclasses.replace(self.augment, shift=shift))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +154,19 @@ class TrainConfig:
         graded = 0 <= low < high <= 1 or low == high == 0
         require(graded, f"graded_from is {low}, graded_to {high}; they must rise, from 0 to 1, or both be 0")
         require(self.save_every > 0 and self.validate_every > 0, "save_every and validate_every must be 1 or more")
-        for name in ("template_side", "search_side"):
-            side = getattr(self.sampling, name)
-            fits = 143 <= side <= 271 and (271 - side) % 16 == 0
-            require(fits, f"{name} is {side}; it must be 271 less a multiple of 16, and at least 143")
-        require(self.sampling.search_side >= 175, "search_side must be at least 175")
+
+    def check_sides(self, spec: ModelSpec) -> None:
+        """Refuse crops whose cells are not cells of the whole crop, or too small for what is read of them.
+
+        Raises:
+            SettingsError: the message says which.
+        """
+        step, full = 2 * spec.coarsest_stride, spec.crop_size
+        least = {"template_side": spec.template_cells + 12, "search_side": spec.cells - spec.search_cells + 12}
+        for name, cells in least.items():
+            side, smallest = getattr(self.sampling, name), cells * spec.stride - 1
+            fits = smallest <= side <= full and (full - side) % step == 0
+            if not fits:
+                raise SettingsError(
+                    f"{name} is {side}; it must be {full} less a multiple of {step}, and at least {smallest}"
+                )

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 
 from spm_export.model.checkpoint import load_model
 from spm_export.model.network import SPMTracker
+from spm_export.model.pretrained import load_backbone
 from spm_rt.errors import BackendError, CheckpointError, SettingsError
 from spm_rt.machine import instruction_sets, usable_cores
+from spm_rt.models import MODELS
 from spm_rt.terminal import Progress, say_left_out
 
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
@@ -34,20 +35,24 @@ FILES = ("state.pt", "last.safetensors", "best.safetensors", "log.jsonl", "pictu
 """What a run writes into its folder."""
 
 
-def initial_model(files: Sequence[str], backbone: str | None) -> SPMTracker:
-    """The model to start from: given weights, the shipped ones, or random ones; conv1..conv5 from a file if given."""
+def initial_model(files: Sequence[str], backbone: str | None, name: str | None = None) -> SPMTracker:
+    """The model to start from: given weights, the shipped ones, or random ones; a backbone's from a file if given.
+
+    Args:
+        files: of :func:`spm_export.model.checkpoint.load_model`, or ``none`` alone.
+        backbone: an npz file of the backbone's ImageNet weights.
+        name: of the model, where it is made anew.
+    """
+    spec = MODELS[name] if name else None
     if list(files) == ["none"]:
         torch.manual_seed(0)
-        model = SPMTracker()
+        model = SPMTracker(spec)
     else:
         model = load_model(list(files))
+        if spec is not None and model.spec != spec:
+            raise CheckpointError(f"{' + '.join(files) or 'the shipped weights'}: not of the model {name}")
     if backbone:
-        try:
-            with np.load(backbone, allow_pickle=False) as arrays:
-                state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
-            model.backbone.load_state_dict(state)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{backbone}: not the weights of conv1 to conv5 ({error})") from error
+        load_backbone(model, backbone)
     return model.eval()
 
 
@@ -130,7 +135,8 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, list[str]]:
     config = make_config(options, device)
     left_out = [f"{reader.name}: {line}" for reader in readers for line in reader.left_out]
     say_left_out(left_out)
-    model = initial_model(options.init, options.backbone)
+    model = initial_model(options.init, options.backbone, options.model)
+    config.check_sides(model.spec)
     kept, room = [], int(options.picture_memory * 1e9)
     for reader in readers:
         kept.append(KeptPictures(reader, room))
@@ -140,7 +146,9 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, list[str]]:
     if config.sampling.held_out_every > 0:
         held_out = PairSampler(kept, config.sampling, model.spec, 1000, held_out=True)
     workers = options.workers if options.workers is not None else (1 if device.type == "cpu" else cores)
-    return Trainer(model, config, sampler, held_out, Path(options.out or ""), device, workers), left_out
+    return Trainer(
+        model, config, sampler, held_out, Path(options.out or ""), device, workers, options.init == ["none"]
+    ), left_out
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

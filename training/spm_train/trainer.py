@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spm_export.model.backbones import AlexNet, Lite0
 from spm_export.model.network import SPMTracker
 from spm_rt.errors import CheckpointError
 
@@ -20,10 +21,20 @@ from .checkpoints import load_state, save_state, save_weights
 from .config import TrainConfig
 from .data.loading import batches
 from .data.sampling import PairSampler
-from .objective.pairs import Batch
+from .objective.network import match, update_statistics
+from .objective.pairs import Batch, make_pairs
 from .objective.total_loss import compute_losses
 from .validation import validate
 
+SHALLOW = (
+    *("backbone.conv1.", "backbone.conv2."),
+    *("backbone.stem.", "backbone.blocks.0.", "backbone.blocks.1."),
+)
+"""The backbones' first layers."""
+PRETRAINED = (*SHALLOW, "backbone.conv", "backbone.blocks.")
+"""All that ImageNet's weights are for."""
+SETTLING = 4
+"""Batches that running values are measured on."""
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -31,6 +42,13 @@ def config_text(config: TrainConfig) -> str:
     """The settings that must be equal for a state to be resumed: all but the run's length and the times of saving."""
     free = {"steps", "minutes", "validate_every", "save_every", "validation_samples"}
     return repr({k: v for k, v in sorted(dataclasses.asdict(config).items()) if k not in free})
+
+
+def share_of(parameter: str, config: TrainConfig) -> float:
+    """A parameter's share of the rate; 0: it is not trained."""
+    if parameter.startswith(SHALLOW):
+        return config.shallow_rate if config.train_shallow else 0.0
+    return config.backbone_rate if parameter.startswith(PRETRAINED) else 1.0
 
 
 @dataclasses.dataclass
@@ -44,6 +62,8 @@ class Trainer:
     folder: Path
     device: torch.device
     workers: int
+    fresh: bool = False
+    """random weights: the running means and variances are those of the first batch"""
     step: int = 0
     seconds: float = 0.0
     """that earlier processes have spent on the run"""
@@ -55,28 +75,25 @@ class Trainer:
         for value in self.model.parameters():
             if value.dim() == 4:
                 value.data = value.data.contiguous(memory_format=torch.channels_last)
-        for layer in (self.model.backbone.conv1, self.model.backbone.conv2):
-            layer.requires_grad_(self.config.train_shallow)
+        for name, value in self.model.named_parameters():
+            value.requires_grad_(share_of(name, self.config) > 0)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        if self.config.train_shallow:
+        if self.config.train_shallow and isinstance(self.model.backbone, AlexNet):
             # conv1's taps that are zero stay zero: graphs leave out the rings of its kernel that have no others.
             taps = self.model.backbone.conv1.weight
             taps.register_hook(lambda gradient: gradient * (taps.detach() != 0))  # type: ignore[no-untyped-call]
         decay = self.config.weight_decay
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.config.rate, weight_decay=decay, fused=True)
         self._held_out_batches: list[Batch] = []
+        self._settling_batches: list[Batch] = []
         self._started = time.monotonic()
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters by their share of the rate."""
-        config = self.config
-        shares = {"conv1": config.shallow_rate, "conv2": config.shallow_rate}
-        shares |= dict.fromkeys(("conv3", "conv4", "conv5"), config.backbone_rate)
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                part, layer = name.split(".")[:2]
-                groups.setdefault(shares[layer] if part == "backbone" else 1.0, []).append(parameter)
+                groups.setdefault(share_of(name, self.config), []).append(parameter)
         return [{"params": parameters, "share": share} for share, parameters in groups.items()]
 
     def progress(self) -> float:
@@ -138,7 +155,7 @@ class Trainer:
         boundary = math.ceil(config.whole_after * config.steps)
         if config.whole_after < 1 and self.progress() >= config.whole_after:
             whole = copy.copy(self.sampler)
-            whole.config = config.sampling.whole(config.whole_shift)
+            whole.config = config.sampling.whole(self.model.spec.crop_size, config.whole_shift)
             return whole, end if config.minutes else config.steps
         return self.sampler, end if config.minutes else boundary
 
@@ -168,8 +185,11 @@ class Trainer:
             group["lr"] = rate * group["share"]
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.step)
         self.model.eval()  # there is no dropout, and the batch norms run on running values (network.py)
+        objective = config.objective
+        if self.fresh and self.step == 0:
+            objective = dataclasses.replace(objective, momentum=1.0)
         with autocast(self.device, config.bf16):
-            terms = compute_losses(self.model, batch, config.objective, generator)
+            terms = compute_losses(self.model, batch, objective, generator)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -191,7 +211,26 @@ class Trainer:
             averaged = [v for v in self.average.state_dict().values() if v.is_floating_point()]
             torch._foreach_lerp_(averaged, mine, 1 - decay)
 
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Give the averaged weights of the light model the running values that belong to them.
+
+        Averages of running values belong to no network while weights move fast.
+        """
+        if not isinstance(self.model.backbone, Lite0):
+            return
+        if not self._settling_batches:  # the same ones in every run
+            cpu = torch.device("cpu")
+            self._settling_batches = list(batches(self.sampler, self.config.batch, 0, SETTLING, 0, cpu))
+        for number, held in enumerate(self._settling_batches):
+            batch = Batch(*(value.to(self.device) for value in held))
+            pairs = make_pairs(batch.category, batch.instance)
+            with autocast(self.device, self.config.bf16):
+                seen = match(self.average, batch.template, batch.search, pairs.template, 1 / (number + 1))
+            update_statistics(self.average, seen.search, 1 / (number + 1))
+
     def _validate(self, report: Report) -> None:
+        self._settle()
         save_weights(self.average, self.folder / "last.safetensors", self.step)
         if self.held_out is None:
             return

@@ -53,7 +53,7 @@ def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device,
         labels.append(result.fine_labels.flatten())
         proposed.append(result.proposed.flatten(0, 1))
         if number == 0:
-            draw(batch, result, picture)
+            draw(batch, result, picture, model.spec.crop_size)
     fine = float(torch.cat(fines).mean())
     coarse_scores, coarse_overlaps, fine_scores, fine_overlaps = torch.cat(proposed).unbind(-1)
     strong_wrong = fine_scores[(coarse_scores > 0.5) & (coarse_overlaps < 0.1)]
@@ -132,10 +132,10 @@ def roc_area(scores: Tensor, labels: Tensor) -> float:
     return float((ranks[wanted].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def draw(batch: Batch, result: Prediction, path: Path) -> None:
+def draw(batch: Batch, result: Prediction, path: Path, full: int) -> None:
     """Templates above their search crops: truth green, coarse stage blue, both stages red."""
     side = batch.search.shape[-1]
-    origin = (271 - side) / 2
+    origin = (full - side) / 2
     columns = []
     for i in range(min(DRAWN, len(batch.box))):
         template = np.ascontiguousarray(batch.template[i].permute(1, 2, 0).cpu().numpy())

@@ -9,6 +9,7 @@ from typing import Any
 from ..loading import load_clip
 from .gemm import Steadiness
 from .machine import describe_machine
+from .neighbours import neighbours
 from .turns import Contestant, TimedTracker, interleave, summarize
 from .verdict import verdict_of
 
@@ -17,7 +18,7 @@ class Measurement:
     """What the contestants of a run share.
 
     Args:
-        options: with ``clip``, ``box``, ``frames``, ``block``, ``pause`` and ``quiet``.
+        options: with ``clip``, ``box``, ``frames``, ``block``, ``pause``, ``pace``, ``neighbours`` and ``quiet``.
         threads: per inference call, if there is one number for all.
     """
 
@@ -41,7 +42,9 @@ class Measurement:
             between(done)
 
         options = self.options
-        interleave(contestants, options.frames, options.block, options.pause, quiet=options.quiet, between=before_round)
+        how: dict[str, Any] = {"pace": options.pace, "quiet": options.quiet, "between": before_round}
+        with neighbours(options.neighbours):
+            interleave(contestants, options.frames, options.block, options.pause, **how)
         return summarize(contestants)
 
     def report(
@@ -57,6 +60,8 @@ class Measurement:
             "clip": self.clip,
             "frame_size": [self.frames[0].shape[1], self.frames[0].shape[0]],
             "block": self.options.block,
+            "pace": self.options.pace,
+            "neighbours": self.options.neighbours,
             "machine": self.machine,
             "noise": {"calibration_spread": spread, "calibration_ms": [t * 1e3 for t in self.steadiness.times]},
             "verdict": {"valid": not reasons, "reasons": reasons},

@@ -109,6 +109,7 @@ def interleave(
     block: int,
     pause: float,
     *,
+    pace: float = 0.0,
     quiet: bool = False,
     between: Callable[[int], None] | None = None,
 ) -> None:
@@ -116,7 +117,8 @@ def interleave(
 
     A turn is ``UNCOUNTED`` frames that are not counted and ``block`` that are; ``pause`` seconds lie between turns, in
     which the last library's threads stop spinning. The order is reversed from round to round, so that a drift of the
-    machine's speed hits all alike. ``between`` is called before each round, with the number of frames done.
+    machine's speed hits all alike. ``between`` is called before each round, with the number of frames done. With a
+    ``pace``, in frames per second, a frame begins when a camera would give it, and the time before it is not counted.
     """
     bar = Progress("measuring", frames * len(contestants), quiet=quiet)
     done, round_number = 0, 0
@@ -128,11 +130,13 @@ def interleave(
         for contestant in order:
             if len(contestants) > 1 or between is not None:
                 time.sleep(pause)
-            for _ in range(UNCOUNTED):
-                contestant.step(counted=False)
-            for _ in range(size):
-                contestant.step(counted=True)
-                bar.step()
+            begin = time.perf_counter()
+            for number in range(UNCOUNTED + size):
+                if pace:
+                    time.sleep(max(0.0, begin + number / pace - time.perf_counter()))
+                contestant.step(counted=number >= UNCOUNTED)
+                if number >= UNCOUNTED:
+                    bar.step()
             contestant.turns.append(float(np.median(contestant.times[-size:])))
         done, round_number = done + size, round_number + 1
     bar.close()

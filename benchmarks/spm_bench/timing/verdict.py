@@ -36,7 +36,8 @@ def verdict_of(
     """Why a run is not to be quoted; nothing if it is.
 
     Args:
-        results: per backend ``frames``, ``forced_iou``, ``precision`` and ``turn_spread``.
+        results: per backend ``frames``, ``forced_iou`` (None of other weights than the reference's), ``precision`` and
+            ``turn_spread``.
         calibration_spread: of the calibration product.
         precisions: those whose boxes count; by default all. Where drift is what was measured, float32 alone.
     """
@@ -47,7 +48,8 @@ def verdict_of(
     for name, figures in results.items():
         least = least_iou(figures["precision"])
         counts = precisions is None or figures["precision"] in precisions
-        if counts and not figures["forced_iou"] >= least:
+        same_weights = figures["forced_iou"] is not None
+        if counts and same_weights and not figures["forced_iou"] >= least:
             reasons.append(
                 f"{name} finds other boxes than the reference: mean IoU {figures['forced_iou']:.4f}, at "
                 f"least {least} is needed for {figures['precision']}"

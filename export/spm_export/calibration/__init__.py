@@ -73,8 +73,10 @@ def calibrate(
     ``step`` is called after each clip and each layer.
 
     Raises:
-        ExportError: no clip has a second frame.
+        ExportError: no clip has a second frame, or the backbone's layers cannot be rounded.
     """
+    if model.spec.backbone != "alexnet":
+        raise ExportError(f"int8: {model.spec.backbone} has no int8 layers here; export with --precision float32")
     samples: Samples = {}
     kept: list[Kept] = []
     count = 0

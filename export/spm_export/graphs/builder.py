@@ -21,6 +21,8 @@ LRN_FORMS = ("operator", "expanded")
 SPEC = ModelSpec()
 
 Shape = Sequence[int | str]
+Activation = bool | float
+"""None, a ReLU, or one with a limit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +83,21 @@ class GraphBuilder:
             value.name = name
         return value
 
-    def layer(self, kind: str, x: ir.Value, name: str, *, activation: bool = False, **attributes: Any) -> ir.Value:
-        """A Conv or Gemm on ``NAME.weight`` and, where there is one, ``NAME.bias``; with its ReLU if asked."""
+    def layer(
+        self, kind: str, x: ir.Value, name: str, *, activation: Activation = False, **attributes: Any
+    ) -> ir.Value:
+        """A Conv or Gemm on ``NAME.weight`` and, where there is one, ``NAME.bias``; with its activation."""
         bias = [self.weight(f"{name}.bias")] if f"{name}.bias" in self._weights else []
-        x = self.op(kind, x, self.weight(f"{name}.weight"), *bias, **attributes)
-        return self.op("Relu", x) if activation else x
+        return self.activated(self.op(kind, x, self.weight(f"{name}.weight"), *bias, **attributes), activation)
+
+    def activated(self, x: ir.Value, activation: Activation) -> ir.Value:
+        if activation is True:
+            return self.op("Relu", x)
+        return self.clipped(x, activation) if activation else x
+
+    def clipped(self, x: ir.Value, limit: float) -> ir.Value:
+        """``min(max(x, 0), limit)``"""
+        return self.op("Clip", x, self.constant(0.0), self.constant(limit))
 
     def split(self, value: ir.Value, sizes: Sequence[int], axis: int) -> Sequence[ir.Value]:
         return self._tape.op_multi_out(

@@ -26,27 +26,28 @@ from .portable import Maker, Weights, begin, coarse_head, convolution, finish, r
 from .roi import roi_features
 from .winograd import convolve, convolve_and_pool, convolve_patches
 
-SHALLOW, DEEP = 256, 384
 TRIMMED = "_trimmed"
 
 
 def fast_contract(spec: ModelSpec, targets: int) -> dict[str, dict[str, dict[str, tuple[int | str, ...]]]]:
     """The contract with channels-last feature maps; the template graph is not concerned."""
     shapes = contract(spec, targets)
-    cells = (spec.crop_size // spec.stride + 1) ** 2
+    cells = spec.cells**2
     for stage, side in (("search", "outputs"), ("relation", "inputs")):
-        shapes[stage][side]["shallow"] = (targets, cells, SHALLOW)
-        shapes[stage][side]["deep"] = (targets, cells, DEEP)
+        shapes[stage][side]["shallow"] = (targets, cells, spec.shallow_channels)
+        shapes[stage][side]["deep"] = (targets, cells, spec.deep_channels)
     return shapes
 
 
 def build_fast_search(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_search`, for CPUs."""
+    if options.spec.backbone != "alexnet":  # next to no 3 x 3 convolutions of many channels
+        return build_plain_search(weights, options, make)
     g, (crop, head, bias) = begin("search", weights, options, make, fast_contract)
     spec, t = g.spec, g.targets
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
     x = portable.lrn(g, portable.pool(g, convolution(g, x, f"conv1{TRIMMED}", strides=[2, 2])))
-    size = spec.crop_size // spec.stride + 1
+    size = spec.cells
     x = convolve_and_pool(g, x, "conv2", targets=t, size=2 * size, groups=2)
     x = portable.lrn(g, x)
     shallow = g.op("Transpose", x, perm=[0, 2, 3, 1])
@@ -56,7 +57,10 @@ def build_fast_search(weights: Weights, options: GraphOptions, make: Maker = Gra
     window = g.slice(deep, first, first + spec.search_cells + 2, [1, 2])
     embedding = convolution(g, g.op("Transpose", window, perm=[0, 3, 1, 2]), "conv5", 0, group=2)
     scores, boxes = coarse_head(g, embedding, head, bias)
-    maps = {"shallow": g.reshape(shallow, [t, size * size, SHALLOW]), "deep": g.reshape(deep, [t, size * size, DEEP])}
+    maps = {
+        "shallow": g.reshape(shallow, [t, size * size, spec.shallow_channels]),
+        "deep": g.reshape(deep, [t, size * size, spec.deep_channels]),
+    }
     return finish(g, {"scores": scores, "boxes": boxes, **maps})
 
 
@@ -64,10 +68,13 @@ def build_plain_search(weights: Weights, options: GraphOptions, make: Maker = Gr
     """:func:`build_fast_search` with ordinary convolutions."""
     g, (crop, head, bias) = begin("search", weights, options, make, fast_contract)
     shallow, deep = portable.backbone(g, crop, f"conv1{TRIMMED}")
-    scores, boxes = coarse_head(g, portable.top_cells(g, deep, g.spec.search_cells), head, bias)
+    scores, boxes = coarse_head(g, portable.top_cells(g, shallow, deep, g.spec.search_cells), head, bias)
     maps = {
         name: g.reshape(g.op("Transpose", value, perm=[0, 2, 3, 1]), [g.targets, -1, channels])
-        for name, value, channels in (("shallow", shallow, SHALLOW), ("deep", deep, DEEP))
+        for name, value, channels in (
+            ("shallow", shallow, g.spec.shallow_channels),
+            ("deep", deep, g.spec.deep_channels),
+        )
     }
     return finish(g, {"scores": scores, "boxes": boxes, **maps})
 
@@ -75,15 +82,15 @@ def build_plain_search(weights: Weights, options: GraphOptions, make: Maker = Gr
 def build_fast_relation(weights: Weights, options: GraphOptions, make: Maker = GraphBuilder) -> ir.Model:
     """:func:`spm_export.graphs.portable.build_relation`, for CPUs."""
     g, (shallow, deep, target_half, proposals) = begin("relation", weights, options, make, fast_contract)
-    cells, t = g.spec.roi_cells, g.targets
+    cells, t, width, hidden = g.spec.roi_cells, g.targets, g.spec.relation_channels, g.spec.hidden_channels
     features = roi_features(g, deep, shallow, proposals)
     own_half = convolve_patches(g, features, "relate_proposal.weight", cells=cells)
-    half = g.op("Transpose", g.reshape(target_half, [t, 1, 256, cells * cells]), perm=[0, 1, 3, 2])
-    own_half = g.reshape(own_half, [t, -1, cells * cells, 256])
-    x = g.reshape(g.op("Relu", g.op("Add", own_half, half)), [-1, 256 * cells**2])
+    half = g.op("Transpose", g.reshape(target_half, [t, 1, width, cells * cells]), perm=[0, 1, 3, 2])
+    own_half = g.reshape(own_half, [t, -1, cells * cells, width])
+    x = g.reshape(g.op("Relu", g.op("Add", own_half, half)), [-1, width * cells**2])
     # The first linear layer reads (row, column, channel) here: its weight is turned when a library loads the graph.
-    turned = g.reshape(g.weight("linear1.weight"), [256, 256, cells * cells])
-    turned = g.reshape(g.op("Transpose", turned, perm=[0, 2, 1]), [256, 256 * cells**2])
+    turned = g.reshape(g.weight("linear1.weight"), [hidden, width, cells * cells])
+    turned = g.reshape(g.op("Transpose", turned, perm=[0, 2, 1]), [hidden, width * cells**2])
     return finish(g, relation_head(g, x, proposals, turned))
 
 
@@ -91,12 +98,15 @@ def build_plain_relation(weights: Weights, options: GraphOptions, make: Maker = 
     """:func:`build_fast_relation` with an ordinary convolution."""
     g, (shallow, deep, target_half, proposals) = begin("relation", weights, options, make, fast_contract)
     features = g.op("Transpose", roi_features(g, deep, shallow, proposals), perm=[0, 2, 1])
-    maps = g.reshape(features, [-1, SHALLOW + DEEP, g.spec.roi_cells, g.spec.roi_cells])
+    channels = g.spec.shallow_channels + g.spec.deep_channels
+    maps = g.reshape(features, [-1, channels, g.spec.roi_cells, g.spec.roi_cells])
     return finish(g, relation_head(g, portable.relate(g, maps, target_half), proposals))
 
 
 def fast_weights(weights: Arrays) -> Arrays:
     """The weights with those that only the fast graphs use."""
+    if "conv1.weight" not in weights:
+        return weights
     trimmed = trim_kernel(weights["conv1.weight"])
     return {**weights, f"conv1{TRIMMED}.weight": trimmed, f"conv1{TRIMMED}.bias": weights["conv1.bias"]}
 

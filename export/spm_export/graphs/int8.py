@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from spm_rt.bundle.forms import FORMS, form_for
 
 from ..model.weights import Arrays
-from .builder import GraphBuilder
+from .builder import Activation, GraphBuilder
 from .fast import TRIMMED
 from .portable import Maker, Weights
 
@@ -187,7 +187,9 @@ class QuantizedBuilder(GraphBuilder):
     def _current(self, name: str) -> str:
         return f"{name}{EQUALIZED}" if f"{name}{EQUALIZED}" in self._weights else name
 
-    def layer(self, kind: str, x: ir.Value, name: str, *, activation: bool = False, **attributes: Any) -> ir.Value:
+    def layer(
+        self, kind: str, x: ir.Value, name: str, *, activation: Activation = False, **attributes: Any
+    ) -> ir.Value:
         known = name.removesuffix(TRIMMED)
         if known not in self._plan.layers:
             return super().layer(kind, x, name, activation=activation, **attributes)
@@ -199,8 +201,7 @@ class QuantizedBuilder(GraphBuilder):
         inputs = [self.snap(x, entry), weight]
         if f"{name}.bias" in self._weights:
             inputs.append(self._bias(name, entry) if self._rounds_biases else self.weight(f"{name}.bias"))
-        x = self.op(kind, *inputs, **attributes)
-        x = self.op("Relu", x) if activation else x
+        x = self.activated(self.op(kind, *inputs, **attributes), activation)
         return self.snap(x, exit_, clip=not self._rounds_biases) if known in self._outputs else x
 
     def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spm_rt.bundle.contract import contract
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
+from . import light
 from .builder import GraphBuilder, GraphOptions, Shape
 from .roi import call_roi_crop
 
@@ -40,7 +41,7 @@ def build_template(weights: Weights, options: GraphOptions, make: Maker = GraphB
     """What is computed once per target: the head's kernel and bias, and the target's half of the relation."""
     g, (crop, box) = begin("template", weights, options, make)
     shallow, deep = backbone(g, crop)
-    kernel, bias = head_kernel(g, top_cells(g, deep, g.spec.template_cells))
+    kernel, bias = head_kernel(g, top_cells(g, shallow, deep, g.spec.template_cells))
     roi = call_roi_crop(g, deep, shallow, g.reshape(box, [g.targets, 1, 4]), "target_features")
     half = g.op("Conv", roi, g.weight("relate_target.weight"), g.weight("relate.bias"), pads=[1, 1, 1, 1])
     return finish(g, {"head_kernel": kernel, "head_bias": bias, "target_half": half})
@@ -50,7 +51,7 @@ def build_search(weights: Weights, options: GraphOptions, make: Maker = GraphBui
     """What is computed in every frame: features, and the coarse stage's scores and boxes."""
     g, (crop, kernel, bias) = begin("search", weights, options, make)
     shallow, deep = backbone(g, crop)
-    scores, boxes = coarse_head(g, top_cells(g, deep, g.spec.search_cells), kernel, bias)
+    scores, boxes = coarse_head(g, top_cells(g, shallow, deep, g.spec.search_cells), kernel, bias)
     return finish(g, {"scores": scores, "boxes": boxes, "shallow": shallow, "deep": deep})
 
 
@@ -80,6 +81,8 @@ def finish(g: GraphBuilder, outputs: Mapping[str, ir.Value]) -> ir.Model:
 
 def backbone(g: GraphBuilder, crop: ir.Value, first: str = "conv1") -> tuple[ir.Value, ir.Value]:
     """conv2 (after its LRN) and conv4 of raw crops; ``first`` names the weights of the first layer."""
+    if g.spec.backbone != "alexnet":
+        return light.backbone(g, crop)
     # conv1 pads with zeros after the mean is taken off, so the mean cannot be folded into its bias.
     x = g.op("Sub", crop, g.weight("pixel_mean"), name="mean_free")
     x = convolution(g, x, first, strides=[2, 2])
@@ -89,9 +92,11 @@ def backbone(g: GraphBuilder, crop: ir.Value, first: str = "conv1") -> tuple[ir.
     return shallow, deep
 
 
-def top_cells(g: GraphBuilder, deep: ir.Value, cells: int) -> ir.Value:
+def top_cells(g: GraphBuilder, shallow: ir.Value, deep: ir.Value, cells: int) -> ir.Value:
     """The central cells of conv5, from the window of conv4 that they see (one cell more on each side)."""
-    first = (g.spec.crop_size // g.spec.stride + 1 - cells) // 2 - 1
+    if g.spec.backbone != "alexnet":
+        return light.top_cells(g, shallow, deep, cells)
+    first = (g.spec.cells - cells) // 2 - 1
     window = g.slice(deep, first, first + cells + 2, [2, 3])
     return convolution(g, window, "conv5", 0, group=2)
 
@@ -120,13 +125,15 @@ def head_kernel(g: GraphBuilder, embedding: ir.Value) -> tuple[ir.Value, ir.Valu
     A correlation with kernel ``k`` after a convolution with weights ``w`` is one with their full convolution; ONNX's
     ConvTranspose computes exactly that, with ``w`` in the layout in which it already is.
     """
-    cells, anchors, targets = g.spec.template_cells, g.spec.anchors_per_cell, g.targets
+    if g.spec.head == "pixelwise":
+        return light.head_kernel(g, embedding)
+    cells, anchors, targets, width = g.spec.template_cells, g.spec.anchors_per_cell, g.targets, g.spec.head_channels
     kernels, biases = [], []
     for branch, outputs in (("classify", 2 * anchors), ("regress", 4 * anchors)):
         own = convolution(g, embedding, f"template_{branch}", 0, activation=False)
-        own = g.reshape(own, [targets * outputs, 256, cells - 2, cells - 2], name=f"{branch}_kernel")
+        own = g.reshape(own, [targets * outputs, width, cells - 2, cells - 2], name=f"{branch}_kernel")
         full = g.op("ConvTranspose", own, g.weight(f"search_{branch}.weight"))
-        kernels.append(g.reshape(full, [targets, outputs, 256, cells, cells]))
+        kernels.append(g.reshape(full, [targets, outputs, g.spec.top_channels, cells, cells]))
         # The search branch's own bias, seen through the kernel: sum over its taps and channels.
         through = g.op("ReduceSum", own, g.constant([2, 3]), keepdims=0)
         # No MatMul: TensorRT for RTX has none in float32 for compute capability 7.5.
@@ -138,16 +145,9 @@ def head_kernel(g: GraphBuilder, embedding: ir.Value) -> tuple[ir.Value, ir.Valu
 
 def coarse_head(g: GraphBuilder, embedding: ir.Value, kernel: ir.Value, bias: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Correlation with each target's kernel, then scores ``[T, N]`` and boxes ``[T, N, 4]``."""
-    t, spec = g.targets, g.spec
-    anchors, cells = spec.anchors_per_cell, spec.response_cells
-    outputs, size = 6 * anchors, spec.search_cells
-    if t > 1:  # one group per target
-        embedding = g.reshape(embedding, [1, t * 256, size, size])
-    k = spec.template_cells
-    kernels, biases = g.reshape(kernel, [t * outputs, 256, k, k]), g.reshape(bias, [t * outputs])
-    head = g.op("Conv", embedding, kernels, biases, group=t, kernel_shape=[k, k])
-    if t > 1:
-        head = g.reshape(head, [t, outputs, cells, cells])
+    t, anchors = g.targets, g.spec.anchors_per_cell
+    outputs = 6 * anchors
+    head = (light.response if g.spec.head == "pixelwise" else response)(g, embedding, kernel, bias)
     logits = g.slice(head, 0, 2 * anchors, [1], name="logits")
     deltas = g.slice(head, 2 * anchors, outputs, [1], name="deltas")
     background, foreground = g.split(logits, [anchors, anchors], axis=1)
@@ -155,6 +155,19 @@ def coarse_head(g: GraphBuilder, embedding: ir.Value, kernel: ir.Value, bias: ir
     scores = g.reshape(g.op("Transpose", scores, perm=[0, 2, 3, 1]), [t, -1])
     flat = g.reshape(g.op("Transpose", deltas, perm=[0, 2, 3, 1]), [t, -1, 4])
     return scores, decode(g, flat, g.weight("anchor_centers"), g.weight("anchor_sizes"))
+
+
+def response(g: GraphBuilder, embedding: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
+    """Background and foreground of the anchors, then their deltas: ``[T, 30, 19, 19]``."""
+    t, spec = g.targets, g.spec
+    outputs, size, cells = 6 * spec.anchors_per_cell, spec.search_cells, spec.response_cells
+    inputs = spec.top_channels
+    if t > 1:  # one group per target
+        embedding = g.reshape(embedding, [1, t * inputs, size, size])
+    k = spec.template_cells
+    kernels, biases = g.reshape(kernel, [t * outputs, inputs, k, k]), g.reshape(bias, [t * outputs])
+    head = g.op("Conv", embedding, kernels, biases, group=t, kernel_shape=[k, k])
+    return g.reshape(head, [t, outputs, cells, cells]) if t > 1 else head
 
 
 def decode(
@@ -185,14 +198,14 @@ def relate(
 
     ``names`` are given to the proposals' half and to the result.
     """
-    cells, targets = g.spec.roi_cells, g.targets
+    cells, targets, width = g.spec.roi_cells, g.targets, g.spec.relation_channels
     own_half = g.layer("Conv", features, "relate_proposal", pads=[1, 1, 1, 1])
     own_half.name = names[0]
     if targets > 1:
-        own_half = g.reshape(own_half, [targets, -1, 256, cells, cells])
-        target_half = g.reshape(target_half, [targets, 1, 256, cells, cells])
+        own_half = g.reshape(own_half, [targets, -1, width, cells, cells])
+        target_half = g.reshape(target_half, [targets, 1, width, cells, cells])
     x = g.op("Relu", g.op("Add", own_half, target_half))
-    return g.reshape(x, [-1, 256 * cells**2], name=names[1])
+    return g.reshape(x, [-1, width * cells**2], name=names[1])
 
 
 def relation_head(

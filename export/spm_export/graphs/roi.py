@@ -7,12 +7,17 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from spm_rt.gpu.kernels import roi_fits
 from spm_rt.settings import ModelSpec
 
 from .builder import GraphBuilder
 
 # With these two attributes (and not without them) TensorRT replaces the node by a plugin of its name, if there is one.
 PLUGIN = {"plugin_version": "1", "plugin_namespace": "spm"}
+
+
+def _plugin(spec: ModelSpec) -> dict[str, str]:
+    return PLUGIN if roi_fits(spec) else {}
 
 
 def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
@@ -26,7 +31,8 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     g = GraphBuilder("FusedRoiCrop", opset)
     g.spec = spec
     deep, shallow, boxes, scale, shift = (g.input(n) for n in ("deep", "shallow", "boxes", "scale", "shift"))
-    cells, last = spec.roi_cells, spec.crop_size // spec.stride
+    cells, last = spec.roi_cells, spec.cells - 1
+    channels = spec.deep_channels + spec.shallow_channels
     positions, inside = sample_grid(g, boxes)
     # GridSample's corner-aligned coordinates: -1 is the first cell, 1 the last.
     normalized = g.op("Sub", g.op("Mul", positions, g.constant(2.0 / last)), g.constant(1.0))
@@ -38,23 +44,26 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     # The mask below decides what is outside; the border mode keeps the last row and column what they are.
     samples = [g.op("GridSample", m, grid, align_corners=1, mode=mode, padding_mode="border") for m in (deep, shallow)]
     both = g.op("Add", g.op("Mul", g.op("Concat", *samples, axis=1), scale), shift)
-    both = g.reshape(both, [0, 640, -1, cells * cells])
+    both = g.reshape(both, [0, channels, -1, cells * cells])
     both = g.op("Transpose", both, perm=[0, 2, 1, 3])
     mask = g.reshape(g.op("And", *_axes(g, inside)), [0, -1, 1, cells * cells], name="mask")
     masked = g.op("Where", mask, both, g.constant(0.0))
-    features = g.reshape(masked, [-1, 640, cells, cells], name="features")
-    return g.function([features], [ir.Attr(name, ir.AttributeType.STRING, value) for name, value in PLUGIN.items()])
+    features = g.reshape(masked, [-1, channels, cells, cells], name="features")
+    attributes = _plugin(spec).items()
+    return g.function([features], [ir.Attr(name, ir.AttributeType.STRING, value) for name, value in attributes])
 
 
 def call_roi_crop(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.Value, name: str) -> ir.Value:
     """One node of :func:`fused_roi_crop` whose result is called ``name``."""
     scale, shift = g.weight("roi_scale"), g.weight("roi_shift")
-    return g.call(fused_roi_crop(g.spec, g.opset), deep, shallow, boxes, scale, shift, name=name, **PLUGIN)
+    return g.call(fused_roi_crop(g.spec, g.opset), deep, shallow, boxes, scale, shift, name=name, **_plugin(g.spec))
 
 
 def sample_grid(g: GraphBuilder, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map."""
-    cells, last = g.spec.roi_cells, g.spec.crop_size // g.spec.stride
+    cells, last = g.spec.roi_cells, g.spec.cells - 1
+    if g.spec.first_cell:
+        boxes = g.op("Sub", boxes, g.constant(g.spec.first_cell))
     low, high = g.split(g.op("Div", boxes, g.constant(float(g.spec.stride))), [2, 2], axis=2)
     edge = g.constant(float(last))
     low, high = g.op("Div", low, edge), g.op("Div", high, edge)
@@ -79,7 +88,7 @@ def roi_features(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.V
 
     Each sample is its four neighbours times four weights; outside, weights and shift are zero.
     """
-    cells, size, targets = g.spec.roi_cells, g.spec.crop_size // g.spec.stride + 1, g.targets
+    cells, size, targets = g.spec.roi_cells, g.spec.cells, g.targets
     positions, inside = sample_grid(g, boxes)  # [T, K, 2, 6] each: x, then y
     last = g.constant(float(size - 1))
     clamped = g.op("Min", g.op("Max", positions, g.constant(0.0)), last)
@@ -97,7 +106,7 @@ def roi_features(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.V
     index = g.reshape(g.op("Cast", index, to=ir.DataType.INT64), [-1, 4])
     weight = g.reshape(g.op("Mul", weight_y, weight_x), [-1, 1, 4])
     sampled = []
-    for maps, channels in ((deep, 384), (shallow, 256)):
+    for maps, channels in ((deep, g.spec.deep_channels), (shallow, g.spec.shallow_channels)):
         rows = g.op("Gather", g.reshape(maps, [-1, channels]), index, axis=0)  # [T * K * 36, 4, C]
         sampled.append(g.reshape(g.op("MatMul", weight, rows), [-1, cells * cells, channels]))
     features = g.op("Mul", g.op("Concat", *sampled, axis=2), g.reshape(g.weight("roi_scale"), [1, 1, -1]))

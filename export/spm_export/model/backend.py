@@ -10,7 +10,9 @@ from torch import Tensor
 from spm_rt.settings import TrackerSettings
 from spm_rt.trackers.single import Tracker
 
-from .network import CoarseKernels, Features, SPMTracker
+from .backbones import Features
+from .coarse import CoarseKernels, PixelKernels
+from .network import SPMTracker
 
 Floats = NDArray[np.float32]
 
@@ -45,7 +47,7 @@ class ReferenceContext:
         self._device = backend.device
         size = backend.model.spec.crop_size
         self.crop: Floats = np.zeros((1, 3, size, size), np.float32)
-        self._kernels: CoarseKernels | None = None
+        self._kernels: CoarseKernels | PixelKernels | None = None
         self._target: Tensor | None = None
         self._features: Features | None = None
 
@@ -57,7 +59,9 @@ class ReferenceContext:
         model, features = self._model, self._crop_features()
         self._kernels = model.coarse.kernels(model.template_embedding(features))
         self._target = model.fine.roi_features(features, self._tensor(box)[:, None])[:, 0]
-        self.note(kcls=self._kernels.classify, kbox=self._kernels.regress, template_feat=self._target)
+        self.note(template_feat=self._target)
+        if isinstance(self._kernels, CoarseKernels):
+            self.note(kcls=self._kernels.classify, kbox=self._kernels.regress)
 
     @torch.inference_mode()
     def search(self) -> tuple[Floats, Floats]:

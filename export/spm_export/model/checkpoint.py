@@ -17,18 +17,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_save
-from torch import Tensor
+from torch import Tensor, nn
 
 from spm_rt.errors import CheckpointError
 from spm_rt.files import written_whole
 from spm_rt.settings import ModelSpec
 
+from .header import header, is_ours, stored_spec
 from .network import SPMTracker
 from .weight_files import read_weights
 
-FORMAT = "spm_rt checkpoint 1"
 STAGE_FILES = ("cm_stage.pt", "fm_stage.pt")
 """The files of the official layout."""
 WEIGHTS_NAME = "spm_alexnet.safetensors"
@@ -69,19 +68,20 @@ def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | N
     Args:
         paths: ``[cm_stage.pt, fm_stage.pt]`` in either order, one file with both stages (of PyTorch or safetensors), or
             nothing for the shipped weights.
-        spec: the network's sizes and constants; the release's by default.
+        spec: the network's sizes and constants; by default what the checkpoint says, or else the release's.
 
     Raises:
         CheckpointError: a file is missing, truncated, foreign or unsafe, or does not fit the model.
     """
     with torch.device("meta"):  # no random numbers for what comes from files
-        model = SPMTracker(spec)
+        model = SPMTracker(spec or stored_spec(paths))
     found = load_weights(paths, model)
     # Copies: a file may give one tensor two names.
     weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in found.items()}
     model.load_state_dict(weights, strict=False, assign=True)
-    for norm in (model.fine.norm_deep, model.fine.norm_shallow):
-        norm.num_batches_tracked = torch.tensor(0)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.num_batches_tracked = torch.tensor(0)
     return model.eval()
 
 
@@ -149,16 +149,8 @@ def check_target(path: str | os.PathLike[str], sources: Sequence[str | os.PathLi
         if file.exists() and any(Path(source).exists() and file.samefile(source) for source in sources):
             raise CheckpointError(f"{file}: is read from and cannot be written to as well; choose another place")
         # Which .pt files are ours cannot be seen; the release's are not to be had again everywhere.
-        if file.exists() and not (single and _is_ours(file)):
+        if file.exists() and not (single and is_ours(file)):
             raise CheckpointError(f"{file}: is there already and would be lost; move it, or choose another place")
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError, ValueError):
-        return False
 
 
 def save_checkpoint(
@@ -193,7 +185,7 @@ def _save(model: SPMTracker, target: Path, half: bool, metadata: Mapping[str, st
         data = {name: value.half() if half else value.float() for name, value in weights.items()}
         if half and (large := [name for name, value in data.items() if not value.isfinite().all()]):
             raise CheckpointError(f"too large for float16: {', '.join(large)}")
-        payload = safetensors_save(data, metadata={**metadata, "format": FORMAT})
+        payload = safetensors_save(data, metadata={**metadata, **header(model.spec)})
         target.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(target) as part:
             part.write_bytes(payload)

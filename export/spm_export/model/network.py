@@ -19,34 +19,8 @@ from torch.nn import functional as F
 
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
-
-class Features(NamedTuple):
-    """The backbone's three maps that later stages read: conv2 after its LRN, conv4, conv5."""
-
-    shallow: Tensor
-    """[B, 256, H, W]"""
-    deep: Tensor
-    """[B, 384, H, W]"""
-    top: Tensor
-    """[B, 256, H, W]"""
-
-
-class CoarseKernels(NamedTuple):
-    """What the coarse stage remembers of a template: correlation kernels per output channel."""
-
-    classify: Tensor
-    """[B, 10, 256, 4, 4]"""
-    regress: Tensor
-    """[B, 20, 256, 4, 4]"""
-
-
-class CoarseOutput(NamedTuple):
-    """Raw outputs of the coarse stage."""
-
-    logits: Tensor
-    """[B, 10, h, w]: channels 0..4 background, 5..9 foreground of anchors 0..4"""
-    deltas: Tensor
-    """[B, 20, h, w]: channel 4 * anchor + (dx, dy, dw, dh)"""
+from .backbones import Features, make_backbone
+from .coarse import CoarseOutput, make_coarse_stage
 
 
 class FineOutput(NamedTuple):
@@ -58,74 +32,25 @@ class FineOutput(NamedTuple):
     """[B, K, 4]"""
 
 
-class AlexNet(nn.Module):
-    """The backbone (paper, section 4.1): AlexNet of total stride 8, padded, two groups, LRN, no linear layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 96, 11, stride=2, padding=5)
-        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
-        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
-
-    def forward(self, image: Tensor) -> Features:
-        """Features of mean-free BGR crops ``[B, 3, H, W]``."""
-        x = self.pool_and_normalize(F.relu(self.conv1(image)))
-        shallow = self.pool_and_normalize(F.relu(self.conv2(x)))
-        deep = F.relu(self.conv4(F.relu(self.conv3(shallow))))
-        return Features(shallow, deep, F.relu(self.conv5(deep)))
-
-    @staticmethod
-    def pool_and_normalize(x: Tensor) -> Tensor:
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        return F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
-
-
-class CoarseStage(nn.Module):
-    """Coarse matching (paper, section 3.2): correlates a template with a search region, at 5 anchors a cell."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        anchors = spec.anchors_per_cell
-        self.cells = spec.template_cells - 2
-        self.scale = spec.coarse_scale_factor
-        self.template_classify = nn.Conv2d(256, 2 * anchors * 256, 3)
-        self.template_regress = nn.Conv2d(256, 4 * anchors * 256, 3)
-        self.search_classify = nn.Conv2d(256, 256, 3)
-        self.search_regress = nn.Conv2d(256, 256, 3)
-        self.classify_bias = nn.Parameter(torch.zeros(2 * anchors))
-        self.refine = nn.Conv2d(4 * anchors, 4 * anchors, 1)
-
-    def kernels(self, template: Tensor) -> CoarseKernels:
-        """Correlation kernels of template embeddings ``[B, 256, 6, 6]``."""
-        shape = (len(template), -1, 256, self.cells, self.cells)
-        return CoarseKernels(
-            (self.template_classify(template) * self.scale[0]).reshape(shape),
-            (self.template_regress(template) * self.scale[1]).reshape(shape),
-        )
-
-    def forward(self, kernels: CoarseKernels, search: Tensor) -> CoarseOutput:
-        """Compare search embeddings ``[B, 256, h + 5, w + 5]`` with the kernels of their targets."""
-        logits = correlate(self.search_classify(search), kernels.classify)
-        deltas = correlate(self.search_regress(search), kernels.regress)
-        return CoarseOutput(logits + self.classify_bias[:, None, None], self.refine(deltas))
-
-
 class FineStage(nn.Module):
     """Fine matching (paper, section 3.3): a relation network judges pairs of target and proposal."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        deep, shallow, width, hidden = (
+            *(spec.deep_channels, spec.shallow_channels),
+            *(spec.relation_channels, spec.hidden_channels),
+        )
         self.stride = spec.stride
+        self.first_cell = spec.first_cell
         self.cells = spec.roi_cells
-        self.norm_deep = nn.BatchNorm2d(384)
-        self.norm_shallow = nn.BatchNorm2d(256)
-        self.relate = nn.Conv2d(2 * 640, 256, 3, padding=1)
-        self.linear1 = nn.Linear(256 * spec.roi_cells**2, 256)
-        self.linear2 = nn.Linear(256, 256)
-        self.classify = nn.Linear(256, 2)
-        self.regress = nn.Linear(256, 4)
+        self.norm_deep = nn.BatchNorm2d(deep)
+        self.norm_shallow = nn.BatchNorm2d(shallow)
+        self.relate = nn.Conv2d(2 * (deep + shallow), width, 3, padding=1)
+        self.linear1 = nn.Linear(width * spec.roi_cells**2, hidden)
+        self.linear2 = nn.Linear(hidden, hidden)
+        self.classify = nn.Linear(hidden, 2)
+        self.regress = nn.Linear(hidden, 4)
 
     def roi_features(self, features: Features, boxes: Tensor) -> Tensor:
         """Features ``[B, K, 640, 6, 6]`` inside ``boxes`` ``[B, K, 4]``: conv4 then conv2, both normalised first.
@@ -133,7 +58,8 @@ class FineStage(nn.Module):
         Samples outside a map are zero after the normalisation.
         """
         maps = (self.norm_deep(features.deep), self.norm_shallow(features.shallow))
-        return torch.cat([crop_and_resize(m, boxes / self.stride, self.cells) for m in maps], dim=2)
+        cells = (boxes - self.first_cell) / self.stride
+        return torch.cat([crop_and_resize(m, cells, self.cells) for m in maps], dim=2)
 
     def forward(self, target: Tensor, proposals: Tensor) -> FineOutput:
         """Score and move proposals ``[B, K, 640, 6, 6]`` against their targets ``[B, 640, 6, 6]``."""
@@ -153,8 +79,8 @@ class SPMTracker(nn.Module):
     def __init__(self, spec: ModelSpec | None = None) -> None:
         super().__init__()
         self.spec = spec or ModelSpec()
-        self.backbone = AlexNet()
-        self.coarse = CoarseStage(self.spec)
+        self.backbone = make_backbone(self.spec)
+        self.coarse = make_coarse_stage(self.spec)
         self.fine = FineStage(self.spec)
         mean = torch.tensor(self.spec.pixel_mean_bgr, device="cpu").reshape(1, 3, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
@@ -166,11 +92,11 @@ class SPMTracker(nn.Module):
         return features
 
     def template_embedding(self, features: Features) -> Tensor:
-        """The central 6 x 6 cells of conv5 of a template crop."""
+        """The central 6 x 6 cells of the top map of a template crop."""
         return center_crop(features.top, self.spec.template_cells)
 
     def search_embedding(self, features: Features) -> Tensor:
-        """The central 24 x 24 cells of conv5 of a search crop."""
+        """The central 24 x 24 cells of the top map of a search crop."""
         return center_crop(features.top, self.spec.search_cells)
 
     def coarse_boxes(self, output: CoarseOutput) -> tuple[Tensor, Tensor]:
@@ -181,16 +107,6 @@ class SPMTracker(nn.Module):
         """Scores ``[B, K]`` and boxes ``[B, K, 4]`` of the fine stage for ``proposals`` ``[B, K, 4]``."""
         scores = output.logits.softmax(dim=-1)[..., 1]
         return scores, decode(proposals, output.deltas, self.spec.fine_weights)
-
-
-def correlate(search: Tensor, kernels: Tensor) -> Tensor:
-    """Cross-correlation of each search map ``[B, C, H, W]`` with its own target's kernels ``[B, O, C, k, k]``.
-
-    The result is ``[B, O, H - k + 1, W - k + 1]``.
-    """
-    batch, outputs = kernels.shape[:2]
-    response = F.conv2d(search.reshape(1, -1, *search.shape[2:]), kernels.flatten(0, 1), groups=batch)
-    return response.reshape(batch, outputs, *response.shape[2:])
 
 
 def center_crop(x: Tensor, cells: int) -> Tensor:

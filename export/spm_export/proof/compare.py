@@ -18,7 +18,7 @@ from spm_rt.trackers.compare import center_distances, follow_both
 from spm_rt.trackers.single import Tracker
 
 from ..model.backend import reference_tracker
-from ..model.network import CoarseStage, SPMTracker
+from ..model.network import SPMTracker
 from .runners import runners
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -148,9 +148,9 @@ def reference_outputs(model: SPMTracker, given: Arrays) -> dict[str, Arrays]:
     box, proposals = torch.from_numpy(given["box"]), torch.from_numpy(given["proposals"])
     features = model.features(torch.from_numpy(given["template"]))
     embedding = model.template_embedding(features)
-    kernel, bias = compose_head(model.coarse, embedding)
+    kernel, bias = model.coarse.composed(embedding)
     target = model.fine.roi_features(features, box[:, None])[:, 0]
-    half = model.fine.relate.weight[:, :640]
+    half = model.fine.relate.weight[:, : target.shape[1]]
     target_half = torch.nn.functional.conv2d(target, half, model.fine.relate.bias, padding=1)
     found = model.features(torch.from_numpy(given["search"]))
     scores, boxes = model.coarse_boxes(model.coarse(model.coarse.kernels(embedding), model.search_embedding(found)))
@@ -162,27 +162,6 @@ def reference_outputs(model: SPMTracker, given: Arrays) -> dict[str, Arrays]:
         "relation": {"scores": fine_scores, "boxes": fine_boxes},
     }
     return {stage: {name: value.numpy() for name, value in outputs.items()} for stage, outputs in tensors.items()}
-
-
-def compose_head(stage: CoarseStage, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The collapsed head of one template, written out tap by tap in float64: kernel ``[1, 30, 256, 6, 6]``, bias."""
-    kernels, biases = [], []
-    both = stage.kernels(embedding)
-    mixed = torch.tensordot(stage.refine.weight.double()[:, :, 0, 0], both.regress[0].double(), 1)
-    for kernel, search, constant in (
-        (both.classify[0].double(), stage.search_classify, stage.classify_bias),
-        (mixed, stage.search_regress, stage.refine.bias),
-    ):
-        weight = search.weight.double()
-        full = torch.zeros(len(kernel), 256, stage.cells + 2, stage.cells + 2, dtype=torch.float64)
-        for u in range(stage.cells):
-            for v in range(stage.cells):
-                full[:, :, u : u + 3, v : v + 3] += torch.tensordot(kernel[:, :, u, v], weight, 1)
-        assert search.bias is not None
-        assert constant is not None
-        kernels.append(full)
-        biases.append(kernel.sum((2, 3)) @ search.bias.double() + constant.double())
-    return torch.cat(kernels)[None].float(), torch.cat(biases)[None].float()
 
 
 def check_tensors(

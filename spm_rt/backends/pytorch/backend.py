@@ -26,8 +26,10 @@ from ...gpu.capture import CapturedWork
 from ...gpu.crop import DeviceCrop, crop_module
 from ...gpu.device_frames import DeviceFrame, device_frame, refused
 from ...gpu.driver import Device, Module, Stream
+from ...gpu.kernels import roi_fits
 from ...precision import FLOATS, parse_precision
 from .kernels import RoiKernel
+from .light import LightNetwork
 from .network import Network, read_weights
 
 Floats = NDArray[np.float32]
@@ -86,9 +88,10 @@ class PyTorchBackend:
         last = channels_last if channels_last is not None else self.on_gpu and chosen != "float32"
         weights = read_weights(bundle.path / "weights.safetensors", torch)
         with torch.inference_mode():
-            self.network = Network(torch, weights, self.spec, self.device, getattr(torch, chosen), channels_last=last)
+            make = Network if self.spec.backbone == "alexnet" else LightNetwork
+            self.network = make(torch, weights, self.spec, self.device, getattr(torch, chosen), channels_last=last)
         self.roi = "in PyTorch's operators"
-        if self.on_gpu:
+        if self.on_gpu and roi_fits(self.spec):
             self._use_kernel(chosen)
         where = torch.cuda.get_device_name(self.device) if self.on_gpu else f"CPU, {torch.get_num_threads()} threads"
         how = f"RoI {self.roi}" + (", CUDA graphs" if self.graphs else "")

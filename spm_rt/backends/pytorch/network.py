@@ -88,7 +88,7 @@ class Network:
     def template(self, crop: Tensor, box: Tensor) -> dict[str, Tensor]:
         """``head_kernel``, ``head_bias`` and ``target_half`` of crops ``[T, 3, 271, 271]`` and boxes ``[T, 4]``."""
         shallow, deep = self.features(crop)
-        kernel, bias = self._head(self._top(deep, self.spec.template_cells))
+        kernel, bias = self._head(self._top(shallow, deep, self.spec.template_cells))
         roi = self.roi(deep, shallow, box[:, None])
         half = self._f.conv2d(roi, self._w["relate_target.weight"], self._w["relate.bias"], padding=1)
         return {"head_kernel": kernel, "head_bias": bias, "target_half": half.contiguous()}
@@ -96,13 +96,8 @@ class Network:
     def search(self, crop: Tensor, kernel: Tensor, bias: Tensor) -> dict[str, Tensor]:
         """``scores`` ``[T, N]``, ``boxes`` ``[T, N, 4]``, ``shallow`` and ``deep`` of crops."""
         shallow, deep = self.features(crop)
-        targets, anchors, cells = len(crop), self.spec.anchors_per_cell, self.spec.response_cells
-        embedding = self._top(deep, self.spec.search_cells)
-        size = embedding.shape[-1]
-        if targets > 1:  # one group per target
-            embedding = embedding.reshape(1, targets * 256, size, size)
-        head = self._f.conv2d(embedding, kernel.flatten(0, 1), groups=targets)
-        head = head.reshape(targets, 6 * anchors, cells, cells).float() + bias[:, :, None, None]
+        targets, anchors = len(crop), self.spec.anchors_per_cell
+        head = self._response(self._top(shallow, deep, self.spec.search_cells), kernel, bias)
         background, foreground, deltas = head.split([anchors, anchors, 4 * anchors], dim=1)
         scores = (foreground - background).sigmoid().permute(0, 2, 3, 1).reshape(targets, -1)
         flat = deltas.permute(0, 2, 3, 1).reshape(targets, -1, 4)
@@ -158,7 +153,7 @@ class Network:
     def _positions(self, low: Tensor, high: Tensor, size: int) -> Tensor:
         """Sample positions ``[T, K, 6]`` along an axis, in the reference's order of float32 operations."""
         last, cells = size - 1, self.spec.roi_cells
-        low, high = low / self.spec.stride / last, high / self.spec.stride / last
+        low, high = ((edge - self.spec.first_cell) / self.spec.stride / last for edge in (low, high))
         step = (high - low) * last / (cells - 1)
         return (low * last)[..., None] + self._torch.arange(cells, device=low.device) * step[..., None]
 
@@ -176,21 +171,36 @@ class Network:
         root = (1 + LRN_ALPHA * mean).sqrt()
         return (wide / (root * root.sqrt())).to(self.data).contiguous(memory_format=self.order)
 
-    def _top(self, deep: Tensor, cells: int) -> Tensor:
+    def _top(self, shallow: Tensor, deep: Tensor, cells: int) -> Tensor:
         """The central cells of conv5, from the window of conv4 that they see (one cell more on each side)."""
-        first = (deep.shape[-1] - cells) // 2 - 1
-        window = deep[:, :, first : first + cells + 2, first : first + cells + 2]
-        return self._conv(window.contiguous(memory_format=self.order), "conv5", 0, groups=2)
+        return self._conv(self._window(deep, cells).contiguous(memory_format=self.order), "conv5", 0, groups=2)
+
+    @staticmethod
+    def _window(maps: Tensor, cells: int) -> Tensor:
+        """The central cells of maps, and one more on each side."""
+        first = (maps.shape[-1] - cells) // 2 - 1
+        return maps[:, :, first : first + cells + 2, first : first + cells + 2]
+
+    def _response(self, embedding: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        """Background and foreground of the anchors, then their deltas: ``[T, 30, 19, 19]``."""
+        targets, channels, size = embedding.shape[:3]
+        if targets > 1:  # one group per target
+            embedding = embedding.reshape(1, targets * channels, size, size)
+        head = self._f.conv2d(embedding, kernel.flatten(0, 1), groups=targets)
+        return head.reshape(targets, -1, *head.shape[2:]).float() + bias[:, :, None, None]
 
     def _head(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """The coarse head as one convolution per target: kernel ``[T, 30, 256, 6, 6]``, bias ``[T, 30]``."""
         targets, cells, anchors, w = len(embedding), self.spec.template_cells, self.spec.anchors_per_cell, self._w
+        inputs, width = self.spec.top_channels, self.spec.head_channels
         kernels, biases = [], []
         for branch, outputs in (("classify", 2 * anchors), ("regress", 4 * anchors)):
             weight, bias = (w[f"template_{branch}.{part}"] for part in ("weight", "bias"))
-            own = self._f.conv2d(embedding, weight, bias).reshape(targets * outputs, 256, cells - 2, cells - 2).float()
+            own = (
+                self._f.conv2d(embedding, weight, bias).reshape(targets * outputs, width, cells - 2, cells - 2).float()
+            )
             full = self._f.conv_transpose2d(own, w[f"search_{branch}.weight"].float())
-            kernels.append(full.reshape(targets, outputs, 256, cells, cells))
+            kernels.append(full.reshape(targets, outputs, inputs, cells, cells))
             through = own.sum((2, 3)) @ w[f"search_{branch}.bias"]
             biases.append(through.reshape(targets, outputs) + w[f"head_bias.{branch}"])
         return self._torch.cat(kernels, dim=1).to(self.data), self._torch.cat(biases, dim=1)

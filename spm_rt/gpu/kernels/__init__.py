@@ -101,6 +101,13 @@ def settings_record(spec: ModelSpec, settings: TrackerSettings) -> NDArray[Any]:
     return record
 
 
+def roi_fits(spec: ModelSpec) -> bool:
+    """Whether the RoI kernel computes what a model needs: it is compiled for the release's maps."""
+    own = ModelSpec()
+    names = ("deep_channels", "shallow_channels", "roi_cells", "stride", "first_cell")
+    return all(getattr(spec, name) == getattr(own, name) for name in names)
+
+
 def roi_launch(proposals: int, data: str = "float32") -> Launch:
     """``spm_roi_*`` on ``proposals`` boxes in all; ``data`` is the maps' and the output's type (``DATA_TYPES``)."""
     return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, ROI_PARTS, 1), ROI_THREADS)

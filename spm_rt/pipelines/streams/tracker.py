@@ -12,9 +12,9 @@ from typing import Any
 
 from ...backends.protocol import Backend
 from ...errors import ClosedError, SettingsError, SpmError
+from ...fields import shortened
 from ...outputs.base import Tracked
 from ...results import Box
-from ...settings import shortened
 from ...trackers.batch import BatchTracker, cheapest
 from .observer import Observer
 from .reader import Arrived, StreamOptions, StreamReader

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from spm_export.graphs import portable as graphs
 from spm_export.graphs.builder import LRN_FORMS, GraphBuilder
 from spm_export.graphs.roi import call_roi_crop
-from spm_export.model.network import SPMTracker, center_crop, correlate, crop_and_resize, decode, flatten_deltas
+from spm_export.model.coarse import correlate
+from spm_export.model.network import SPMTracker, center_crop, crop_and_resize, decode, flatten_deltas
 from spm_export.model.weights import graph_weights
-from spm_export.proof.compare import compose_head
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
 from ...support.graphs.nodes import draw, evaluate
@@ -68,7 +68,7 @@ def test_expanded_lrn_has_no_power() -> None:
 @torch.inference_mode()
 def test_conv5_on_a_window_is_the_window_of_conv5(cells: int, weights: Arrays, synthetic_model: SPMTracker) -> None:
     deep = np.abs(draw(2, 384, 34, 34, scale=5))
-    (found,) = evaluate(lambda g, v: graphs.top_cells(g, v[0], cells), deep, weights=weights)
+    (found,) = evaluate(lambda g, v: graphs.top_cells(g, v[0], v[0], cells), deep, weights=weights)
     wanted = center_crop(F.relu(synthetic_model.backbone.conv5(torch.from_numpy(deep))), cells)
     close(found, wanted, 1e-5)
 
@@ -112,7 +112,7 @@ def test_collapsed_head_is_the_plain_head(targets: int, weights: Arrays, synthet
 def test_head_kernel_is_the_one_composed_tap_by_tap(weights: Arrays, synthetic_model: SPMTracker) -> None:
     template = np.abs(draw(1, 256, 6, 6, seed=3))
     kernel, bias = evaluate(lambda g, v: graphs.head_kernel(g, v[0]), template, weights=weights)
-    wanted_kernel, wanted_bias = compose_head(synthetic_model.coarse, torch.from_numpy(template))
+    wanted_kernel, wanted_bias = synthetic_model.coarse.composed(torch.from_numpy(template))
     close(kernel, wanted_kernel, 1e-5)
     close(bias, wanted_bias, 1e-5)
 

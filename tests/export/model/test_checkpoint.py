@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spm_export.model import checkpoint
+from spm_export.model import checkpoint, header
 from spm_export.model.checkpoint import (
     checkpoint_digest,
     default_weights,
@@ -26,7 +26,7 @@ from spm_export.model.checkpoint import (
     save_checkpoint,
 )
 from spm_export.model.network import SPMTracker
-from spm_rt import CheckpointError
+from spm_rt import CheckpointError, ModelSpec
 
 from ...support.disk import full_disk
 from ...support.synthetic import coarse_state, fine_state
@@ -230,7 +230,24 @@ def test_metadata_is_kept_beside_the_format(tmp_path: Path) -> None:
 
     (path,) = save_checkpoint(EMPTY, tmp_path / "w.safetensors", metadata={"note": "mine", "format": "other"})
     with safe_open(path, framework="pt") as file:
-        assert file.metadata() == {"note": "mine", "format": checkpoint.FORMAT}
+        assert file.metadata() == {"note": "mine", "format": header.FORMAT}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_checkpoint_says_which_model_it_is_of(half: bool, light_model: SPMTracker, tmp_path: Path) -> None:
+    (path,) = save_checkpoint(light_model, tmp_path / "w.safetensors", half=half)
+    found = load_model([path])
+    assert found.spec == light_model.spec
+    assert (checkpoint_digest(expected_weights(found)) == checkpoint_digest(expected_weights(light_model))) is not half
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        load_model([path], ModelSpec())
+
+
+@pytest.mark.parametrize("told", ["{", "[]", '{"backbone": "alexnet"}'])
+def test_a_header_without_sense_is_refused(told: str, tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", {"model": told})
+    with pytest.raises(CheckpointError, match="its header says nothing sensible of the network"):
+        load_model([tmp_path / "w.safetensors"])
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.onnx", "w.pth"])

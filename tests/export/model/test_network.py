@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spm_export.model import network
+from spm_export.model.coarse import correlate
 from spm_export.model.network import SPMTracker, crop_and_resize
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
@@ -112,7 +113,7 @@ def test_deltas_are_in_the_order_of_the_anchors() -> None:
 
 def test_each_search_map_meets_its_own_kernels() -> None:
     search, kernels = draw(3, 4, 8, 9), draw(3, 2, 4, 3, 3)
-    found = network.correlate(search, kernels)
+    found = correlate(search, kernels)
     assert found.shape == (3, 2, 6, 7)
     for b in range(3):
         torch.testing.assert_close(found[b], F.conv2d(search[b : b + 1], kernels[b])[0], rtol=1e-4, atol=1e-5)

@@ -38,6 +38,11 @@ def bundle(synthetic_bundle: Path) -> Bundle:
     return Bundle.open(synthetic_bundle)
 
 
+@pytest.fixture(scope="module")
+def either(either_bundle: Path) -> Bundle:
+    return Bundle.open(either_bundle)
+
+
 ON_A_GPU = dataclasses.replace(BACKENDS["onnxruntime"], name="onnxruntime on a GPU")
 also_on_a_gpu = pytest.mark.parametrize("entry", [*BACKENDS.values(), ON_A_GPU], ids=lambda e: e.name, indirect=True)
 
@@ -202,9 +207,9 @@ def all_stages(load: Callable[..., Any], targets: int, most: int) -> list[Floats
 
 
 @pytest.fixture(scope="module")
-def onnx_runtime_stages(bundle: Bundle) -> Callable[[int, int], list[Floats]]:
+def onnx_runtime_stages(either: Bundle) -> Callable[[int, int], list[Floats]]:
     """:func:`all_stages` of ONNX Runtime, which every backend is compared with."""
-    return functools.cache(functools.partial(all_stages, functools.partial(load_backend, bundle, "onnxruntime")))
+    return functools.cache(functools.partial(all_stages, functools.partial(load_backend, either, "onnxruntime")))
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +224,12 @@ def test_all_stages_agree_with_onnx_runtime(
     targets: int,
     entry: BackendEntry,
     load: Callable[..., Any],
-    bundle: Bundle,
+    either: Bundle,
     onnx_runtime_stages: Callable[[int, int], list[Floats]],
 ) -> None:
     """For any number of proposals; each is scored as it is among others."""
     most = 9 if entry.folder == "tensorrt" else 12
-    found = all_stages(functools.partial(load, bundle), targets, most)
+    found = all_stages(functools.partial(load, either), targets, most)
     for number, (got, wanted) in enumerate(zip(found, onnx_runtime_stages(targets, most), strict=True)):
         allowed = 1e-3 if number % 2 else 1e-5
         assert got.shape == wanted.shape
@@ -234,8 +239,8 @@ def test_all_stages_agree_with_onnx_runtime(
 
 
 @also_on_a_gpu
-def test_contexts_do_not_mix_and_templates_move_between_them(load: Callable[..., Any], bundle: Bundle) -> None:
-    backend = load(bundle)
+def test_contexts_do_not_mix_and_templates_move_between_them(load: Callable[..., Any], either: Bundle) -> None:
+    backend = load(either)
     first, second = backend.context(), backend.context()
     for context, seed in ((first, 1), (second, 2)):
         take_template(context, seed)

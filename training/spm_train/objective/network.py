@@ -15,9 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spm_export.model import network as reference
-from spm_export.model.network import CoarseKernels, CoarseOutput, SPMTracker, center_crop, correlate
+from spm_export.model.backbones import Lite0
+from spm_export.model.coarse import CoarseKernels, CoarseOutput, CoarseStage, PixelStage, correlate
+from spm_export.model.network import SPMTracker, center_crop
+from spm_rt.settings import ModelSpec
 
+from . import light
 from .convolution import small_convolution
+from .light import Norms
 from .lrn import local_response_norm
 
 
@@ -33,32 +38,34 @@ class Maps(NamedTuple):
     offset: int
 
 
-def cells_of(side: int) -> int:
+def cells_of(side: int, spec: ModelSpec) -> int:
     """Cells of a crop of ``side`` pixels: 34 of 271, 26 of 207, 18 of 143."""
-    return (side + 1) // 8
+    return side // spec.stride + 1
 
 
-def offset_of(side: int, full: int = 271) -> int:
-    """Index of a smaller crop's first cell in the full crop's maps: 4 for 207, 8 for 143."""
-    return (cells_of(full) - cells_of(side)) // 2
+def offset_of(side: int, spec: ModelSpec) -> int:
+    """Index of a smaller crop's first cell in the full crop's maps: of 271 pixels, 4 for 207, 8 for 143."""
+    return (spec.cells - cells_of(side, spec)) // 2
 
 
 def search_anchors(model: SPMTracker, side: int) -> Tensor:
     """Anchors ``[N, 4]`` of a search crop of ``side`` pixels: the central ones of the full crop, 11 x 11 for 207."""
-    cells = model.spec.response_cells
-    inner = slice(offset_of(side, model.spec.crop_size), cells - offset_of(side, model.spec.crop_size))
+    cells, offset = model.spec.response_cells, offset_of(side, model.spec)
+    inner = slice(offset, cells - offset)
     return model.anchors.reshape(cells, cells, -1, 4)[inner, inner].reshape(-1, 4)
 
 
-def features(model: SPMTracker, crops: Tensor, embedding_cells: int) -> Maps:
-    """Features of raw crops ``[B, 3, s, s]`` (BGR, 0..255, any type)."""
-    net = model.backbone
+def features(model: SPMTracker, crops: Tensor, embedding_cells: int, norms: Norms | None = None) -> Maps:
+    """Features of raw crops ``[B, 3, s, s]`` (BGR, 0..255, any type); ``norms`` are how the light model normalises."""
+    net, offset = model.backbone, offset_of(crops.shape[-1], model.spec)
+    if isinstance(net, Lite0):
+        return Maps(*light.maps(net, crops.float() - model.mean, embedding_cells, norms or Norms()), offset)
     x = pool_and_normalize(F.relu(net.conv1(crops.float() - model.mean)))
     shallow = pool_and_normalize(F.relu(net.conv2(x)))
     deep = F.relu(net.conv4(F.relu(net.conv3(shallow))))
     around = center_crop(deep, embedding_cells + 2)
     top = F.relu(F.conv2d(around, net.conv5.weight, net.conv5.bias, groups=net.conv5.groups))
-    return Maps(shallow, deep, top, offset_of(crops.shape[-1], model.spec.crop_size))
+    return Maps(shallow, deep, top, offset)
 
 
 def pool_and_normalize(x: Tensor) -> Tensor:
@@ -82,45 +89,51 @@ class Match(NamedTuple):
     boxes: Tensor
 
 
-def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: Tensor) -> Match:
+def match(model: SPMTracker, templates: Tensor, searches: Tensor, template_of: Tensor, momentum: float = 0.0) -> Match:
     """Features of both kinds of crops ``[B, 3, s, s]``, and the coarse stage on P pairs of them.
 
     Args:
+        momentum: of the light model's running values, towards those of the search crops, which normalise then; 0: the
+            running values normalise, as in tracking.
         template_of: ``[P]``, the template of each pair; its search crop is number ``pair % B``.
     """
-    side = searches.shape[-1]
-    z = features(model, templates, model.spec.template_cells)
-    x = features(model, searches, cells_of(side) - 10)
-    out = coarse(model, coarse_kernels(model, z.embedding), x.embedding, template_of)
+    side, spec, stage = searches.shape[-1], model.spec, model.coarse
+    norms = Norms(momentum)
+    x = features(model, searches, cells_of(side, spec) - (spec.cells - spec.search_cells), norms)
+    z = features(model, templates, spec.template_cells, norms)
+    if isinstance(stage, PixelStage):
+        out = light.compare(stage, z.embedding, x.embedding, template_of, norms)
+    else:
+        out = coarse(stage, coarse_kernels(stage, z.embedding), x.embedding, template_of)
     anchors, deltas = search_anchors(model, side), reference.flatten_deltas(out.deltas)
     scores = reference.foreground_score(out.logits).detach()
     return Match(z, x, anchors, out.logits, deltas, scores, reference.decode(anchors, deltas))
 
 
-def coarse_kernels(model: SPMTracker, embedding: Tensor) -> CoarseKernels:
+def coarse_kernels(stage: CoarseStage, embedding: Tensor) -> CoarseKernels:
     """The coarse stage's kernels of template embeddings ``[B, 256, 6, 6]``, of each convolution one matrix product.
 
     There are 16 places and thousands of channels: the gradient of such a convolution is slow.
     """
-    stage, count = model.coarse, len(embedding)
+    count = len(embedding)
     windows = embedding.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 2, 3, 4, 5, 1)  # [B, 4, 4, 3, 3, 256]
     windows = windows.reshape(count * stage.cells**2, -1)
 
     def product(layer: nn.Conv2d, scale: float) -> Tensor:
         out = F.linear(windows, layer.weight.permute(0, 2, 3, 1).flatten(1), layer.bias) * scale
-        return out.reshape(count, stage.cells, stage.cells, -1, 256).permute(0, 3, 4, 1, 2)
+        return out.reshape(count, stage.cells, stage.cells, -1, stage.width).permute(0, 3, 4, 1, 2)
 
     return CoarseKernels(
         product(stage.template_classify, stage.scale[0]), product(stage.template_regress, stage.scale[1])
     )
 
 
-def coarse(model: SPMTracker, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor) -> CoarseOutput:
+def coarse(stage: CoarseStage, kernels: CoarseKernels, embedding: Tensor, template_of: Tensor) -> CoarseOutput:
     """The coarse stage for P pairs: search embedding ``pair % B`` with the template ``template_of[pair]``.
 
     A search embedding is convolved once, and compared with all its templates at once.
     """
-    stage, count = model.coarse, len(embedding)
+    count = len(embedding)
     order = template_of.reshape(-1, count).t().flatten()  # all templates of a search embedding beside each other
     compare = correlate if embedding.device.type == "cpu" else correlate_by_product
 
@@ -153,13 +166,18 @@ def update_statistics(model: SPMTracker, maps: Maps, momentum: float) -> None:
     The normalisation itself always uses the running values, in training as in tracking: then a crop's features do not
     depend on its batch, and templates and searches are normalised alike.
     """
-    with torch.no_grad():
-        for norm, value in ((model.fine.norm_deep, maps.deep), (model.fine.norm_shallow, maps.shallow)):
-            variance, mean = torch.var_mean(value.float(), dim=(0, 2, 3))
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.lerp_(mean, momentum)
-            norm.running_var.lerp_(variance, momentum)
+    for norm, value in ((model.fine.norm_deep, maps.deep), (model.fine.norm_shallow, maps.shallow)):
+        move_statistics(norm, value, momentum)
+
+
+@torch.no_grad()
+def move_statistics(norm: nn.BatchNorm2d, x: Tensor, momentum: float) -> None:
+    """Move a norm's running mean and variance towards those of ``x``."""
+    variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance, momentum)
 
 
 def normalized(model: SPMTracker, maps: Maps) -> Tensor:
@@ -182,7 +200,7 @@ def roi_features(model: SPMTracker, values: Tensor, boxes: Tensor, offset: int) 
     """
     batch, channels, height, width = values.shape
     cells, count = model.fine.cells, boxes.shape[1]
-    cell = boxes / model.fine.stride - offset
+    cell = (boxes - model.fine.first_cell) / model.fine.stride - offset
     a_y = _sampling_matrix(cell[..., 1], cell[..., 3], height, cells).to(values.dtype)  # [B, K, 6, H]
     a_x = _sampling_matrix(cell[..., 0], cell[..., 2], width, cells).to(values.dtype)
     by_row = values.permute(0, 2, 3, 1).reshape(batch, height, width * channels)

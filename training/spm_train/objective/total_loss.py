@@ -34,7 +34,7 @@ class LossTerms(NamedTuple):
 def compute_losses(model: SPMTracker, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> LossTerms:
     """The loss of one batch. All randomness comes from ``generator``, which is of the model's device."""
     pairs = make_pairs(batch.category, batch.instance)
-    result = network.match(model, batch.template, batch.search, pairs.template)
+    result = network.match(model, batch.template, batch.search, pairs.template, config.momentum)
     network.update_statistics(model, result.search, config.momentum)
     coarse_class, coarse_box, coarse_overlap = _coarse_losses(result, batch, pairs, config, generator)
     fine_class, fine_box, fine_overlap, fine_accuracy = _fine_losses(model, result, batch, pairs, config, generator)
@@ -83,7 +83,7 @@ def _fine_losses(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The class, box and overlap losses, and the share of right classes."""
-    chosen, own = _fine_boxes(batch, result.boxes.detach(), result.scores, config, generator)
+    chosen, own = _fine_boxes(batch, result.boxes.detach(), result.scores, model.spec.crop_size, config, generator)
     boxes = chosen.flatten(0, 1)
     index, column = (torch.arange(size, device=boxes.device) for size in chosen.shape[:2])
     pair_of = (index[:, None] + len(index) * (column >= own)).flatten()
@@ -108,9 +108,12 @@ def _fine_losses(
 
 
 def _fine_boxes(
-    batch: Batch, boxes: Tensor, scores: Tensor, config: ObjectiveConfig, generator: torch.Generator
+    batch: Batch, boxes: Tensor, scores: Tensor, side: int, config: ObjectiveConfig, generator: torch.Generator
 ) -> tuple[Tensor, int]:
-    """Boxes ``[B, K, 4]`` for the fine stage in each search crop, and how many of the K are of its own pair."""
+    """Boxes ``[B, K, 4]`` for the fine stage in each search crop, and how many of the K are of its own pair.
+
+    ``side`` is that of a full crop.
+    """
     count = len(batch.box)
     proposed = take(boxes, spread_out(boxes, scores, max(config.proposed, config.crossed - 1, 1), 0.7))
     parts = [jitter(batch.box, config.near, generator), proposed[:count, : config.proposed]]
@@ -128,5 +131,5 @@ def _fine_boxes(
     chosen = torch.cat(parts, dim=1)
     # Boxes that are next to nothing, or far outside, are no proposals in tracking either.
     size = (chosen[..., 2:] - chosen[..., :2]).clamp(6, 400)
-    center = ((chosen[..., :2] + chosen[..., 2:]) / 2).clamp(0, 271)
+    center = ((chosen[..., :2] + chosen[..., 2:]) / 2).clamp(0, side)
     return torch.cat([center - size / 2, center + size / 2], dim=-1), own
