@@ -76,6 +76,7 @@ def test_every_command_has_its_help_text() -> None:
         "spm-bench",
         "spm-train",
         "spm-fleet",
+        "spm-page",
         *(f"spm-bench {name}" for name in COMMANDS),
     }
     assert set(re.findall(r"^```\{help\} (.+)$", text, re.M)) == wanted
