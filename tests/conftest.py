@@ -125,12 +125,12 @@ def default_model() -> SPMTracker:
 
 @pytest.fixture(scope="session")
 def light_model(clip: Frames, clip_box: Box) -> SPMTracker:
-    """The light reference model with random weights (tests/support/light.py)."""
+    """The light reference model with random weights (tests/support/graphs/light.py)."""
     from spm_rt.frame.crop import crop_exact
     from spm_rt.frame.geometry import search_region, xywh_to_xyxy
     from spm_rt.models import LIGHT
 
-    from .support.light import light_model
+    from .support.graphs.light import light_model
 
     region = search_region(xywh_to_xyxy(clip_box), LIGHT)
     return light_model(crop_exact(clip[0], region, LIGHT.crop_size)[None])
