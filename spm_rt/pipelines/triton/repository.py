@@ -57,7 +57,7 @@ def write_repository(bundle: Bundle, folder: Path, serving: Serving = Serving())
         serving: how.
 
     Returns:
-        The folders of the models: ``spm_tracker``, and ``spm_template``, ``spm_search`` and ``spm_relation``, the
+        The models' folders. These are ``spm_tracker``, and ``spm_template``, ``spm_search`` and ``spm_relation``, the
         graphs alone, for ONNX Runtime's backend.
 
     Raises:

@@ -27,7 +27,8 @@ class Asked:
         encoded: the same as the bytes of a picture file, ``[n]`` uint8; or None.
         box: where the target is in this frame: ``x, y, width, height``. The first frame needs it, later ones may have
             it: the target is followed anew from there.
-        start, end: whether it is the first, the last one.
+        start: whether it is the first one.
+        end: whether it is the last one.
     """
 
     sequence: Hashable
