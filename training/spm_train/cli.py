@@ -133,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     start.add_argument("--backbone", metavar="NPZ", help=imagenet)
     schedule = parser.add_argument_group("schedule")
     _add_options(schedule, TrainConfig, *(_names(TrainConfig) - KEEPING))
-    schedule.add_argument("--train-shallow", action="store_true", help="train conv1 and conv2 too")
+    schedule.add_argument("--train-shallow", action="store_true", help="train the backbone's first layers too")
     samples = parser.add_argument_group("samples")
     _add_options(samples, SamplingConfig, "template_side", "search_side", "max_gap", "beside")
     _add_options(samples, AugmentConfig, *_names(AugmentConfig))

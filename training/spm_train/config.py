@@ -92,8 +92,10 @@ class AugmentConfig:
 class SamplingConfig:
     """What is drawn how often, and how large the crops are."""
 
-    template_side: int = setting(143, "143 has what the template needs; 271 is the whole crop", "PX")
-    search_side: int = setting(207, "271 is the whole crop", "PX")
+    template_side: int = setting(
+        143, "143 has what AlexNet's template needs, 159 the light model's; 271 and 255 are whole crops", "PX"
+    )
+    search_side: int = setting(207, "271 is the whole crop, 255 the light model's", "PX")
     max_gap: int = setting(60, "largest distance of a pair's frames in a clip, in the clip's listed frames", "FRAMES")
     beside: float = setting(
         0.0, "samples compared with another object of the category in the same clip or picture, where there is one"
@@ -116,19 +118,23 @@ class TrainConfig:
     minutes: float = setting(
         0.0, "length of the run by the clock, instead of --steps; the last validation comes on top"
     )
-    whole_after: float = share(1.0, "part of the run after which whole crops of 271 pixels are searched")
+    whole_after: float = share(1.0, "part of the run after which whole crops are searched")
     whole_shift: float = setting(64, "largest shift of the target in those, in crop pixels", "PX")
     batch: int = setting(16, "samples per step, an even number; each is compared with two templates")
     rate: float = setting(4e-4, "learning rate of the two heads")
-    backbone_rate: float = share(0.4, "that of conv3..conv5, as a share of the heads'")
-    shallow_rate: float = share(0.1, "that of conv1 and conv2 with --train-shallow, as a share of the heads'")
+    backbone_rate: float = share(
+        0.4, "that of the backbone's later layers (conv3..conv5), as a share of the heads'; 0: frozen"
+    )
+    shallow_rate: float = share(
+        0.1, "that of its first layers (conv1, conv2) with --train-shallow, as a share of the heads'"
+    )
     warmup: int = setting(150, "steps over which the rate rises", "STEPS")
     decay: float = share(0.45, "last part of the run, over which the rate falls (half a cosine)")
     final_rate: float = share(0.02, "what the rate falls to, as a share of itself")
     weight_decay: float = setting(0.01, "of AdamW")
     clip: float = setting(10.0, "largest norm of the gradient")
     ema: float = setting(0.998, "decay per step of the averaged weights, which are validated and written out")
-    train_shallow: bool = setting(False, "train conv1 and conv2 too, which are frozen otherwise")
+    train_shallow: bool = setting(False, "train the backbone's first layers too, which are frozen otherwise")
     bf16: bool = True
     seed: int = setting(1, "of samples and losses")
     validate_every: int = setting(

@@ -152,7 +152,7 @@ def coarse(stage: CoarseStage, kernels: CoarseKernels, embedding: Tensor, templa
 
 
 def correlate_by_product(search: Tensor, kernels: Tensor) -> Tensor:
-    """:func:`spm_export.model.network.correlate` as one batched product of unfolded windows: hundreds of groups, as
+    """:func:`spm_export.model.coarse.correlate` as one batched product of unfolded windows: hundreds of groups, as
     there are in training, are slow as a grouped convolution on a GPU.
     """
     side = search.shape[-1] - kernels.shape[-1] + 1
