@@ -104,6 +104,14 @@ def test_known_trackers(tmp_path: Path, known: str) -> None:
     assert written.tolist() == [list(box(0))] * 6
 
 
+def test_first_and_true_boxes_may_be_grown(tmp_path: Path, known: str) -> None:
+    write_otb(tmp_path / "a", 6)
+    report = bench_report("accuracy", tmp_path, f"--box-scale 2 --tracker {known}:Still")
+    overlaps = np.array([(60 - 2 * k) * (48 - k) / (2 * 2880 - (60 - 2 * k) * (48 - k)) for k in range(6)])
+    assert report["trackers"]["Still"]["auc"] == pytest.approx(np.mean(overlaps[:, None] > np.linspace(0, 1, 21)))
+    assert report["box_scale"] == 2
+
+
 def test_own_trackers_in_all_modes(tmp_path: Path, default_bundle: Path) -> None:
     write_otb(tmp_path / "a", 4)
     words = "--modes --threads 1 --backend onnxruntime torch --bundle"

@@ -17,7 +17,7 @@ import torch
 from spm_export.model.checkpoint import load_model
 from spm_rt.errors import CheckpointError, SourceError
 from spm_rt.settings import ModelSpec
-from spm_train import cli
+from spm_train import cli, run
 from spm_train.checkpoints import load_state, save_state
 from spm_train.config import LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from spm_train.data.packed import PackedStills
@@ -210,3 +210,10 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for word in ("how long", "Memory", "got10k:FOLDER", "--resume", "Exit status"):
         assert word in text
+
+
+def test_data_sets_without_a_share_are_told_what_they_get(capsys: pytest.CaptureFixture[str]) -> None:
+    run.say_shares({"PETS": 0.5, "birds": 0.01}, {})
+    assert capsys.readouterr().err == ""
+    run.say_shares({"PETS": 0.5, "birds": 0.01}, {"stills": 0.9})
+    assert "without a share get 51.0% of the samples (PETS 50.0%, birds 1.0%)" in capsys.readouterr().err

@@ -122,7 +122,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
     share = "a set that is not named gets the square root of its number of clips or pictures"
     parser.add_argument(
-        "--weights", default="", metavar="NAME=SHARE[,...]", help=f"how often to draw from a data set; {share}"
+        "--weights",
+        default="",
+        metavar="NAME=SHARE[,...]",
+        help=f"how often to draw from a data set (; between them where names have commas); {share}",
     )
     _add_options(parser, SamplingConfig, "held_out_every")
     start = parser.add_argument_group("where to start")
@@ -240,7 +243,9 @@ def parse_weights(text: str) -> dict[str, float]:
         try:
             shares[name.strip()] = float(share)
         except ValueError:
-            raise SourceError(f"--weights: {entry!r} is not NAME=SHARE") from None
+            raise SourceError(
+                f"--weights: {entry!r} is not NAME=SHARE; put ; between them where names have commas"
+            ) from None
         if not name.strip() or not 0 <= shares[name.strip()] < float("inf"):
             raise SourceError(f"--weights: {entry!r} is not NAME=SHARE with a share of 0 or more")
     return shares

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from spm_export.model.pretrained import load_backbone
 from spm_rt.errors import BackendError, CheckpointError, SettingsError
 from spm_rt.machine import instruction_sets, usable_cores
 from spm_rt.models import MODELS
-from spm_rt.terminal import Progress, say_left_out
+from spm_rt.terminal import Progress, say, say_left_out
 
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
@@ -142,6 +142,7 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, list[str]]:
         kept.append(KeptPictures(reader, room))
         room -= kept[-1].size
     sampler = PairSampler(kept, config.sampling, model.spec, config.seed)
+    say_shares(sampler.shares, config.sampling.weights)
     held_out = None
     if config.sampling.held_out_every > 0:
         held_out = PairSampler(kept, config.sampling, model.spec, 1000, held_out=True)
@@ -149,6 +150,15 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, list[str]]:
     return Trainer(
         model, config, sampler, held_out, Path(options.out or ""), device, workers, options.init == ["none"]
     ), left_out
+
+
+def say_shares(shares: Mapping[str, float], named: Mapping[str, float]) -> None:
+    """What data sets without a share get beside those with one: a single clip may outweigh all that are named."""
+    unnamed = sorted(((share, name) for name, share in shares.items() if name not in named), reverse=True)
+    if named and unnamed:
+        listed = ", ".join(f"{name} {share:.1%}" for share, name in unnamed[:5])
+        whole = sum(share for share, _ in unnamed)
+        say(f"data sets without a share get {whole:.1%} of the samples ({listed}): name them in --weights")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

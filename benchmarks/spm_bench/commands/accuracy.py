@@ -13,13 +13,13 @@ from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
 from spm_rt.media.datasets import Sequences, find_sequences
 from spm_rt.settings import MODES, RecoverySettings
-from spm_rt.terminal import Progress, format_table, say_left_out
+from spm_rt.terminal import Progress, format_table, real_number, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import parse_entries, set_threads
 from ..options import WHICH_BUNDLE, Outcome, add_clips, add_out, add_run_options, add_several, default_bundle
 from ..quality.contenders import Maker, foreign_maker, opencv_maker, own_maker
-from ..quality.evaluation import ClipResult, evaluate, mean_curve, summarize
+from ..quality.evaluation import ClipResult, evaluate, grown, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS
 from ..report.files import make_folder, write_json, writing_to
 from ..report.plots import plot_curves
@@ -33,6 +33,7 @@ and every clip weighs the same. These are the GOT-10k toolkit's conventions for 
 EPILOG = """examples:
   spm-bench accuracy OTB                                       the bundle spm_alexnet in the current folder
   spm-bench accuracy OTB --backend torch onnxruntime --modes   both, in each of the three modes
+  spm-bench accuracy OTB --box-scale 0.8                       boxes around four fifths of the target: are they kept?
   spm-bench accuracy OTB --opencv mil --out results            success.png, precision.png, boxes and results.json
   spm-bench accuracy OTB --tracker nano=my_module:make:v3      an object with init(frame, box), update(frame) -> box,
   score
@@ -60,6 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_several(parser, "--tracker", [], "further trackers", "[NAME=]module:callable[:argument]", str)
     parser.add_argument("--opencv", default="", metavar="NAME,...", help="OpenCV's: csrt, kcf, mil, mosse, ...")
     parser.add_argument("--only", default="", metavar="CLIP,...", help="these clips alone")
+    grown = "grow the first box, and all true ones, about their centres: is a part, or a margin, followed as such?"
+    parser.add_argument("--box-scale", type=real_number(above=True), default=1.0, metavar="FACTOR", help=grown)
     add_out(parser, "write results.json, success.png, precision.png, and all boxes")
     add_run_options(parser)
 
@@ -74,6 +77,8 @@ def run(options: argparse.Namespace) -> Outcome:
         if unknown:
             raise SourceError(f"{options.clips} has no clip {', '.join(unknown)}")
         clips = Sequences((clip for clip in clips if clip.name in names), clips.left_out)
+    if options.box_scale != 1:
+        clips = Sequences((grown(clip, options.box_scale) for clip in clips), clips.left_out)
     out = make_folder(options.out) if options.out else None
     makers = all_makers(options)
     machine = describe_machine(options.threads)
@@ -83,6 +88,7 @@ def run(options: argparse.Namespace) -> Outcome:
     report = {
         "trackers": {name: summarize(by_clip) for name, by_clip in results.items()},
         "clips": [c.name for c in clips],
+        "box_scale": options.box_scale,
         "left_out": clips.left_out,
         "machine": machine,
     }

@@ -68,6 +68,13 @@ def evaluate(
     return results
 
 
+def grown(clip: Clip, factor: float) -> Clip:
+    """The same clip, with boxes ``factor`` times as wide and high about their centres."""
+    size = clip.boxes[:, 2:] * factor
+    boxes = np.concatenate([clip.boxes[:, :2] + (clip.boxes[:, 2:] - size) / 2, size], axis=1)
+    return dataclasses.replace(clip, boxes=boxes)
+
+
 def run_clip(make: Maker, clip: Clip, limit: int | None = None) -> ClipResult:
     """A fresh tracker through one clip; only ``update`` is timed, not the reading of pictures."""
     tracker = make()

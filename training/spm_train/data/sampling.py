@@ -102,7 +102,8 @@ class PairSampler(Dataset[Sample]):
         shares = [config.weights.get(name, math.sqrt(len(by_set[name]))) for name in self.set_names]
         if sum(shares) <= 0:
             shares = [1.0] * len(shares)
-        self._limits = list(itertools.accumulate(share / sum(shares) for share in shares))
+        self.shares = {name: share / sum(shares) for name, share in zip(self.set_names, shares, strict=True)}
+        self._limits = list(itertools.accumulate(self.shares.values()))
 
     def __getitem__(self, number: int) -> Sample:
         """Sample ``number`` (0, 1, 2, ...); see the module's text for how neighbours belong together."""
