@@ -135,7 +135,7 @@ def test_a_state_of_other_settings_is_refused(stills: Path, tmp_path: Path) -> N
         ("--data STILLS --batch 3", "must be even"),
         ("--data STILLS --search-side 200", "271 less a multiple of 16"),
         ("--data STILLS --device cuda:77", "not available"),
-        ("--data STILLS --backbone BROKEN", "not the weights of conv1 to conv5"),
+        ("--data STILLS --backbone BROKEN", "images.bin: not the weights of alexnet"),
     ],
 )
 def test_refusals(
