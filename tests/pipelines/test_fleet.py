@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import psutil
 import pytest
 
+from spm_export.cli import DEMO_CLIP
 from spm_rt import MultiTracker, TrackerSettings
 from spm_rt.errors import SourceError
 from spm_rt.files import written_whole
@@ -159,6 +162,30 @@ def test_a_full_disk_ends_the_run_in_one_line_and_what_was_done_is_whole(
     assert "b-" in (said := capsys.readouterr().err)
     assert "cannot be written (No space left on device)" in said
     assert len(rows_of(videos / "out")) == 8
+
+
+def test_ray_of_this_machine_is_on_loopback_alone_and_leaves_with_the_command(
+    videos: Path, default_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="the extra fleet is not installed")
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    path = manifest(videos, f"a,0,{DISC},", *(f"{DEMO_CLIP},0,{50 + 40 * k},100,40,40,{k}" for k in range(8)))
+    words = [path, "--out", "out", "--workers", "1", "--bundle", str(default_bundle), "--backend", "onnxruntime"]
+    with psutil.Popen([sys.executable, "-m", "spm_rt.pipelines.fleet.cli", *words], cwd=videos) as command:
+        deadline = time.monotonic() + 150
+        while not list(videos.glob("out/*.parquet")) and time.monotonic() < deadline:
+            assert command.poll() is None
+            time.sleep(0.05)
+        started = command.children(recursive=True)
+        sockets = [one for process in (command, *started) for one in process.net_connections("inet")]
+        addresses = {end.ip.removeprefix("::ffff:") for one in sockets for end in (one.laddr, one.raddr) if end}
+        command.terminate()
+        assert command.wait(60) == 143
+    assert addresses == {"127.0.0.1"}
+    assert len(started) > 2
+    assert not psutil.wait_procs(started, timeout=20)[1]
+    assert [row["frame"] for row in rows_of(videos / "out")] == list(range(8))
+    assert json.loads((videos / "out" / "report.json").read_text())["left"] == 1
 
 
 @pytest.fixture

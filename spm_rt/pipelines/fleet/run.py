@@ -17,7 +17,7 @@ from ...errors import SpmError
 from ...files import shown, written_whole
 from ...machine import usable_cores
 from ...settings import to_json
-from ...terminal import Progress, Stopped, say, stop_signals
+from ...terminal import Progress, say
 from .manifest import Work, read_manifest
 from .parts import make_folder, write_part
 from .workers import Outcome, here, on_ray, ray_started
@@ -47,7 +47,6 @@ def run(options: Namespace) -> int:
         with contextlib.ExitStack() as stack:
             if options.workers and waiting:
                 stack.enter_context(ray_started(options.workers, options.address))
-                stack.enter_context(stop_signals(_stop))  # Ray has put its own handler in the place of ours
             outcomes = on_ray(waiting, given, options.workers) if options.workers else here(waiting, given)
             _keep(folder, outcomes, report, options)
     finally:
@@ -59,10 +58,6 @@ def run(options: Namespace) -> int:
 def _threads(options: Namespace) -> int:
     """Threads of a worker: its share of this machine's cores."""
     return int(options.threads or max(1, usable_cores() // max(1, options.workers)))
-
-
-def _stop(number: int, frame: object) -> None:
-    raise Stopped(number)
 
 
 def _keep(folder: Path, outcomes: Iterator[Outcome], report: _Report, options: Namespace) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 from ...errors import BackendError, SpmError, in_words
+from ...terminal import Stopped, stop_signals
 from .manifest import Work
 from .video import track_video
 
@@ -32,21 +35,51 @@ def ray_started(workers: int, address: str | None) -> Iterator[None]:
 
     Raises:
         BackendError: the cluster cannot be reached.
+        Stopped: a signal asked the command to end.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
     given: dict[str, Any] = {"address": address}
     if address is None:
-        given = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        given = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        # On every system, this binds to 127.0.0.1. Ray reads it when it is imported; by default, it makes the outside
+        # address even of a `_node_ip_address` of 127.0.0.1, and its servers listen on all addresses.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are few where others use the cores
+    import ray
+
+    with _stopped_through_ray() as stop:
+        try:
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise BackendError(f"Ray cannot be started ({in_words(error)})") from error
+            except SystemExit as error:  # from Ray's own handler of SIGTERM
+                raise Stopped(signal.SIGTERM) from error
+            with stop_signals(stop):  # Ray has put its own handler in the place of ours
+                yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _stopped_through_ray() -> Iterator[Callable[[int, FrameType | None], None]]:
+    """Handles signals that ask the command to end, also those that come while Ray waits.
+
+    Ray makes a plain KeyboardInterrupt, that of Ctrl-C, of whatever a handler raises there: the signal is remembered.
+    """
+    numbers: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        numbers.append(number)
+        raise Stopped(number)
+
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise BackendError(f"Ray cannot be started ({in_words(error)})") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        with stop_signals(stop):
+            yield stop
+    except KeyboardInterrupt as error:
+        if numbers and not isinstance(error, Stopped):
+            raise Stopped(numbers[0]) from error
+        raise
 
 
 def on_ray(
