@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spm_rt import Bundle, Tracker
 from spm_rt.frame.crop import crop_exact
-from spm_rt.frame.fusion import cosine_window, fuse, next_box
+from spm_rt.frame.fusion import AS_DETECTED, cosine_window, fuse, next_box
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.gpu import kernels
@@ -165,7 +165,7 @@ def check_proposals(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator,
 def state_at(box: Array, region: Region) -> Array:
     """A tracker's state on the GPU, with this last box and its search region."""
     state = np.zeros(1, kernels.STATE)
-    state["box"], state["scale"] = box, region.scale
+    state["box"], state["scale"], state["extent"] = box, region.scale, AS_DETECTED
     state["region"] = [region.x1, region.y1, region.x2, region.y2]
     return state
 

@@ -46,7 +46,8 @@ class TritonPythonModel:
         tracker.measure(batch)
         idle = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
         self._pb = pb_utils
-        self._sequences = Sequences(tracker, idle + _MARGIN, int(said["most_pixels"]))
+        alive = int(config["sequence_batching"]["oldest"]["max_candidate_sequences"])
+        self._sequences = Sequences(tracker, idle + _MARGIN, int(said["most_pixels"]), 2 * alive)
         family = pb_utils.MetricFamily(
             name="spm_sequences", description="Sequences that have a tracker", kind=pb_utils.MetricFamily.GAUGE
         )

@@ -56,13 +56,15 @@ class Sequences:
         idle: seconds after which a sequence that nobody asks for is forgotten; checked whenever somebody asks, and by
             :meth:`expire`.
         most_pixels: larger frames are refused.
+        most: number of sequences beyond which those are forgotten that were not asked for longest, however long that
+            is: a busy server ends sequences, and begins others, faster than it gets to the clock.
         now: the clock.
     """
 
     def __init__(
-        self, tracker: BatchTracker, idle: float, most_pixels: int, now: Callable[[], float] = time.monotonic
+        self, tracker: BatchTracker, idle: float, most_pixels: int, most: int, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._tracker, self._idle, self._most_pixels, self._now = tracker, idle, most_pixels, now
+        self._tracker, self._idle, self._most_pixels, self._most, self._now = tracker, idle, most_pixels, most, now
         self._targets: dict[Hashable, int] = {}
         self._seen: dict[Hashable, float] = {}
         self._lock = threading.Lock()
@@ -97,6 +99,8 @@ class Sequences:
                     self._forget(one.sequence)
                 elif one.sequence in self._targets:
                     self._seen[one.sequence] = self._now()
+            for sequence in sorted(self._seen, key=self._seen.__getitem__)[: -self._most]:
+                self._forget(sequence)
             return [answers[number] for number in range(len(asked))]
 
     def expire(self) -> None:

@@ -38,7 +38,7 @@ def sequences(clock: Clock) -> Sequences:
     tracker = BatchTracker(
         lambda count: made.setdefault(count, BrightBackend(count)), (1, 2, 4), SPEC, TrackerSettings()
     )
-    return Sequences(tracker, 10.0, 100_000, clock)
+    return Sequences(tracker, 10.0, 100_000, 6, clock)
 
 
 def ask(sequences: Sequences, *asked: Asked) -> list[Any]:
@@ -155,3 +155,17 @@ def test_arrays_go_to_triton_and_back_and_are_let_go(array: NDArray[Any]) -> Non
     assert len(_held) == before + 1
     del back
     assert len(_held) == before
+
+
+def test_of_too_many_sequences_those_are_forgotten_that_were_not_asked_for_longest(
+    sequences: Sequences, clock: Clock
+) -> None:
+    for number in range(6):
+        ask(sequences, first(number))
+        clock.now += 0.01
+    ask(sequences, Asked(0, FRAMES[1]))
+    clock.now += 0.01
+    ask(sequences, first(6))
+    assert len(sequences) == 6
+    assert ask(sequences, Asked(0, FRAMES[2]), Asked(1, FRAMES[1]))[1].startswith("sequence 1 has no target")
+    assert len(sequences) == 6
