@@ -35,7 +35,7 @@ def ray_started(workers: int, address: str | None) -> Iterator[None]:
 
     Raises:
         BackendError: the cluster cannot be reached.
-        Stopped: a signal asked the command to end.
+        KeyboardInterrupt: a signal asked the command to end.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     given: dict[str, Any] = {"address": address}
