@@ -19,8 +19,8 @@ CODE = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".sh", ".md") and "results" not in path.parts
 ]
-NO_VARIABLES = {"SPM_TRACKER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"}
-"""A section of the release's configuration files; what pytest tells its worker processes."""
+NO_VARIABLES = {"SPM_TRACKER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
+"""A section of the release's configuration files; what pytest tells its worker processes, and ours tell Ray."""
 VARIABLE = re.compile(r"\bSPM_[A-Z_]+[A-Z]\b")
 
 

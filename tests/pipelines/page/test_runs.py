@@ -118,6 +118,7 @@ def test_a_pause_ends_with_the_same_boxes(make_page: MakePage, monkeypatch: pyte
     assert page.boxes() == expected({0: BOX})
 
 
+@pytest.mark.heavy  # asks which libraries can be imported
 def test_two_trackers_side_by_side_and_one_again(make_page: MakePage) -> None:
     page = Page(make_page()[0])
     page.give(0)
