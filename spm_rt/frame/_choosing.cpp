@@ -158,9 +158,10 @@ static PyObject* decide(PyObject*, PyObject* arguments) {
     State state = {};
     Settings settings = {};
     Result result = {};
-    if (!PyArg_ParseTuple(arguments, "OOOOOO(ddd)(dddd)(ii)ipfffddd", &given[0], &given[1], &given[2], &given[3], &given[4],
-                          &given[5], &state.scale, &state.region[0], &state.region[1], &state.extent[0],
-                          &state.extent[1], &state.extent[2], &state.extent[3], &height, &width, &settings.crop_size, &settings.mode, &settings.fine_score_weight, &settings.fine_box_weight,
+    if (!PyArg_ParseTuple(arguments, "OOOOOO(ddd)(dddd)(ii)ipfffddd", &given[0], &given[1], &given[2], &given[3],
+                          &given[4], &given[5], &state.scale, &state.region[0], &state.region[1], &state.extent[0],
+                          &state.extent[1], &state.extent[2], &state.extent[3], &height, &width, &settings.crop_size,
+                          &settings.mode, &settings.fine_score_weight, &settings.fine_box_weight,
                           &settings.window_influence, &settings.update_threshold, &settings.size_rate,
                           &settings.min_side)) {
         return nullptr;
@@ -189,8 +190,8 @@ static PyMethodDef methods[] = {
      "crop pixels, in frame pixels, and their scores (bytearrays of float32)."},
     {"decide", decide, METH_VARARGS,
      "decide(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), extent, (height, width), "
-     "crop_size, series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): both stages' "
-     "scores and boxes fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score."},
+     "crop_size, series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): "
+     "both stages' scores and boxes fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..settings import TrackerSettings
+from .geometry import as_corners, iou
 
 Floats = NDArray[np.float32]
 
@@ -90,12 +91,11 @@ def extent_of(given: NDArray[np.float64], detected: Floats, share: float) -> Ext
     Returns:
         ``AS_DETECTED`` too where the two boxes overlap by less than half.
     """
-    x1, y1, x2, y2 = (float(v) for v in detected)
-    left, top, right, bottom = (float(v) for v in given)
-    both = max(0.0, min(x2, right) - max(x1, left)) * max(0.0, min(y2, bottom) - max(y1, top))
-    width, height = x2 - x1, y2 - y1
-    if not both >= _SAME_OBJECT * (width * height + (right - left) * (bottom - top) - both) > 0:
+    if not iou(given, detected) >= _SAME_OBJECT:
         return AS_DETECTED
+    x1, y1, x2, y2 = as_corners(detected)
+    left, top, right, bottom = as_corners(given)
+    width, height = x2 - x1, y2 - y1
     return (
         ((right - left) / width) ** share,
         ((bottom - top) / height) ** share,

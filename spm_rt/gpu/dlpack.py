@@ -45,7 +45,9 @@ class _Tensor(ctypes.Structure):
     )
 
 
-class _Managed(ctypes.Structure):
+class ManagedTensor(ctypes.Structure):
+    """DLPack's ``DLManagedTensor``."""
+
     _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
@@ -90,7 +92,7 @@ def take(capsule: Any) -> Taken:
         what = repr(name.decode()) if name else f"of type {type(capsule).__name__}"
         raise FrameError(f"a frame's __dlpack__ gave something {what}; a capsule named 'dltensor' is needed")
     address = int(_get_pointer(capsule, _NAME))
-    managed = _Managed.from_address(address)
+    managed = ManagedTensor.from_address(address)
     tensor = managed.tensor
     shape = tuple(int(tensor.shape[axis]) for axis in range(tensor.ndim))
     kind = f"{KINDS.get(tensor.code, f'code {tensor.code} ')}{tensor.bits}" + f"x{tensor.lanes}" * (tensor.lanes != 1)

@@ -12,29 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...gpu.dlpack import CPU, ManagedTensor
 
-class _Tensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
-
-
-class _Managed(ctypes.Structure):
-    """DLPack's ``DLManagedTensor``."""
-
-    _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
-
-
-_CPU = 1
 _CODES = {"f": 2, "u": 1, "b": 6}
 _held: dict[int, tuple[object, ...]] = {}
 """What is lent to Triton, until it says that it needs it no more."""
@@ -57,10 +36,10 @@ def capsule(array: NDArray[Any]) -> object:
         array: of floats, unsigned integers or bools.
     """
     kept = np.array(array, order="C")
-    managed = _Managed()
+    managed = ManagedTensor()
     shape = (ctypes.c_int64 * kept.ndim)(*kept.shape)
     tensor = managed.tensor
-    tensor.data, tensor.device_type, tensor.ndim = kept.ctypes.data, _CPU, kept.ndim
+    tensor.data, tensor.device_type, tensor.ndim = kept.ctypes.data, CPU, kept.ndim
     tensor.code, tensor.bits, tensor.lanes = _CODES[kept.dtype.kind], 8 * kept.itemsize, 1
     tensor.shape = ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64))
     managed.deleter = ctypes.cast(_deleter, ctypes.c_void_p)

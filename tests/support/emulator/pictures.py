@@ -77,7 +77,7 @@ class Packed:
 
     def __dlpack__(self, *, stream: int | None = None) -> Any:
         self.streams.append(stream)
-        picture, managed = self._picture, dlpack._Managed()
+        picture, managed = self._picture, dlpack.ManagedTensor()
         axes = ctypes.c_int64 * picture.ndim
         shape, strides = axes(*picture.shape), axes(*(step // picture.itemsize for step in picture.strides))
         tensor = managed.tensor
