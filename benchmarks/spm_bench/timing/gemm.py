@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spm_rt.backends import BACKENDS
+from spm_rt.backends.openvino.backend import shared_core
 from spm_rt.machine import usable_cores
 
 SHAPES = ((768, 768, 768), (1024, 1024, 1024), (4624, 256, 1200), (1156, 384, 2304))
@@ -134,8 +135,7 @@ def _products(shape: tuple[int, int, int], threads: int) -> list[Product]:
         for precision in ("float32", "int8"):
             runs.append((precision, "onnxruntime", _onnxruntime_product(shape, threads, integers=precision == "int8")))
     if importlib.util.find_spec("openvino") is not None:
-        openvino = BACKENDS["openvino"].import_library()
-        able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         for precision, kind in {"float32": "f32", **({"bfloat16": "bf16"} if able else {})}.items():
             runs.append((precision, "openvino", _openvino_product(shape, threads, kind)))
     if "torch" in sys.modules:  # not worth its import: it is measured where it takes part anyway
@@ -188,7 +188,7 @@ def _openvino_product(shape: tuple[int, int, int], threads: int, kind: str) -> C
     """The same in OpenVINO; in bfloat16 it converts the left side and the result by itself."""
     openvino = BACKENDS["openvino"].import_library()
     left, right = _operands(shape)
-    core = openvino.Core()
+    core = shared_core()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads}
     request = core.compile_model(core.read_model(_model(left, right)), "CPU", options).create_infer_request()
     left_tensor = openvino.Tensor(left, shared_memory=True)

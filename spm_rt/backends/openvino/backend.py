@@ -30,6 +30,19 @@ RELATION_SIZE = 9
 """Proposals per relation call: OpenVINO is slow with open shapes, so fewer are filled up, and more compile anew."""
 
 
+@functools.lru_cache(maxsize=1)
+def shared_core() -> Any:
+    """``openvino.Core``, one for the whole process and to its end.
+
+    On x86-64 Linux, each Core gives the thread that makes it a stack for its signal handlers, and takes back only its own:
+    of two that go in the order in which they came, the second leaves the first one's stack, which has been freed. The
+    next signal, Ctrl-C too, then ends the process with SIGSEGV (findings/openvino_signal_stack.sh).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoBackend:
     """One compiled model per graph, shared by all contexts; each context has its own inference requests."""
 
@@ -48,7 +61,7 @@ class OpenVinoBackend:
 
         precision = precision or "float32"
         self._library: Any = openvino
-        self._core = openvino.Core()
+        self._core = shared_core()
         self.spec = bundle.spec
         self.bundle = bundle  # whose files may be there only as long as it is
         self.targets = targets

@@ -13,6 +13,7 @@ import pytest
 from spm_export.cli import DEMO_CLIP
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends import load_backend
+from spm_rt.backends.openvino.backend import shared_core
 from spm_rt.backends.protocol import Backend
 from spm_rt.frame.geometry import iou
 from spm_rt.results import Box
@@ -35,9 +36,7 @@ def test_it_says_what_it_is(backend: Backend) -> None:
 
 
 def has_bf16() -> bool:
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
@@ -50,15 +49,13 @@ def test_bf16_follows_closely(backend: Backend, bundle: Bundle, clip: Frames, cl
 
 
 def test_bf16_without_hardware_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
-
     class Plain:
         available_devices = ("CPU",)
 
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino, "Core", Plain)
+    monkeypatch.setattr("spm_rt.backends.openvino.backend.shared_core", Plain)
     with pytest.raises(BackendError, match="no bfloat16"):
         load_backend(bundle, "openvino", precision="bf16")
 
@@ -99,3 +96,24 @@ def test_signals_while_graphs_are_compiled_end_the_command_and_abort_nothing(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (143, "spm-track: stopped by SIGTERM\n")
     assert list(tmp_path.iterdir()) == []
+
+
+DROPPED = """
+import signal, sys
+from spm_rt import Tracker
+
+trackers = [Tracker.load(sys.argv[1], "openvino") for _ in range(2)]
+while trackers:
+    del trackers[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no stacks for signal handlers")
+def test_signals_are_handled_after_trackers_are_gone(default_bundle: Path) -> None:
+    command = [sys.executable, "-c", DROPPED, str(default_bundle)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n")
