@@ -34,9 +34,9 @@ RELATION_SIZE = 9
 def shared_core() -> Any:
     """``openvino.Core``, one for the whole process and to its end.
 
-    On x86-64 Linux, each Core gives the thread that makes it a stack for its signal handlers, and takes back only its own:
-    of two that go in the order in which they came, the second leaves the first one's stack, which has been freed. The
-    next signal, Ctrl-C too, then ends the process with SIGSEGV (findings/openvino_signal_stack.sh).
+    On x86-64 Linux, each Core gives the thread that makes it a stack for its signal handlers, and takes back only its
+    own: of two that go in the order in which they came, the second leaves the first one's stack, which has been freed.
+    The next signal, Ctrl-C too, then ends the process with SIGSEGV (findings/openvino_signal_stack.sh).
     """
     import openvino
 
