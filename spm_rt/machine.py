@@ -122,6 +122,15 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def let_threads_sleep() -> None:
+    """Has OpenMP's threads, PyTorch's on CPUs, sleep while they wait, unless ``OMP_WAIT_POLICY`` says otherwise.
+
+    For commands of minutes, before PyTorch is imported. As it comes, they wait by computing nothing as fast as they can,
+    and where other processes want the cores too, that takes most of the time.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def run_side_by_side(tasks: Sequence[Callable[[], Item]], threads: int) -> list[Item]:
     """What functions return that run at the same time, in threads of their own.
 

@@ -14,6 +14,7 @@ from spm_engines import cli as command
 from spm_rt import __version__
 from spm_rt.bundle import Bundle
 from spm_rt.errors import ExportError
+from spm_rt.machine import let_threads_sleep
 from spm_rt.media.video import frames
 from spm_rt.pipelines.triton import options as triton
 from spm_rt.precision import PRECISIONS, precision_argument
@@ -60,6 +61,7 @@ there before is replaced when all is done, or stays.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; see ``--help``."""
+    let_threads_sleep()
     return run_command("spm-export", lambda: _main(join_boxes(arguments)), extra="export")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spm_rt.machine import cpu_quota, run_side_by_side, usable_cores
+from spm_rt.machine import cpu_quota, let_threads_sleep, run_side_by_side, usable_cores
 from spm_rt.terminal import Stopped, stop_signals
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
@@ -135,3 +135,14 @@ def test_what_a_signal_raises_waits_for_functions_that_run_and_begins_no_other(t
     with stop_signals(raise_stopped), pytest.raises(Stopped):
         run_side_by_side([work, *[lambda: begun.append(1)] * 3], 1)
     assert (begun, ended) == ([0], [0])
+
+
+@pytest.mark.parametrize(("said", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_environment_says_otherwise(
+    said: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
+    if said is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == then

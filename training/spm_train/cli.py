@@ -12,6 +12,7 @@ from typing import Any
 
 from spm_rt import __version__
 from spm_rt.errors import SourceError
+from spm_rt.machine import let_threads_sleep
 from spm_rt.models import MODELS
 from spm_rt.precision import precision_argument
 from spm_rt.terminal import real_number, run_command, say, whole_number
@@ -78,6 +79,7 @@ moment. Exit status: 0 done, 1 refused or failed (the message says why), 2 wrong
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; see ``--help``."""
+    let_threads_sleep()
     return run_command("spm-train", lambda: _main(arguments), extra="train")
 
 
