@@ -125,8 +125,8 @@ def release_memory() -> None:
 def let_threads_sleep() -> None:
     """Has OpenMP's threads, PyTorch's on CPUs, sleep while they wait, unless ``OMP_WAIT_POLICY`` says otherwise.
 
-    For commands of minutes, before PyTorch is imported. As it comes, they wait by computing nothing as fast as they can,
-    and where other processes want the cores too, that takes most of the time.
+    For commands of minutes, before PyTorch is imported. As it comes, they wait by computing nothing as fast as they
+    can, and where other processes want the cores too, that takes most of the time.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
