@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / folder) for folder in (".", "engines", "export"))]
 
 from spm_bench.cli import main  # noqa: E402 - found by the line above
 

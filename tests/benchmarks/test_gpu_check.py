@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_bench.cli import main
+from spm_bench.gpu import agreement
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
-from spm_rt import Bundle
+from spm_rt import Bundle, TrackResult
+from spm_rt.precision import PRECISIONS
 
 from ..support.bench import spm_bench
 from ..support.emulator.driver import CUresult, Emulator, emulated_gpu
@@ -87,10 +90,78 @@ def spoil(array: NDArray[Any]) -> None:
         array[:] = np.float32(9).view(np.uint32)
 
 
+RESULTS: list[agreement.Result] = [((193.0 + k, 158.0, 57.0, 72.0), 0.9) for k in range(agreement.FRAMES)]
+
+
+def altered(frames: range, pixels: float, score: float) -> list[agreement.Result]:
+    return [
+        ((box[0] + pixels, *box[1:]), given + score) if k in frames else (box, given)
+        for k, (box, given) in enumerate(RESULTS)
+    ]
+
+
+ONE, ALL, TENTH = range(12, 13), range(agreement.FRAMES), range(0, agreement.FRAMES, 10)
+
+
+@pytest.mark.parametrize(
+    ("precision", "frames", "pixels", "score", "boxes", "scores"),
+    [
+        *((precision, ONE, 100, 0, False, True) for precision in PRECISIONS),
+        *((precision, ONE, 0, 0.3, True, False) for precision in PRECISIONS),
+        *((precision, ONE, np.nan, 0, False, True) for precision in PRECISIONS),
+        *((precision, ONE, 0, np.nan, True, False) for precision in PRECISIONS),
+        *((precision, ONE, np.inf, 0, False, True) for precision in PRECISIONS),
+        ("float32", ONE, 0.9e-3, 0.9e-4, True, True),
+        ("float32", ONE, 1.1e-3, 1.1e-4, False, False),
+        ("float16", ALL, 0.1, 0.007, True, True),
+        ("float16", ALL, 0.5, 0.009, False, False),
+        ("bfloat16", ONE, 2.5, 0.06, True, True),
+        ("bfloat16", range(0, agreement.FRAMES, 7), 2.5, 0.06, False, True),
+        ("bfloat16", ALL, 0.1, 0.07, True, False),
+    ],
+)
+def test_boxes_and_scores_are_judged_by_the_precision(
+    precision: str, frames: range, pixels: float, score: float, boxes: bool, scores: bool
+) -> None:
+    found = agreement.judge(altered(frames, pixels, score), RESULTS, precision)
+    assert found["checks"] == {"boxes": boxes, "scores": scores}, found
+    assert found["bounds"]["precision"] == precision
+
+
+class Off:
+    """A tracker whose boxes and scores are altered in one frame of the clip."""
+
+    def __init__(self, tracker: Any, pixels: float, score: float) -> None:
+        self._tracker, self._pixels, self._score, self._frames = tracker, pixels, score, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracker, name)
+
+    def update(self, frame: Any) -> TrackResult:
+        self._frames += 1
+        result: TrackResult = self._tracker.update(frame)
+        if self._frames != 5:
+            return result
+        x, *rest = result.box
+        return dataclasses.replace(result, box=(x + self._pixels, *rest), score=result.score + self._score)
+
+
+@pytest.mark.parametrize(("pixels", "score"), [(0, 0), (100, 0), (0, 0.2)])
+def test_a_tracker_follows_the_shipped_clip_from_the_box_of_the_reference(pixels: float, score: float) -> None:
+    frames, box = agreement.pictures()
+    wanted = agreement.follow(bright_tracker(), frames, box)
+    drifting = Off(bright_tracker(), pixels, score)  # a box that is off is no start of the next frame
+    found = agreement.parity(drifting, wanted, "bfloat16")
+    assert found["checks"] == {"boxes": pixels == 0, "scores": score == 0}
+    assert found["frames"] == agreement.FRAMES == len(wanted)
+    assert found["largest_box_error_px"] == pytest.approx(pixels)
+    assert found["mean_iou"] == pytest.approx(1 if pixels == 0 else 1 - 1 / agreement.FRAMES)
+
+
 def test_several_targets_are_compared_and_timed() -> None:
-    found = gpu_several.measure(bright_multi_tracker(), bright_tracker, 24, (1, 2, 4), exact=True)
-    assert found["checks"] == {"parity with single trackers": True}
-    assert found["largest_difference_to_single_trackers_px"] == 0
+    found = gpu_several.measure(bright_multi_tracker(), bright_tracker, 24, (1, 2, 4), "float32")
+    assert found["checks"] == {"boxes of single trackers": True, "scores of single trackers": True}
+    assert [one["largest_box_error_px"] for one in found["beside_single_trackers"]] == [0, 0, 0]
     assert set(found["host_frames"]) == {"1", "2", "4"}
     for number, row in found["host_frames"].items():
         assert 0 < row["p50_ms"] <= row["p95_ms"]
@@ -100,18 +171,12 @@ def test_several_targets_are_compared_and_timed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "exact", "right"),
-    [
-        (lambda box: (box[0] + 0.2, *box[1:]), True, False),
-        (lambda box: (box[0] + 0.2, *box[1:]), False, True),
-        (lambda box: (np.nan, *box[1:]), False, False),
-    ],
-    ids=["apart", "apart in half precision", "no number"],
+    ("pixels", "precision", "right"), [(0.1, "float32", False), (0.1, "float16", True), (100, "bfloat16", False)]
 )
-def test_other_boxes_than_single_trackers_are_found(change: Any, exact: bool, right: bool) -> None:
-    multi = Shifted(bright_multi_tracker(), change)
-    found = gpu_several.measure(multi, bright_tracker, 20, (1, 2), exact=exact)
-    assert found["checks"] == {"parity with single trackers": right}
+def test_other_boxes_than_single_trackers_are_found(pixels: float, precision: str, right: bool) -> None:
+    multi = Shifted(bright_multi_tracker(), lambda box: (box[0] + pixels, *box[1:]))
+    found = agreement.several_parity(multi, bright_tracker, gpu_several.COMPARED, precision)
+    assert found["checks"]["boxes"] is right
     assert len(multi) == 0
 
 

@@ -16,7 +16,7 @@ from spm_engines import Gpu
 from spm_engines import plugin as roi_plugin
 from spm_engines.build import build_engines
 from spm_engines.toolchain import BuildOptions
-from spm_export.proof.compare import tolerance
+from spm_export.proof.bounds import tolerance
 from spm_rt import BackendError, Bundle, Tracker, TrackerSettings
 from spm_rt.backends.tensorrt.backend import TF32_ALLOWED, TensorRtBackend
 

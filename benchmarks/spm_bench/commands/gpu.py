@@ -24,10 +24,11 @@ from ..report.files import check_file, json_text, write_text
 
 WANTED = ("torch", "cuda.bindings", "onnxruntime", "tensorrt", "cupy")
 DESCRIPTION = """Everything that wants a GPU, in one call: kernels against the runtime's Python, backends against the
-CPU, several targets against single trackers, latency, and target-frames per second for 1 to 16 targets. It needs NumPy,
-OpenCV and this package, and uses what else is there: PyTorch, cuda-bindings, NVRTC, ONNX Runtime with CUDA, TensorRT.
-What is missing is named in the result, which is printed as JSON. Exit status: 0 all there was to check is right, 1
-there is no GPU, or something is wrong, 2 wrong usage."""
+CPU and several targets against single trackers, on the shipped clip and within the bounds of the precision, latency,
+and target-frames per second for 1 to 16 targets. It needs NumPy, OpenCV and this package, and uses what else is there:
+PyTorch, cuda-bindings, NVRTC, ONNX Runtime with CUDA, TensorRT. What is missing is named in the result, which is
+printed as JSON. Exit status: 0 all there was to check is right, 1 there is no GPU, or something is wrong, 2 wrong
+usage."""
 EPILOG = """example:
   spm-bench gpu spm_alexnet --out results.json
 """
@@ -119,11 +120,11 @@ def backend_part(bundle: Bundle, frames: int, precision: str) -> Report:
     def make(**more: Any) -> Tracker:
         return Tracker(PyTorchBackend(bundle, device="cuda", precision=precision, **more), bundle.spec, bundle.settings)
 
-    report = parts.measure_tracker(make(), bundle, frames, exact=precision == "float32")
+    report = parts.measure_tracker(make(), bundle, frames, precision)
     report["eager"] = parts.latency(make(graphs=False), max(frames // 5, 20))
     report["times_eager"] = report["eager"]["p50_ms"] / report["latency"]["p50_ms"]
     return report
 
 
 def other_part(bundle: Bundle, frames: int, name: str) -> Report:
-    return parts.measure_tracker(Tracker.load(bundle, name, "cuda"), bundle, frames, exact=True)
+    return parts.measure_tracker(Tracker.load(bundle, name, "cuda"), bundle, frames, bundle.precision)

@@ -18,6 +18,8 @@ from spm_rt.frame.proposals import select_proposals
 from spm_rt.gpu import kernels
 from spm_rt.gpu.kernels import nvrtc
 
+from .agreement import parity, reference
+
 Array = NDArray[Any]
 Report = dict[str, Any]
 BOX = (560.0, 300.0, 90.0, 120.0)
@@ -217,24 +219,8 @@ def update_times(tracker: Any, pictures: Sequence[Any], frames: int) -> list[flo
     return times
 
 
-def parity(tracker: Any, bundle: Bundle, exact: bool) -> Report:
-    """Boxes over 30 frames beside those of the CPU, each frame from the CPU's last box.
-
-    Only float32, of a float32 bundle, has to agree to 0.1 pixels.
-    """
-    exact = exact and bundle.precision == "float32"
-    pictures, reference, error = moving_frames(31), Tracker.load(bundle, "auto"), 0.0
-    for follower in (reference, tracker):
-        follower.init(pictures[0], BOX)
-    for picture in pictures[1:]:
-        tracker.move_to(reference.box)
-        apart = np.abs(np.subtract(tracker.update(picture).box, reference.update(picture).box)).max()
-        error = float(np.maximum(error, apart))  # NaN stays
-    return {"largest_box_error_px": error, "checks": {"parity": error < 0.1 if exact else bool(np.isfinite(error))}}
-
-
-def measure_tracker(tracker: Tracker, bundle: Bundle, frames: int, *, exact: bool) -> Report:
-    report = parity(tracker, bundle, exact)
+def measure_tracker(tracker: Tracker, bundle: Bundle, frames: int, precision: str) -> Report:
+    report = parity(tracker, reference(bundle), precision)
     return {"description": tracker.backend.description, **report, "latency": latency(tracker, frames)}
 
 
@@ -243,7 +229,7 @@ def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = 
     from spm_rt.resident import ResidentTracker
 
     tracker = ResidentTracker.load(bundle, backend, precision=precision)
-    report = parity(tracker, bundle, (precision or bundle.manifest["precision"]) == "float32")
+    report = parity(tracker, reference(bundle), precision or bundle.precision)
     report["latency_host_frames"] = latency(tracker, max(frames // 3, 20))
     report["latency"] = latency(tracker, frames, on_the_gpu(moving_frames(40)))
     report["graph"] = tracker.graphs

@@ -13,14 +13,15 @@ from spm_rt.settings import TrackerSettings
 
 from ..model.backend import ReferenceBackend
 from ..model.network import SPMTracker
-from .compare import TensorCheck, tolerance
+from .bounds import tolerance
+from .compare import TensorCheck
 
 BEST, SPREAD = 8, 8
 """Rows of search that are kept: those of the best scores, where the target is, and some from all over the map."""
 
 
 def record_self_test(model: SPMTracker, precision: str, settings: TrackerSettings) -> SelfTest | None:
-    """What the reference gives, with the tolerances of :mod:`spm_export.proof.compare` for a bundle's precision.
+    """What the reference gives, with the tolerances of :mod:`spm_export.proof.bounds` for a bundle's precision.
 
     None for int8, whose grids fit pictures like those of its calibration and not a formula's, and for a model that
     gives no numbers, which the comparison of its graphs refuses.

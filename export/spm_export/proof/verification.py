@@ -15,7 +15,8 @@ from spm_rt.results import Box
 from spm_rt.trackers.single import Tracker
 
 from ..model.network import SPMTracker
-from .compare import TRACK_BOUNDS, TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
+from .bounds import TRACK_BOUNDS
+from .compare import TensorCheck, TrackCheck, check_tensors, check_tracks, sample_inputs
 from .runners import RUNNERS, RunnerBackend
 from .self_test import check_self_test
 

@@ -17,7 +17,7 @@ from spm_export.cli import DEMO_BOX, main
 from spm_export.graphs.builder import GraphBuilder
 from spm_export.graphs.half import TYPES, numpy_type, retype, typed_weights
 from spm_export.model.network import SPMTracker
-from spm_export.proof.compare import TOLERANCES, TYPED_TOLERANCES
+from spm_export.proof.bounds import TOLERANCES, TYPED_TOLERANCES
 from spm_export.proof.runners import AS_THEY_ARE, Runner, emulate
 from spm_rt import BackendError, Bundle, BundleError, ExportError, Tracker
 from spm_rt.bundle import MANIFEST, STAGES

@@ -25,7 +25,6 @@ from torch.nn import functional as F
 
 import spm_export.bundle as exporter
 import spm_export.calibration as calibrate_module
-import spm_export.proof.compare as compare
 from spm_export.bundle import ExportOptions, export_bundle
 from spm_export.calibration import Calibration, calibrate, calibration_clips, calibration_steps
 from spm_export.calibration.balancing import expected_error, make_plan
@@ -40,6 +39,7 @@ from spm_export.graphs.int8 import LAYERS, Grid, Quantization, QuantizedBuilder,
 from spm_export.graphs.portable import build_search, convolution
 from spm_export.model.network import SPMTracker
 from spm_export.model.weights import graph_weights
+from spm_export.proof.bounds import TRACK_BOUNDS
 from spm_export.proof.compare import Arrays, reference_outputs, sample_inputs
 from spm_export.proof.runners import Runner
 from spm_export.proof.verification import Verification
@@ -278,7 +278,7 @@ def test_the_most_sensitive_layers_go_back_to_float32_while_boxes_drift(
         return dataclasses.replace(UNVERIFIED, track=dataclasses.replace(UNVERIFIED.track, close_share=share))
 
     monkeypatch.setattr(exporter, "verify", verified)
-    monkeypatch.setitem(compare.TRACK_BOUNDS, "float32", compare.TRACK_BOUNDS["int8"])
+    monkeypatch.setitem(TRACK_BOUNDS, "float32", TRACK_BOUNDS["int8"])
     export_bundle(default_model, tmp_path / "b", int8_options(calibration), clip[:2], DEMO_BOX, "clip")
     assert tried == [frozenset(least_sensitive[:count]) for count in (8, 7, 6)]
     weights = load_file(tmp_path / "b" / "weights.safetensors")
@@ -320,7 +320,7 @@ def test_both_ways_of_saying_int8_are_verified(int8_bundle: Path) -> None:
 def test_what_drifts_too_far_is_refused_with_its_figures(
     refusal: Refusal, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(compare.TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
+    monkeypatch.setitem(TRACK_BOUNDS, "int8", (1.0, 0.9999, 1.0))
     message = refusal(calibration, "fast")
     assert re.search(r"mean IoU 0\.9.*allowed", message)
     assert "boxes on clip, portable graphs: mean IoU 0.9" in message
