@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from spm_rt.machine import usable_cores
-from spm_rt.terminal import parse_box, positive_int, real_number, whole_number
+from spm_rt.terminal import WHICH_BUNDLE, default_bundle, parse_box, positive_int, real_number, whole_number
 
-WHICH_BUNDLE = "(default: $SPM_RT_BUNDLE, or spm_alexnet)"
-"""What the help says where :func:`default_bundle` is taken."""
 clip_length = whole_number(2)
 """A number of frames to which clips may be cut: the first and at least one more."""
 Parser = argparse.ArgumentParser
@@ -33,11 +30,6 @@ class Outcome(NamedTuple):
 def default_threads() -> int:
     """Two, the number with which figures are quoted; one where the process may use one core only."""
     return min(2, usable_cores())
-
-
-def default_bundle() -> str:
-    """The bundle where none is named, as ``spm-track`` has it."""
-    return os.environ.get("SPM_RT_BUNDLE", "spm_alexnet")
 
 
 def add_bundle(parser: Parser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from ..media import READERS
 from ..outputs import KINDS, Request
 from ..precision import FLOATS, precision_argument
 from ..settings import MODES
-from ..terminal import join_boxes, real_number, whole_number
+from ..terminal import WHICH_BUNDLE, default_bundle, join_boxes, real_number, whole_number
 from .targets import parse_named_box, target_names
 
 USAGE = """spm-track SOURCE --box X,Y,W,H [--out VIDEO] [--csv FILE] [more options]
@@ -219,9 +218,9 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
 def _add_tracker(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bundle",
-        default=os.environ.get("SPM_RT_BUNDLE") or "spm_alexnet",
+        default=default_bundle(),
         metavar="FOLDER",
-        help="what spm-export wrote, or its one file of --pack (default: $SPM_RT_BUNDLE, or spm_alexnet)",
+        help=f"what spm-export wrote, or its one file of --pack {WHICH_BUNDLE}",
     )
     group.add_argument(
         "--backend",

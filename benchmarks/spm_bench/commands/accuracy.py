@@ -13,11 +13,11 @@ from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
 from spm_rt.media.datasets import Sequences, find_sequences
 from spm_rt.settings import MODES, RecoverySettings
-from spm_rt.terminal import Progress, format_table, real_number, say_left_out
+from spm_rt.terminal import WHICH_BUNDLE, Progress, default_bundle, format_table, real_number, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import parse_entries, set_threads
-from ..options import WHICH_BUNDLE, Outcome, add_clips, add_out, add_run_options, add_several, default_bundle
+from ..options import Outcome, add_clips, add_out, add_run_options, add_several
 from ..quality.contenders import Maker, foreign_maker, opencv_maker, own_maker
 from ..quality.evaluation import ClipResult, evaluate, grown, mean_curve, summarize
 from ..quality.metrics import DISTANCES, OVERLAPS

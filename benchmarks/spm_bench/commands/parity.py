@@ -12,18 +12,16 @@ from spm_rt.bundle import Bundle
 from spm_rt.errors import SourceError
 from spm_rt.media.datasets import Sequence, find_sequences
 from spm_rt.results import Box
-from spm_rt.terminal import Progress, real_number, say_left_out
+from spm_rt.terminal import WHICH_BUNDLE, Progress, default_bundle, real_number, say_left_out
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, Frame, load_clip, parse_entry, set_threads
 from ..options import (
-    WHICH_BUNDLE,
     Outcome,
     add_clip_options,
     add_frame_limit,
     add_run_options,
     add_several,
-    default_bundle,
 )
 from ..quality.agreement import agreement_table, compare_trackers, overall
 

@@ -13,19 +13,17 @@ from spm_rt.backends import available
 from spm_rt.bundle import Bundle
 from spm_rt.errors import BackendError, SpmError
 from spm_rt.precision import precision_argument
-from spm_rt.terminal import Progress
+from spm_rt.terminal import WHICH_BUNDLE, Progress, default_bundle
 from spm_rt.trackers.single import Tracker
 
 from ..loading import TORCH, Entry, parse_entry, set_threads
 from ..options import (
-    WHICH_BUNDLE,
     Outcome,
     add_measurement,
     add_number,
     add_output,
     add_several,
     clip_length,
-    default_bundle,
     default_threads,
 )
 from ..quality.agreement import PARITY_FRAMES, compare_trackers

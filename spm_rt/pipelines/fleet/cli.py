@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from ... import __version__
 from ...backends import BACKENDS
 from ...settings import MODES
-from ...terminal import run_command, whole_number
+from ...terminal import WHICH_BUNDLE, default_bundle, run_command, whole_number
 
 EPILOG = """examples:
   spm-fleet clips.csv --out results                       in this process, one video after the other
@@ -59,9 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", metavar="ADDRESS", help="a Ray cluster; by default Ray is started on this machine")
     parser.add_argument(
         "--bundle",
-        default=os.environ.get("SPM_RT_BUNDLE") or "spm_alexnet",
+        default=default_bundle(),
         metavar="FOLDER",
-        help="what spm-export wrote, on every machine (default: $SPM_RT_BUNDLE, or spm_alexnet)",
+        help=f"what spm-export wrote, on every machine {WHICH_BUNDLE}",
     )
     parser.add_argument("--backend", choices=["auto", *BACKENDS], default="auto", help="inference library")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import socket
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import SourceError
-from ...terminal import say, whole_number
+from ...terminal import WHICH_BUNDLE, default_bundle, say, whole_number
 
 EPILOG = """examples:
   spm-page videos/                                  what lies below that folder can be opened, and nothing else
@@ -45,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--bundle",
         action="append",
         metavar="FOLDER",
-        help="what spm-export wrote; again for further ones (default: $SPM_RT_BUNDLE, or spm_alexnet)",
+        help=f"what spm-export wrote; again for further ones {WHICH_BUNDLE}",
     )
     parser.add_argument("--backend", default="auto", metavar="NAME", help="inference library at first (default auto)")
     parser.add_argument("--threads", type=whole_number(1), metavar="N", help="threads per inference call")
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = type("Handler", (WSGIRequestHandler,), ways)
     local = is_loopback(options.host)
     key = None if local else secrets.token_urlsafe(16)
-    bundles = options.bundle or [os.environ.get("SPM_RT_BUNDLE") or "spm_alexnet"]
+    bundles = options.bundle or [default_bundle()]
     with tempfile.TemporaryDirectory(prefix="spm_page.") as uploads:
         places = Places(options.sources, Path(uploads), options.upload_mb * 1_000_000)
         runs = Runs(Trackers(bundles, options.backend, options.threads), options.record_mb * 1_000_000)
