@@ -17,6 +17,11 @@ from spm_rt.store import VARIABLE
 ENTRIES = {
     "roi": {"spm_roi_f32", "spm_roi_f16", "spm_roi_bf16"},
     "frame": {"spm_begin", "spm_frame_sum", "spm_crop_f32", "spm_crop_f16", "spm_crop_bf16", "spm_select", "spm_fuse"},
+    "layers": {
+        f"spm_{name}_{data}"
+        for name in ("pool_norm", "activate", "decode", "decode_fine", "relate", "prepare")
+        for data in ("f32", "f16", "bf16")
+    },
 }
 
 

@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import BackendError, Bundle, Tracker
-from spm_rt.backends.pytorch.backend import PyTorchBackend, RoiKernel
+from spm_rt.backends.pytorch.backend import PyTorchBackend
+from spm_rt.backends.pytorch.kernels import Kernels
 from spm_rt.backends.pytorch.resident import PyTorchNetworks
 from spm_rt.results import Box
 
@@ -114,9 +115,9 @@ class Machine(ResidentMachine):
         self.bundle, self.emulator = bundle, emulated_gpu(built, monkeypatch)
         self.backend = backend = PyTorchBackend(bundle, precision=precision, channels_last=precision != "float32")
         self.torch = FakeTorch(self.emulator)
-        backend.torch = backend.network._torch = self.torch
+        backend.torch = backend.network._torch = backend.network.steps._torch = self.torch
         backend.on_gpu, backend.graphs, backend.device = True, True, torch.device("cpu", 0)
-        backend.network.roi = RoiKernel(backend.network, 0, precision)
+        backend.network.steps = Kernels(backend.network.steps, 0, precision)
 
     def networks(self, targets: int) -> PyTorchNetworks:
         return PyTorchNetworks(self.backend.sized(targets), self.bundle)

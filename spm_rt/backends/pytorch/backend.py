@@ -1,4 +1,4 @@
-"""PyTorch as the inference library: cuDNN and our RoI kernel under CUDA graphs, where TensorRT cannot be had.
+"""PyTorch as the inference library: cuDNN and our kernels under CUDA graphs, where TensorRT cannot be had.
 
 On a GPU each stage is captured once as a CUDA graph, copies included, and launched as one. On a CPU (``device="cpu"``,
 for tests: it is slow there) the same arithmetic runs operator by operator, and what is tested there is everything but
@@ -28,7 +28,7 @@ from ...gpu.device_frames import DeviceFrame, device_frame, refused
 from ...gpu.driver import Device, Module, Stream
 from ...gpu.kernels import roi_fits
 from ...precision import FLOATS, parse_precision
-from .kernels import RoiKernel
+from .kernels import Kernels
 from .light import LightNetwork
 from .network import Network, read_weights
 
@@ -90,11 +90,11 @@ class PyTorchBackend:
         with torch.inference_mode():
             make = Network if self.spec.backbone == "alexnet" else LightNetwork
             self.network = make(torch, weights, self.spec, self.device, getattr(torch, chosen), channels_last=last)
-        self.roi = "in PyTorch's operators"
-        if self.on_gpu and roi_fits(self.spec):
-            self._use_kernel(chosen)
+        self.steps = "PyTorch's operators"
+        if self.on_gpu:
+            self._use_kernels(chosen)
         where = torch.cuda.get_device_name(self.device) if self.on_gpu else f"CPU, {torch.get_num_threads()} threads"
-        how = f"RoI {self.roi}" + (", CUDA graphs" if self.graphs else "")
+        how = self.steps + (", CUDA graphs" if self.graphs else "")
         self.description = f"torch {torch.__version__}, {where}, {chosen}{' (TF32)' if tf32 else ''}, {how}"
 
     def context(self) -> PyTorchContext:
@@ -149,13 +149,13 @@ class PyTorchBackend:
             ):
                 yield
 
-    def _use_kernel(self, data: str) -> None:
-        """Crop features with our kernel; where it cannot be had, PyTorch's operators stay, and a warning says why."""
+    def _use_kernels(self, data: str) -> None:
+        """Our kernels between the products; without a compiler PyTorch's operators stay, and a warning says why."""
         try:
-            self.network.roi = RoiKernel(self.network, self.device.index or 0, data)
-            self.roi = "by our kernel"
+            self.network.steps = Kernels(self.network.steps, self.device.index or 0, data)
+            self.steps = "our kernels" if roi_fits(self.spec) else "our kernels, RoI in PyTorch's operators"
         except BackendError as error:
-            warnings.warn(f"the RoI kernel is not used ({error})", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"our kernels are not used ({error})", RuntimeWarning, stacklevel=4)
 
 
 class PyTorchContext:
@@ -181,7 +181,8 @@ class PyTorchContext:
         with self._backend.entered():
             for name in ("box",) if self.on_device else ("crop", "box"):
                 device[name].copy_(host[name])
-            self._keep(self._backend.network.template(device["crop"], device["box"]))
+            network = self._backend.network
+            self._keep(network.template(network.prepare(device["crop"]), device["box"]))
 
     def template(self) -> Mapping[str, Tensor]:
         return {name: self._device[name][0].clone() for name in TEMPLATE_NAMES}
@@ -235,7 +236,8 @@ class PyTorchContext:
 
     def _search_work(self) -> None:
         host, device = self._host, self._device
-        self._keep(self._backend.network.search(device["crop"], device["head_kernel"], device["head_bias"]))
+        network = self._backend.network
+        self._keep(network.search(network.prepare(device["crop"]), device["head_kernel"], device["head_bias"]))
         for name in ("scores", "boxes"):
             host[name].copy_(device[name], non_blocking=True)
 

@@ -61,7 +61,8 @@ class PyTorchNetworks:
             raise BackendError("templates are made one by one: by networks for one target")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
             device_box = self._torch.from_numpy(np.ascontiguousarray(box)).to(self._backend.device)
-            self._keep(self._backend.network.template(self._tensors["crop"], device_box), {})
+            network = self._backend.network
+            self._keep(network.template(network.prepare(self._tensors["crop"]), device_box), {})
         self.stream.wait()
 
     def template(self) -> Mapping[str, Tensor]:
@@ -79,7 +80,7 @@ class PyTorchNetworks:
     def search(self) -> None:
         crop, kernel, bias = (self._tensors[name] for name in ("crop", "head_kernel", "head_bias"))
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            results = self._backend.network.search(crop, kernel, bias)
+            results = self._backend.network.search(self._backend.network.prepare(crop), kernel, bias)
             # The maps stay where they were made: relation follows in the same frame, and in the same graph.
             self._maps = results.pop("shallow"), results.pop("deep")
             self._keep(results, {})

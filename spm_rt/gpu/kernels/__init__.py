@@ -59,8 +59,9 @@ class Launch:
     threads: int
 
 
-UNITS = ("roi", "frame")
-"""The RoI operator alone; everything around the networks: crop, proposals, fusion."""
+UNITS = ("roi", "frame", "layers")
+"""The RoI operator alone; everything around the networks: crop, proposals, fusion; what lies between a network's
+products: bias, pooling, normalisation, decoding."""
 
 
 def source(unit: str) -> str:

@@ -23,7 +23,9 @@
 
 #define SPM_FUNCTION static inline
 #define SPM_BLOCK static inline
+#ifndef SPM_SHARED
 #define SPM_SHARED static thread_local
+#endif
 // On the host a loop runs the body for one thread after the other; a result may not depend on their order.
 #define SPM_EACH_THREAD(thread, count)                                                                     \
     for (int thread##_step = 0, thread = spm_order(0, count); thread##_step < (count); \

@@ -31,7 +31,7 @@ def test_positions_that_are_no_numbers_give_zeros(bundle: Bundle) -> None:
     network = PyTorchBackend(bundle).network
     deep, shallow = (torch.full((1, c, 34, 34), torch.nan) for c in (384, 256))
     boxes = torch.tensor([[[torch.nan, 10, 100, 90], [10, 10, torch.inf, 90], [300, 300, 400, 400]]])
-    assert (network.crop_features(deep, shallow, boxes) == 0).all()
+    assert (network.steps.roi(deep, shallow, boxes) == 0).all()
 
 
 # What cannot be had.

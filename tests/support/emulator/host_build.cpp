@@ -1,5 +1,7 @@
-// The kernels for the host: roi.cu and frame.cu as they are, one block after the other, called through ctypes.
+// The kernels for the host: roi.cu, frame.cu and layers.cu as they are, one block after the other, called through ctypes.
 #define __global__
+// A block's shared memory begins as on a device, with anything: a variable of the block's own (host_build.py fills those).
+#define SPM_SHARED
 #define __launch_bounds__(threads)
 struct Place {
     int x, y;
@@ -8,6 +10,7 @@ static thread_local Place blockIdx, gridDim;
 
 #include "roi.cu"
 #include "frame.cu"
+#include "layers.cu"
 
 #include <utility>
 
@@ -29,22 +32,25 @@ static int launch(void (*kernel)(Arguments...), void** given, int columns, int r
 
 #define KERNEL(kernel) \
     if (std::strcmp(name, #kernel) == 0) return launch(kernel, given, columns, rows);
+#define TYPED_KERNEL(kernel) KERNEL(kernel##_f32) KERNEL(kernel##_f16) KERNEL(kernel##_bf16)
 
 extern "C" {
 
 // A launch as the driver's: a name, the addresses of the arguments, the numbers of blocks. Gives the number of arguments,
 // also where there are no blocks, and 0 where there is no kernel of that name.
 int spm_launch(const char* name, void** given, int columns, int rows) {
-    KERNEL(spm_roi_f32)
-    KERNEL(spm_roi_f16)
-    KERNEL(spm_roi_bf16)
+    TYPED_KERNEL(spm_roi)
     KERNEL(spm_begin)
     KERNEL(spm_frame_sum)
-    KERNEL(spm_crop_f32)
-    KERNEL(spm_crop_f16)
-    KERNEL(spm_crop_bf16)
+    TYPED_KERNEL(spm_crop)
     KERNEL(spm_select)
     KERNEL(spm_fuse)
+    TYPED_KERNEL(spm_pool_norm)
+    TYPED_KERNEL(spm_activate)
+    TYPED_KERNEL(spm_decode)
+    TYPED_KERNEL(spm_decode_fine)
+    TYPED_KERNEL(spm_relate)
+    TYPED_KERNEL(spm_prepare)
     return 0;
 }
 

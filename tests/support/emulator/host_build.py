@@ -30,6 +30,7 @@ def built_for_the_host() -> ctypes.CDLL:
     if compiler is None:
         pytest.skip("g++ is not installed: the kernels' host build cannot be made")
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    flags += ["-ftrivial-auto-var-init=pattern", "-Wno-maybe-uninitialized"]
     given = Path(__file__).with_suffix(".cpp")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "host.so"
