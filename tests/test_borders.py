@@ -42,7 +42,7 @@ LAYERS = {
         "cli",
     ),
     "spm_engines": ("gpu_support", "doctor", "store plugin", "toolchain", "plan", "build", "cli"),
-    "spm_export": ("place pack", "model", "graphs", "proof", "calibration", "bundle", "cli", "__main__"),
+    "spm_export": ("place pack tables", "model", "graphs", "proof", "calibration", "bundle", "cli", "__main__"),
     "spm_train": (
         "config presets",
         "objective",

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spm_engines import cli as command
 from spm_rt import __version__
@@ -20,10 +20,11 @@ from spm_rt.pipelines.triton import options as triton
 from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
 from spm_rt.settings import MODES, ModelSpec, TrackerSettings
-from spm_rt.terminal import Progress, format_table, join_boxes, parse_box, run_command
+from spm_rt.terminal import Progress, join_boxes, parse_box, run_command
 
 from .pack import check_archive_place, pack_bundle
 from .place import check_place
+from .tables import calibration_table, verification_table
 
 if TYPE_CHECKING:
     from .model.network import SPMTracker
@@ -266,43 +267,6 @@ def _export(
         print(verification_table(verification))
         print(f"\nwrote {options.out}")
     return {"bundle": str(options.out), **verification, **quantization}
-
-
-def verification_table(found: dict[str, Any]) -> str:
-    """The verification for people."""
-    rows = [
-        [
-            c["variant"],
-            c["stage"],
-            c["tensor"],
-            f"{c['worst']:.1e}",
-            f"{c['mean']:.1e}",
-            f"{c['tolerance']:.0e} {c['kind']}",
-            "ok" if c["passed"] else "FAILED",
-        ]
-        for c in found["tensors"]
-    ]
-    table = format_table(["graphs", "stage", "output", "worst error", "mean error", "allowed", ""], rows)
-    return "\n\n".join([table, *(_track_line(found, name) for name in ("track", "portable_track") if name in found)])
-
-
-def _track_line(found: dict[str, Any], name: str) -> str:
-    track = found[name]
-    which = "exported tracker" if name == "track" else "exported tracker with the portable graphs (TensorRT's)"
-    return (
-        f"{track['clip']}, {track['frames']} frames, {which} against reference, frame by frame: "
-        f"mean IoU {track['mean_iou']:.6f}, lowest {track['min_iou']:.6f}; centres apart {track['mean_distance']:.4f} "
-        f"px on average, {track['max_distance']:.4f} px at most; mean IoU running freely {track['free_iou']:.6f}"
-    )
-
-
-def calibration_table(found: dict[str, Any]) -> str:
-    """What rounding each layer alone does, for people."""
-    rows = [
-        [d["layer"], f"{d['overlap']:.4f}", f"{d['score']:.4f}", "int8" if d["chosen"] else "float32"]
-        for d in found["layers"]
-    ]
-    return format_table(["layer", "IoU with float32", "score change", "computes in"], rows)
 
 
 def _path(text: str) -> str:
