@@ -195,11 +195,14 @@ def decoded(rng: np.random.Generator) -> Floats:
     return np.concatenate([moved - half, moved + half], axis=1).astype(np.float32)
 
 
-def compare_selection(library: ctypes.CDLL, rng: np.random.Generator, kind: int, boxes: Floats, **changed: Any) -> None:
+def compare_selection(
+    library: ctypes.CDLL, rng: np.random.Generator, kind: int | Floats, boxes: Floats, **changed: Any
+) -> None:
+    """Compares spm_select with numpy on a kind of score map, or on one map."""
     settings, record = settings_of(**changed)
     last = np.array([300, 200, 300 + rng.uniform(20, 90), 200 + rng.uniform(20, 90)])
     region = search_region(last, SPEC)
-    scores = score_map(kind, rng)
+    scores = score_map(kind, rng) if isinstance(kind, int) else kind
     frame_boxes = to_frame(boxes, region)
     wanted = select_proposals(scores, frame_boxes, last.astype(np.float32), settings)
     got = Selected(library, scores, boxes, state_of(last, region), record)
@@ -242,6 +245,12 @@ def test_other_settings_choose_the_same_too(changed: dict[str, Any], library: ct
     rng = np.random.default_rng(4)
     for i in range(120):
         compare_selection(library, rng, i % 6, decoded(rng), **changed)
+
+
+def test_minus_zero_is_zero(library: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(6)
+    scores = np.where(rng.uniform(size=SPEC.anchor_count) < 0.5, -0.0, 0.0).astype(np.float32)
+    compare_selection(library, rng, scores, ANCHORS, score_floor=0.0)
 
 
 def test_several_targets_are_chosen_for_one_by_one(library: ctypes.CDLL) -> None:

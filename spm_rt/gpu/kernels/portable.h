@@ -15,6 +15,8 @@
 #define SPM_EACH_THREAD(thread, count) if (const int thread = threadIdx.x; true)
 // Between phases. Must be reached by all threads of a block.
 #define SPM_SYNC() __syncthreads()
+// Between phases in which only the first 32 threads of a block read what others of these wrote.
+#define SPM_SYNC_WARP() __syncwarp()
 
 #else
 
@@ -31,6 +33,7 @@
     for (int thread##_step = 0, thread = spm_order(0, count); thread##_step < (count); \
          ++thread##_step, thread = spm_order(thread##_step, count))
 #define SPM_SYNC() ((void)0)
+#define SPM_SYNC_WARP() ((void)0)
 
 static bool spm_backwards = false;
 
@@ -112,6 +115,15 @@ SPM_FUNCTION void store(Bfloat* to, float value) {
     const unsigned int bits = to_bits(value);
     const bool number = (bits & 0x7fffffffu) <= 0x7f800000u;
     to->bits = (unsigned short)(number ? (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16 : (bits >> 16) | 0x40u);
+}
+
+// The next free place of a row that threads fill in any order.
+SPM_FUNCTION int next_place(int* count) {
+#ifdef __CUDACC__
+    return atomicAdd(count, 1);
+#else
+    return (*count)++;
+#endif
 }
 
 SPM_FUNCTION bool is_nan(float value) { return value != value; }
