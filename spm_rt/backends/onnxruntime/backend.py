@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ...machine import processor, release_memory, run_side_by_side, usable_cores
 from ...store import find_entry, make_entry
 from ..protocol import ArrayTemplates
 from .binding import bind
-from .gpu import DeviceContext, provider_options
+from .gpu import DeviceContext, captures, provider_options
 
 Floats = NDArray[np.float32]
 
@@ -71,6 +72,7 @@ class OnnxRuntimeBackend:
         self._files = {stage: bundle.graph(stage, targets=targets, variant=variant) for stage in STAGES}
         self._device, self._provider, self._index = device, provider, index
         options = provider_options(provider, index, int8=bundle.precision == "int8")
+        self._turns = threading.Lock() if captures(options) else None
         self._chosen = (provider, options) if provider in ON_GPU or index else provider
         self._facts = {stage: self._made_of(bundle, path) for stage, path in self._files.items()} if on_cpu else {}
         self._sessions: dict[str, Any] = {}
@@ -84,7 +86,10 @@ class OnnxRuntimeBackend:
     def context(self) -> OnnxRuntimeContext | DeviceContext:
         if self._provider in ON_GPU:
             sessions = {stage: self.session(stage) for stage in (STAGES if self.targets == 1 else STAGES[1:])}
-            return DeviceContext(sessions, self.library, self.spec, self.targets, "cuda", self._index)
+            count = self.bundle.settings.num_candidates
+            return DeviceContext(
+                sessions, self.library, self.spec, self.targets, count, "cuda", self._index, self._turns
+            )
         return OnnxRuntimeContext(self)
 
     def session(self, stage: str) -> Any:

@@ -1,14 +1,17 @@
 """ONNX Runtime on a GPU: options of its providers, and a context whose features stay there as OrtValues.
 
-For cards that TensorRT has left behind. The context is tested with OrtValues on the CPU; neither it nor the options
-have been tried on a GPU (docs/notes/gpu.md).
+For cards that TensorRT has left behind. The context is tested with OrtValues on the CPU, and with sessions that replay
+what they captured; neither it nor the options have been tried on a GPU (docs/notes/gpu.md).
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +27,10 @@ Floats = NDArray[np.float32]
 FLOAT = "tensor(float)"
 TYPES = {FLOAT: np.float32, "tensor(float16)": np.float16}
 GRAPH_VARIABLE = "SPM_ORT_CUDA_GRAPH"
-"""1 captures CUDA graphs in the CUDA provider (fixed shapes and addresses, which contexts have)."""
+"""1 captures CUDA graphs in the CUDA provider and in TensorRT's."""
+_graph_ids = itertools.count(1)
+"""A session replays what it captured under a ``gpu_graph_id``, on the shapes and addresses of then, whatever is bound
+now; every binding of every context has a number of its own."""
 
 
 def provider_options(
@@ -52,24 +58,50 @@ def provider_options(
     return options
 
 
+def captures(options: Mapping[str, str]) -> bool:
+    """Whether a provider with these options captures CUDA graphs."""
+    return "1" in (options.get("enable_cuda_graph"), options.get("trt_cuda_graph_enable"))
+
+
+class _Call(NamedTuple):
+    """A stage's inputs and outputs, and the options of its runs."""
+
+    stage: str
+    binding: Any
+    options: Any
+
+
 class DeviceContext:
     """One tracker's tensors on the device; crops and proposals go up, scores and boxes come back, nothing else moves.
 
-    A target's template is handed from context to context by way of the host, once, when it gets another slot.
+    A target's template is handed from context to context by way of the host, once, when it gets another slot. Relation
+    always gets the same number of proposals, the last one again where there are fewer: a graph of it is captured once.
 
     Args:
         sessions: by stage; none for templates where there are several targets.
         library: the module ``onnxruntime``.
         spec: of the bundle.
         targets: leading axis.
+        proposals: that relation gets at least; the tracker's usual largest number.
         device: ``cuda``, or ``cpu`` in tests.
         index: of the GPU.
+        turns: held while a session runs; a lock that all contexts share where sessions capture graphs, which they do
+            for one thread at a time.
     """
 
     def __init__(
-        self, sessions: Any, library: Any, spec: ModelSpec, targets: int, device: str = "cuda", index: int = 0
+        self,
+        sessions: Any,
+        library: Any,
+        spec: ModelSpec,
+        targets: int,
+        proposals: int,
+        device: str = "cuda",
+        index: int = 0,
+        turns: contextlib.AbstractContextManager[Any] | None = None,
     ) -> None:
-        self._sessions, self._library, self._targets = sessions, library, targets
+        self._sessions, self._library, self._targets, self._count = sessions, library, targets, proposals
+        self._turns = turns or contextlib.nullcontext()
         self._device, self._index = device, index
         self._spec = spec
         kinds = {
@@ -80,12 +112,12 @@ class DeviceContext:
         shapes = {**stage_shapes(spec, targets, "template"), **stage_shapes(spec, targets, "search")}
         self._values = {name: self._value(shape, kinds.get(name, FLOAT)) for name, shape in shapes.items()}
         self.crop: Floats = np.zeros(shapes["crop"], np.float32)
-        self._template = bind(sessions["template"], spec, "template", self._values) if "template" in sessions else None
+        self._template = self._call("template", self._values) if "template" in sessions else None
         # Templates by slot as they were put, and those that the device does not have yet. Empty slots hold zeros.
         self._put = {name: np.zeros(shapes[name], TYPES[kinds[name]]) for name in TEMPLATE_NAMES}
         self._waiting = set(TEMPLATE_NAMES) if self._template is None else set()
-        self._search = bind(sessions["search"], spec, "search", self._values)
-        self._relations: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._search = self._call("search", self._values)
+        self._relations: dict[int, tuple[_Call, dict[str, Any], Floats]] = {}
 
     def set_template(self, box: Floats) -> None:
         if self._template is None:
@@ -93,7 +125,7 @@ class DeviceContext:
         self._waiting.clear()
         self._values["crop"].update_inplace(self.crop)
         self._values["box"].update_inplace(np.ascontiguousarray(box, np.float32))
-        self._run("template", self._template)
+        self._run(self._template)
 
     def template(self) -> Template:
         self._bring_templates()
@@ -107,21 +139,23 @@ class DeviceContext:
     def search(self) -> tuple[Floats, Floats]:
         self._bring_templates()
         self._values["crop"].update_inplace(self.crop)
-        self._run("search", self._search)
+        self._run(self._search)
         return self._values["scores"].numpy(), self._values["boxes"].numpy()
 
     def relate(self, proposals: Floats) -> tuple[Floats, Floats]:
         self._bring_templates()
         count = proposals.shape[1]
-        if count not in self._relations:  # tensors for so many proposals
-            shapes = stage_shapes(self._spec, self._targets, "relation", count)
+        room = max(count, self._count)
+        if room not in self._relations:  # tensors for so many proposals
+            shapes = stage_shapes(self._spec, self._targets, "relation", room)
             values = {name: self._value(shapes[name]) for name in ("proposals", "scores", "boxes")}
-            binding = bind(self._sessions["relation"], self._spec, "relation", {**self._values, **values})
-            self._relations[count] = binding, values
-        binding, values = self._relations[count]
-        values["proposals"].update_inplace(np.ascontiguousarray(proposals, np.float32))
-        self._run("relation", binding)
-        return values["scores"].numpy(), values["boxes"].numpy()
+            call = self._call("relation", {**self._values, **values})
+            self._relations[room] = call, values, np.zeros(shapes["proposals"], np.float32)
+        call, values, given = self._relations[room]
+        given[:, :count], given[:, count:] = proposals, proposals[:, -1:]
+        values["proposals"].update_inplace(given)
+        self._run(call)
+        return values["scores"].numpy()[:, :count], values["boxes"].numpy()[:, :count]
 
     def _bring_templates(self) -> None:
         """What was put since the last run to the device: tensors are written as a whole, so once for all slots."""
@@ -129,11 +163,17 @@ class DeviceContext:
             self._values[name].update_inplace(self._put[name])
         self._waiting.clear()
 
-    def _run(self, stage: str, binding: Any) -> None:
+    def _call(self, stage: str, values: dict[str, Any]) -> _Call:
+        options = self._library.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(next(_graph_ids)))
+        return _Call(stage, bind(self._sessions[stage], self._spec, stage, values), options)
+
+    def _run(self, call: _Call) -> None:
         try:
-            self._sessions[stage].run_with_iobinding(binding)
+            with self._turns:
+                self._sessions[call.stage].run_with_iobinding(call.binding, call.options)
         except Exception as error:  # the library has no common base class for its errors
-            raise BackendError(f"onnxruntime on {self._device}:{self._index}, {stage}: {error}") from error
+            raise BackendError(f"onnxruntime on {self._device}:{self._index}, {call.stage}: {error}") from error
 
     def _value(self, shape: tuple[int, ...], kind: str = FLOAT) -> Any:
         if kind not in TYPES:

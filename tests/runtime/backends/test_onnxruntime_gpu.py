@@ -5,6 +5,7 @@ What it computes is compared in test_registry.py and in trackers/test_multi.py.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from spm_rt import BackendError, Bundle
-from spm_rt.backends.onnxruntime.gpu import GRAPH_VARIABLE, DeviceContext, provider_options
+from spm_rt import BackendError, Bundle, Tracker, TrackResult
+from spm_rt.backends.onnxruntime.gpu import GRAPH_VARIABLE, DeviceContext, captures, provider_options
+from spm_rt.results import Box
 
 from ...support.emulator.onnxruntime_gpu import DeviceBackend, sessions_of
+from ...support.exports import Frames
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,58 @@ def test_the_tensorrt_provider_keeps_its_engines(tmp_path: Path, monkeypatch: py
     assert not [name for name in provider_options("TensorrtExecutionProvider", 0) if "cache" in name]
 
 
+def test_captured_graphs_give_every_tracker_its_own_boxes(bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    """The number of proposals changes along the clip, and both trackers run through the same sessions."""
+
+    def follow(trackers: list[Tracker]) -> list[list[TrackResult]]:
+        boxes = (clip_box, (40.0, 60.0, 80.0, 70.0))
+        for tracker, box in zip(trackers, boxes, strict=True):
+            tracker.init(clip[0], box)
+        return [[tracker.update(frame, candidates=True) for tracker in trackers] for frame in clip[1:6]]
+
+    def two(backend: DeviceBackend) -> list[Tracker]:
+        return [Tracker(backend, bundle.spec, bundle.settings) for _ in range(2)]
+
+    backend = DeviceBackend(bundle, capturing=True)
+    found, wanted = follow(two(backend)), follow(two(DeviceBackend(bundle)))
+    assert found == wanted
+    assert len({len(result.candidates or ()) for results in wanted for result in results}) > 1
+    assert [len(session.captured) for session in backend.sessions.values()] == [2, 2, 2]
+
+
+def test_more_proposals_than_usual_have_a_graph_of_their_own(bundle: Bundle) -> None:
+    captured, plain = DeviceBackend(bundle, capturing=True).context(), DeviceBackend(bundle).context()
+    proposals = np.tile(np.array([80, 80, 170, 190], np.float32), (1, bundle.settings.num_candidates + 2, 1))
+    proposals += np.arange(proposals.shape[1], dtype=np.float32)[:, None]
+    for context in (captured, plain):
+        context.crop[:] = np.random.default_rng(1).uniform(0, 255, context.crop.shape)
+        context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+        context.search()
+    for count in (3, proposals.shape[1], 2, 5, proposals.shape[1]):
+        for found, wanted in zip(
+            captured.relate(proposals[:, :count]), plain.relate(proposals[:, :count]), strict=True
+        ):
+            assert found.shape[:2] == (1, count)
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_sessions_that_capture_graphs_run_for_one_thread_at_a_time(bundle: Bundle) -> None:
+    backend = DeviceBackend(bundle, capturing=True)
+    inside = [backend.context() for _ in range(2)]
+    for context in inside:
+        context.set_template(np.array([[90, 90, 180, 180]], np.float32))
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            list(pool.map(lambda context: context.search(), inside))  # the stand-in raises where both are in it
+
+
+def test_the_backend_knows_whether_graphs_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        assert captures(provider_options(provider, 0, graph=True))
+        assert not captures(provider_options(provider, 0, graph=False))
+    assert not captures(provider_options("CPUExecutionProvider", 0, graph=True))
+
+
 def test_an_error_of_the_library_names_the_stage(bundle: Bundle, sessions: dict[str, Any]) -> None:
     class Broken:
         def __init__(self, real: Any) -> None:
@@ -68,10 +123,10 @@ def test_an_error_of_the_library_names_the_stage(bundle: Bundle, sessions: dict[
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-        def run_with_iobinding(self, binding: Any) -> None:
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
             raise RuntimeError("out of memory")
 
     given = {**sessions, "search": Broken(sessions["search"])}
-    context = DeviceContext(given, onnxruntime, bundle.spec, 1, "cpu")
+    context = DeviceContext(given, onnxruntime, bundle.spec, 1, 9, "cpu")
     with pytest.raises(BackendError, match="onnxruntime on cpu:0, search: out of memory"):
         context.search()
