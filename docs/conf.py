@@ -30,6 +30,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
+autodoc_mock_imports = ["gi"]  # belongs to the system's Python
 napoleon_use_ivar = True
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 100
