@@ -167,6 +167,21 @@ def calibration(default_model: SPMTracker, clip: Frames, clip_box: Box) -> Calib
 
 
 @pytest.fixture(scope="session")
+def light_calibration(light_model: SPMTracker, clip: Frames, clip_box: Box) -> Calibration:
+    """The same of the light model."""
+    from spm_export.calibration import calibrate
+
+    return calibrate(light_model, TrackerSettings(), [("clip", lambda: clip[:6], clip_box)])
+
+
+@pytest.fixture(scope="session", params=["default_model calibration", "light_model light_calibration"])
+def calibrated(request: pytest.FixtureRequest) -> tuple[SPMTracker, Calibration]:
+    """The reference model of each backbone, and what int8 of it needs."""
+    model, calibration = map(request.getfixturevalue, request.param.split())
+    return model, calibration
+
+
+@pytest.fixture(scope="session")
 def synthetic_bundle(made_once: MadeOnce, synthetic_model: SPMTracker, clip: Frames) -> Path:
     """A verified bundle of the synthetic weights: opset 17, graphs for one target and for two."""
     from .support.exports import ExportOptions, export_quickly

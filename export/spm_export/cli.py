@@ -252,7 +252,7 @@ def _export(
     if precision == "int8":
         own = [(clip_name, lambda: clip, box)]
         clips = calibration_clips(options.calibration) if options.calibration else own
-        bar = Progress("calibrating", calibration_steps(len(clips)), quiet=options.quiet)
+        bar = Progress("calibrating", calibration_steps(model, len(clips)), quiet=options.quiet)
         calibration = calibrate(model, settings, clips, lambda: bar.step(""))
         bar.close()
     what = ExportOptions(settings, options.opset, options.targets or (1,), source, precision, calibration)

@@ -18,7 +18,8 @@ from spm_rt.errors import ExportError
 from spm_rt.frame.geometry import iou
 from spm_rt.settings import TrackerSettings
 
-from ..graphs.int8 import LAYERS, Floats, Quantization
+from ..graphs.int8 import Floats, Quantization
+from ..graphs.quantizable import quantizable
 from ..model.backend import ReferenceContext
 from ..model.network import SPMTracker
 from .balancing import make_plan
@@ -26,7 +27,6 @@ from .following import Clip, Kept, Samples, follow
 from .following import calibration_clips as calibration_clips
 from .rounding import quantized, quantized_modules, quantized_part
 
-ALL_LAYERS = (*LAYERS["search"], *LAYERS["relation"])
 MOST_KEPT = 18
 """Frames that are run again for each layer, over all clips."""
 
@@ -73,10 +73,8 @@ def calibrate(
     ``step`` is called after each clip and each layer.
 
     Raises:
-        ExportError: no clip has a second frame, or the backbone's layers cannot be rounded.
+        ExportError: no clip has a second frame.
     """
-    if model.spec.backbone != "alexnet":
-        raise ExportError(f"int8: {model.spec.backbone} has no int8 layers here; export with --precision float32")
     samples: Samples = {}
     kept: list[Kept] = []
     count = 0
@@ -89,10 +87,11 @@ def calibrate(
         raise ExportError("calibration: none of the clips has a second frame")
     kept = kept[:: max(1, len(kept) // MOST_KEPT)][:MOST_KEPT]
     weights = {name: quantized_part(name, m.weight.data).numpy() for name, m in quantized_modules(model).items()}
-    plan = make_plan(samples, weights)
+    known = quantizable(model.spec)
+    plan = make_plan(samples, weights, known)
     exact = [_outputs(*frame) for frame in kept]
     drifts = []
-    for layer in ALL_LAYERS:
+    for layer in known.all_layers:
         with quantized(model, dataclasses.replace(plan, layers=frozenset({layer}))):
             overlap, score = _drift(exact, [_outputs(*frame) for frame in kept])
         drifts.append(LayerDrift(layer, overlap, score, overlap >= LAYER_IOU and score <= LAYER_SCORE))
@@ -101,9 +100,9 @@ def calibrate(
     return Calibration(dataclasses.replace(plan, layers=chosen), drifts, [name for name, _, _ in clips], count)
 
 
-def calibration_steps(clips: int) -> int:
+def calibration_steps(model: SPMTracker, clips: int) -> int:
     """How many times ``step`` is called by :func:`calibrate`."""
-    return clips + len(ALL_LAYERS)
+    return clips + len(quantizable(model.spec).all_layers)
 
 
 def _outputs(context: ReferenceContext, proposals: Floats) -> list[Floats]:

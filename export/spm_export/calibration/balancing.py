@@ -7,7 +7,7 @@ Where one channel reaches fifty times as far as the others, it takes their digit
 a factor per channel, and its weights are multiplied by the same factor ("cross-layer equalisation"): exact, until both
 are rounded. The more of the difference the factors take over, the less the input loses, and the more the weights do.
 How much they take is decided by the expected error of the output. Layers are balanced where the division costs next to
-nothing (``BALANCED`` of :mod:`spm_export.graphs.int8`).
+nothing (``balanced`` of :class:`spm_export.graphs.quantizable.Quantizable`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..graphs.int8 import (
-    BALANCED,
-    OUTPUT_LEVELS,
-    Floats,
-    Grid,
-    Quantization,
-    best_grid,
-    squared_error,
-)
+from ..graphs.int8 import OUTPUT_LEVELS, Floats, Grid, Quantization, best_grid, squared_error
+from ..graphs.quantizable import ALEXNET, WEIGHT_LIMIT, Quantizable
 from .following import Sample, Samples
 from .rounding import rounded_weight
 
@@ -37,22 +30,24 @@ Weights = Mapping[str, Floats]
 """Of the layers that can be quantised, by name: ``[O, C, ...]``."""
 
 
-def make_plan(samples: Samples, weights: Weights) -> Quantization:
+def make_plan(samples: Samples, weights: Weights, model: Quantizable = ALEXNET) -> Quantization:
     """Grids for all layers, and factors for those that can be balanced."""
     grids, factors = {}, {}
     for layer, weight in weights.items():
         seen, outputs = samples[f"{layer}.input"], samples[f"{layer}.output"]
-        tried = _candidates(seen, weight) if layer in BALANCED else [np.ones(len(seen[0].low), np.float32)]
-        found = [(_input_grid(seen, weight, one), one) for one in tried]
-        grid, factor = min(found, key=lambda pair: expected_error(seen, weight, *pair))
+        balanced = layer in model.balanced
+        tried = _candidates(seen, weight) if balanced else [np.ones(len(seen[0].low), np.float32)]
+        found = [(_input_grid(seen, weight, one, model.input_levels), one) for one in tried]
+        errors = [expected_error(seen, weight, grid, factor, model.weight_limit) for grid, factor in found]
+        grid, factor = found[int(np.argmin(errors))]
         grids[f"{layer}.input"] = grid
         grids[f"{layer}.output"] = best_grid(_with_ends(outputs), OUTPUT_LEVELS)
-        if layer in BALANCED:
+        if balanced:
             factors[layer] = factor
-    return Quantization(frozenset(weights), grids, factors)
+    return Quantization(frozenset(weights), grids, factors, model)
 
 
-def expected_error(seen: list[Sample], weight: Floats, grid: Grid, factors: Floats) -> float:
+def expected_error(seen: list[Sample], weight: Floats, grid: Grid, factors: Floats, limit: int = WEIGHT_LIMIT) -> float:
     """Sum over a layer's outputs of the mean square by which rounding its input and its weight changes them.
 
     The errors of different inputs of one output are taken as independent of each other.
@@ -62,10 +57,11 @@ def expected_error(seen: list[Sample], weight: Floats, grid: Grid, factors: Floa
         weight: ``[O, C / groups, ...]``.
         grid: of the divided input.
         factors: of the input channels, ``[C]``.
+        limit: the highest code of a weight.
     """
     rows = _rows(seen)
     lost = squared_error(grid.rounded(rows / factors) * factors, rows, _energies(weight, len(factors)))
-    changed = _energies(rounded_weight(weight, factors) - weight, len(factors))
+    changed = _energies(rounded_weight(weight, factors, limit) - weight, len(factors))
     return lost + float(np.square(rows).mean(axis=0) @ changed)
 
 
@@ -77,9 +73,9 @@ def _candidates(seen: list[Sample], weight: Floats) -> list[Floats]:
     return [np.exp(share * (logs - logs.mean())).astype(np.float32) for share in SHARES]
 
 
-def _input_grid(seen: list[Sample], weight: Floats, factors: Floats) -> Grid:
+def _input_grid(seen: list[Sample], weight: Floats, factors: Floats, levels: int) -> Grid:
     """The grid of an input divided by these factors whose rounding changes the layer's output least."""
-    return best_grid(_rows(seen) / factors, importance=_energies(weight, len(factors)) * np.square(factors))
+    return best_grid(_rows(seen) / factors, levels, importance=_energies(weight, len(factors)) * np.square(factors))
 
 
 def _rows(seen: list[Sample]) -> Floats:

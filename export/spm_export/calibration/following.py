@@ -20,6 +20,7 @@ from spm_rt.settings import TrackerSettings
 from spm_rt.trackers.single import Tracker
 
 from ..graphs.int8 import Floats
+from ..graphs.quantizable import quantizable
 from ..model.backend import ReferenceBackend, ReferenceContext
 from ..model.network import SPMTracker
 from .rounding import quantized_modules, quantized_part
@@ -115,11 +116,12 @@ def sampled(model: SPMTracker, samples: Samples, rng: np.random.Generator) -> It
         if name == "relate_proposal":
             assert isinstance(module.weight, Tensor)
             output = nn.functional.conv2d(part, quantized_part(name, module.weight), padding=1)
-        else:
-            output = output.relu()
+        elif name not in known.linear:
+            output = output.clamp(0, known.limit if name in known.search else None)
         take(f"{name}.input", part)
         take(f"{name}.output", output)
 
+    known = quantizable(model.spec)
     with ExitStack() as stack:
         for name, module in quantized_modules(model).items():
             stack.callback(module.register_forward_hook(functools.partial(look, name)).remove)

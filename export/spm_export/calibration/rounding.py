@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..graphs.int8 import LAYERS, Floats, Quantization, by_input_channel, quantize_weight
+from ..graphs.int8 import Floats, Quantization, by_input_channel, quantize_weight
+from ..graphs.quantizable import WEIGHT_LIMIT, quantizable
 from ..model.network import SPMTracker
 
 
 def quantized_modules(model: SPMTracker) -> dict[str, nn.Conv2d | nn.Linear]:
     """The layers that can be quantised; of ``relate`` only the proposals' half of its inputs is."""
     fine = model.fine
+    found = {name: model.backbone.get_submodule(name) for name in quantizable(model.spec).search}
     relation = {"relate_proposal": fine.relate, "linear1": fine.linear1, "linear2": fine.linear2}
-    return {**{name: getattr(model.backbone, name) for name in LAYERS["search"]}, **relation}
+    return {name: module for name, module in {**found, **relation}.items() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
 def quantized_part(name: str, values: Tensor) -> Tensor:
@@ -44,7 +46,11 @@ def quantized(model: SPMTracker, plan: Quantization) -> Iterator[None]:
             stack.callback(setattr, module.weight, "data", module.weight.data)
             weight = module.weight.data.clone()
             part = quantized_part(name, weight)
-            part.copy_(torch.from_numpy(rounded_weight(np.ascontiguousarray(part.numpy()), plan.factors.get(name))))
+            part.copy_(
+                torch.from_numpy(
+                    rounded_weight(np.ascontiguousarray(part.numpy()), plan.factors.get(name), plan.model.weight_limit)
+                )
+            )
             module.weight.data = weight
         yield
 
@@ -58,9 +64,9 @@ def rounded_input(plan: Quantization, name: str, values: Floats) -> Floats:
     return grid.rounded(values / spread) * spread
 
 
-def rounded_weight(weight: Floats, factors: Floats | None) -> Floats:
+def rounded_weight(weight: Floats, factors: Floats | None, limit: int = WEIGHT_LIMIT) -> Floats:
     """What is left of a layer's weight ``[O, C, ...]``."""
     spread = np.float32(1) if factors is None else by_input_channel(factors, weight.shape)
-    codes, scales = quantize_weight(weight * spread)
+    codes, scales = quantize_weight(weight * spread, limit)
     rounded = codes * scales.reshape(-1, *[1] * (codes.ndim - 1)) / spread
     return np.asarray(rounded, np.float32)

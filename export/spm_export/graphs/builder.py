@@ -99,6 +99,10 @@ class GraphBuilder:
         """``min(max(x, 0), limit)``"""
         return self.op("Clip", x, self.constant(0.0), self.constant(limit))
 
+    def add(self, x: ir.Value, y: ir.Value, name: str) -> ir.Value:
+        """``x + y``, known as ``name`` to those who round it."""
+        return self.op("Add", x, y)
+
     def split(self, value: ir.Value, sizes: Sequence[int], axis: int) -> Sequence[ir.Value]:
         return self._tape.op_multi_out(
             "Split", [value, self.constant(sizes)], {"axis": axis}, num_outputs=len(sizes), version=self.opset

@@ -1,12 +1,13 @@
 """int8 graphs: post-training quantisation, written as QuantizeLinear and DequantizeLinear pairs.
 
 The convolutions of the backbone, the relation convolution and its two large linear layers are quantised; the coarse
-head (whose kernel comes at run time), LRN, box decoding and the last two small layers stay float32. Feature maps go
-from one graph to the other channels last, as in :mod:`spm_export.graphs.fast`.
+head (whose kernel comes at run time), LRN, box decoding, the last two small layers and what makes the light model's
+feature maps of its backbone stay float32. Feature maps go from one graph to the other channels last, as in
+:mod:`spm_export.graphs.fast`.
 
-Weights are int8, symmetric, one scale per output channel. Inputs are uint8 with a zero point, and use the codes
-0..127 only: CPUs without VNNI multiply in pairs that are added in 16 bits, where 2 * 127 * 127 fits and 2 * 255 * 127
-does not. What no int8 layer reads next may use all codes.
+Weights are int8, symmetric, one scale per output channel. Inputs are uint8 with a zero point, and use as many codes as
+:mod:`~spm_export.graphs.quantizable` says of the model: CPUs without VNNI multiply in pairs that are added in 16 bits,
+where 2 * 127 * 127 fits, 2 * 255 * 64 too, and 2 * 255 * 127 does not. What no int8 layer reads next may use all codes.
 
 So it is in the graphs for CPUs. TensorRT has signed codes without a zero point only, one scale per tensor: the portable
 graphs (:class:`SignedBuilder`) compute the same layers on the same ranges that way.
@@ -29,42 +30,15 @@ from ..model.weights import Arrays
 from .builder import Activation, GraphBuilder
 from .fast import TRIMMED
 from .portable import Maker, Weights
+from .quantizable import ALEXNET, INPUT_LEVELS, WEIGHT_LIMIT, Quantizable
 
-LAYERS = {
-    "search": ("conv1", "conv2", "conv3", "conv4", "conv5"),
-    "relation": ("relate_proposal", "linear1", "linear2"),
-}
-"""What can be quantised, by graph and in the order of computation."""
-
-INPUT_LEVELS = 127
 OUTPUT_LEVELS = 255
 SIGNED_LEVELS = 127
-"""Codes of a grid: 0..127 and 0..255 with a zero point (CPUs), -127..127 without one (TensorRT)."""
-ROUNDED_OUTPUTS: dict[str, tuple[str, ...]] = {
-    "fast": ("conv1", "conv2", "conv3"),
-    "fast_expanded": (*LAYERS["search"], *LAYERS["relation"]),
-}
-"""Layers whose outputs are rounded, by form of graph.
-
-ONNX Runtime (``fast_expanded``) makes integer operators only of layers that are rounded on all sides, biases too.
-OpenVINO (``fast``) needs the inputs alone, and keeps more accuracy; but what conv1 to conv3 write is large, and bytes
-are written, pooled and read in less time. Beyond conv3 the maps are small, and the fine stage reads them.
-"""
-NEXT = {"conv3": "conv4", "linear1": "linear2"}
-"""Layers whose output is another one's input, and is rounded once for both."""
-BALANCED: dict[str, tuple[str, ...]] = {
-    **{after: (f"{name}.weight", f"{name}.bias") for name, after in NEXT.items()},
-    "relate_proposal": ("roi_scale", "roi_shift"),
-    **{"conv5": (), "linear1": ()},
-}
-"""Layers whose input is divided by a factor per channel, and the weights of what computes the input, which are divided
-instead: that costs nothing. Where there are none, the division is an operator, on a small map."""
+"""Codes of a grid: up to 0..255 with a zero point (CPUs), -127..127 without one (TensorRT)."""
 EQUALIZED = "_equalized"
 """Behind the name of a weight: in place of it wherever int8 layers are."""
 DIVISORS = ".input_scale"
 """Behind the name of a layer: what its input is multiplied by where nothing before could be divided."""
-
-WEIGHT_LIMIT = 127
 
 Floats = NDArray[np.float32]
 
@@ -76,6 +50,15 @@ class Grid:
     scale: float
     zero: int
     levels: int = INPUT_LEVELS
+
+    def ends_with(self, activation: Activation) -> bool:
+        """Whether rounding to uint8 leaves out what an activation with a limit leaves out."""
+        limited = activation is not True and activation > 0
+        return limited and self.zero == 0 and self.levels == OUTPUT_LEVELS and self.high <= activation * (1 + 1e-6)
+
+    @property
+    def high(self) -> float:
+        return (self.levels - self.zero) * self.scale
 
     @property
     def signed_scale(self) -> float:
@@ -117,24 +100,29 @@ def squared_error(found: Floats, values: Floats, importance: Floats | None = Non
     return float(errors.mean() if importance is None else errors.mean(axis=0) @ importance)
 
 
-def quantize_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """int8 weights and their scales ``[O]`` for ``[O, ...]``; per channel the scale with the least squared error."""
+def quantize_weight(weight: Floats, limit: int = WEIGHT_LIMIT) -> tuple[NDArray[np.int8], Floats]:
+    """int8 weights and their scales ``[O]`` for ``[O, ...]``; per channel the scale with the least squared error.
+
+    Args:
+        weight: of a layer.
+        limit: the highest code; the lowest is the same below 0.
+    """
     flat = weight.reshape(len(weight), -1)
     largest = np.abs(flat).max(axis=1)
     largest[largest == 0] = 1
-    scales, least = largest / WEIGHT_LIMIT, np.full(len(flat), np.inf)
+    scales, least = largest / limit, np.full(len(flat), np.inf)
     for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7):
-        scale = (share * largest / WEIGHT_LIMIT)[:, None]
-        error = np.square(_codes(flat, scale) * scale - flat).sum(axis=1)
+        scale = (share * largest / limit)[:, None]
+        error = np.square(_codes(flat, scale, limit) * scale - flat).sum(axis=1)
         better = error < least
         least[better], scales[better] = error[better], scale[better, 0]
     scales = scales.astype(np.float32)
-    codes = _codes(flat, scales[:, None]).astype(np.int8)
+    codes = _codes(flat, scales[:, None], limit).astype(np.int8)
     return codes.reshape(weight.shape), scales
 
 
-def _codes(values: Floats, scale: Floats) -> Floats:
-    return np.asarray(np.clip(np.rint(values / scale), -WEIGHT_LIMIT, WEIGHT_LIMIT), np.float32)
+def _codes(values: Floats, scale: Floats, limit: int) -> Floats:
+    return np.asarray(np.clip(np.rint(values / scale), -limit, limit), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,21 +130,23 @@ class Quantization:
     """What is quantised, and how.
 
     Attributes:
-        layers: names from ``LAYERS`` that compute in int8; the others stay float32.
+        layers: those that compute in int8; the others stay float32.
         grids: of every layer's input, ``NAME.input``, and output after its activation, ``NAME.output``.
         factors: of some layers, ``[C]``: their input is divided by them, channel by channel, before it is rounded, and
-            their weights are multiplied by them before those are (``BALANCED``). Such an input's grid, which the
-            output before may share, is that of what was divided.
+            their weights are multiplied by them before those are (``model.balanced``). Such an input's grid, which
+            the output before may share, is that of what was divided.
+        model: what could be quantised.
     """
 
     layers: frozenset[str]
     grids: Mapping[str, Grid]
     factors: Mapping[str, Floats] = dataclasses.field(default_factory=dict)
+    model: Quantizable = ALEXNET
 
-    def exit(self, layer: str) -> Grid:
-        """The grid of a layer's output, which is that of the next layer's input where int8 reads it next."""
-        after = NEXT.get(layer)
-        return self.grids[f"{after}.input" if after in self.layers else f"{layer}.output"]
+    def exit(self, layer: str) -> Grid | None:
+        """The grid of the output of a layer or sum: that of the next layer's input where int8 reads it next."""
+        after = self.model.following.get(layer)
+        return self.grids.get(f"{after}.input" if after in self.layers else f"{layer}.output")
 
 
 class QuantizedBuilder(GraphBuilder):
@@ -201,8 +191,17 @@ class QuantizedBuilder(GraphBuilder):
         inputs = [self.snap(x, entry), weight]
         if f"{name}.bias" in self._weights:
             inputs.append(self._bias(name, entry) if self._rounds_biases else self.weight(f"{name}.bias"))
-        x = self.activated(self.op(kind, *inputs, **attributes), activation)
-        return self.snap(x, exit_, clip=not self._rounds_biases) if known in self._outputs else x
+        x = self.op(kind, *inputs, **attributes)
+        if known not in self._outputs or exit_ is None:
+            return self.activated(x, activation)
+        if exit_.ends_with(activation):  # the codes end where the activation does
+            return self.snap(x, exit_)
+        return self.snap(self.activated(x, activation), exit_, clip=not self._rounds_biases)
+
+    def add(self, x: ir.Value, y: ir.Value, name: str) -> ir.Value:
+        """A sum; rounded for the int8 layer that reads it where both of its parts have been rounded."""
+        total, grid = super().add(x, y, name), self._plan.exit(name)
+        return total if grid is None or not {x, y} <= self._grid_of.keys() else self.snap(total, grid)
 
     def snap(self, x: ir.Value, grid: Grid, *, clip: bool = True) -> ir.Value:
         """``x`` rounded to a grid.
@@ -213,7 +212,7 @@ class QuantizedBuilder(GraphBuilder):
         if self._grid_of.get(x) == grid:
             return x
         if clip and grid.levels < OUTPUT_LEVELS:
-            x = self.op("Min", x, self.constant((grid.levels - grid.zero) * grid.scale))
+            x = self.op("Min", x, self.constant(grid.high))
         scale, zero = self.constant(grid.scale), self._integers(np.array(grid.zero, np.uint8))
         snapped = self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
         self._grid_of[snapped] = grid
@@ -248,7 +247,7 @@ def quantizing(form: str, plan: Quantization) -> Maker:
     if not FORMS[form].for_cpus:
         return functools.partial(SignedBuilder, plan=plan)
     integers = form == form_for("ONNX Runtime on CPUs")
-    return functools.partial(QuantizedBuilder, plan=plan, outputs=ROUNDED_OUTPUTS[form], integers=integers)
+    return functools.partial(QuantizedBuilder, plan=plan, outputs=plan.model.rounded_outputs[form], integers=integers)
 
 
 def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
@@ -262,7 +261,9 @@ def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
         for name in (layer, f"{layer}{TRIMMED}"):
             weight = equalized.pop(f"{name}.weight", weights.get(f"{name}.weight"))
             if weight is not None:
-                added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(weight)
+                added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(
+                    weight, plan.model.weight_limit
+                )
     named = {name if name.endswith(DIVISORS) else f"{name}{EQUALIZED}": array for name, array in equalized.items()}
     return {**weights, **added, **named}
 
@@ -274,9 +275,9 @@ def _equalized(weights: Arrays, plan: Quantization) -> Arrays:
         factors = plan.factors[layer]
         own = changed.get(f"{layer}.weight", weights[f"{layer}.weight"])
         changed[f"{layer}.weight"] = own * by_input_channel(factors, own.shape)
-        if not BALANCED[layer]:
+        if not plan.model.balanced[layer]:
             changed[f"{layer}{DIVISORS}"] = (np.float32(1) / factors).reshape(1, -1, *[1] * (own.ndim - 2))
-        for name in BALANCED[layer]:
+        for name in plan.model.balanced[layer]:
             array = changed.get(name, weights[name])
             after = array.ndim - 1 - array.shape.index(len(factors))  # axes behind that of the channels
             changed[name] = array / factors.reshape(-1, *[1] * after)

@@ -25,7 +25,7 @@ def backbone(g: GraphBuilder, crop: ir.Value) -> tuple[ir.Value, ir.Value]:
             before = x
             for layer in lite0.block_layers(i, j):
                 x, side = _layer(g, x, side, f"blocks.{i}.{j}.{layer.name}", layer)
-            x = g.op("Add", before, x) if j else x
+            x = g.add(before, x, f"blocks.{i}.{j}") if j else x
         if i == lite0.SHALLOW_STAGE:
             shallow = x
     scales = g.constant([1.0, 1.0, 2.0, 2.0])
