@@ -8,10 +8,10 @@ time need a fixed number of groups.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
+from spm_rt.backends.tensorrt.messages import library_log
 from spm_rt.bundle import Bundle
 from spm_rt.bundle.contract import contract, tensor_type
 from spm_rt.cache.engine_facts import EngineTensor
@@ -45,8 +45,8 @@ def build_plan(
     """
     trt = tools.module
     path = bundle.graph(stage, targets=targets, variant=tools.variant)
-    log = _log(tools.module)
-    log.lines.clear()
+    log = library_log(tools.module)
+    log.clear()
     try:
         builder = trt.Builder(log)
     except TypeError as error:  # what its bindings make of a null pointer
@@ -145,25 +145,3 @@ def _use_timing(config: Any, timing: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
-
-
-@functools.cache
-def _log(trt: Any) -> Any:
-    """The library's logger. The first one of a process serves it for good, so there is one."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps warnings and errors."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.lines.append(message)
-
-        def text(self) -> str:
-            """What went wrong last, on one line."""
-            return " | ".join(" ".join(line.split())[:300] for line in self.lines[-3:]) or "it does not say why"
-
-    return Log()

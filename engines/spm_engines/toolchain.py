@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from spm_rt.cache.engine_facts import AMPERE_PLUS, PORTABLE, graph_form, version_numbers
+from spm_rt.cache.engine_facts import AMPERE_PLUS, PORTABLE, RTX_TARGETS, graph_form, rtx_refusal, version_numbers
 from spm_rt.errors import EngineError
 
 from . import plugin
@@ -21,8 +21,6 @@ from .gpu_support import Gpu, dotted, support_of
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 """Module -> distribution."""
 OLDEST = {"tensorrt": (10, 0), "tensorrt_rtx": (1, 4)}
-RTX_TARGETS = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-"""Compute capabilities that TensorRT for RTX can be asked to compile for (its support table, version 1.7)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +89,7 @@ def open_toolchain(options: BuildOptions, precision: str) -> Toolchain:
     """
     module, version = load_library(options.library)
     if options.library == "tensorrt_rtx":
-        target = _rtx_target(options, precision)
+        target = _rtx_target(options, precision, version)
         return Toolchain(module, options.library, version, target, "")
     gpu = _gpu_at_hand(version, precision)
     capability, name = gpu.compute_capability, gpu.name
@@ -125,9 +123,15 @@ def load_library(library: str) -> tuple[Any, str]:
     return importlib.import_module(library), inspected.version
 
 
-def _rtx_target(options: BuildOptions, precision: str) -> str:
+def _rtx_target(options: BuildOptions, precision: str, version: str) -> str:
     """What TensorRT for RTX compiles for, once it is known that it can."""
     wanted = sorted(set(options.compute_capabilities))
+    here = [] if wanted else gpus()
+    refused = [(gpu, why) for gpu in here if (why := rtx_refusal(gpu.compute_capability, version))]
+    if refused and len(refused) == len(here):
+        gpu, why = refused[0]
+        others = "for other cards, name them: --compute-capability 8.6,12.0"
+        raise EngineError(f"{gpu.name}: {why}. This card takes {support_of(gpu).advice}. A plan {others}")
     for capability in wanted:
         if capability not in RTX_TARGETS:
             known = ", ".join(map(dotted, RTX_TARGETS))

@@ -15,6 +15,10 @@ PORTABLE = "portable"
 """Target of a TensorRT for RTX plan that was made for no card in particular: compute capability 8.0 and later."""
 AMPERE_PLUS = "ampere_plus"
 """Target of a hardware-compatible TensorRT plan: compute capability 8.0 and later."""
+RTX_TARGETS = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+"""Compute capabilities that TensorRT for RTX compiles for, up to :data:`RTX_KNOWN`; it runs on all later ones too."""
+RTX_KNOWN = (1, 7)
+"""The latest version of TensorRT for RTX whose cards are known here; later ones are asked themselves."""
 RESULTS = ("tensors", "plan_sha256", "plan_bytes")
 """Fields that are known once an engine is built; the key of an engine is made of all others."""
 TUNING = ("workspace", "version_compatible", "variant", "tf32")
@@ -99,6 +103,22 @@ def graph_form(library: str, version: str) -> str:
 def version_numbers(version: str) -> tuple[int, ...]:
     """``10.8.0.43`` as numbers."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def rtx_refusal(capability: tuple[int, int], version: str) -> str:
+    """Why TensorRT for RTX does not run on a card; empty where it does, or where it has to be asked.
+
+    Args:
+        capability: compute capability of the card, (9, 0) for 9.0.
+        version: of the library.
+    """
+    if capability in RTX_TARGETS or capability > RTX_TARGETS[-1] or version_numbers(version)[:2] > RTX_KNOWN:
+        return ""
+    taken = ", ".join(f"{major}.{minor}" for major, minor in RTX_TARGETS)
+    return (
+        f"TensorRT for RTX {version} does not run on compute capability {capability[0]}.{capability[1]}, only on "
+        f"{taken} and later"
+    )
 
 
 def engine_facts(

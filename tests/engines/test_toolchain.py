@@ -14,10 +14,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from spm_engines import Gpu, doctor, plan, plugin, toolchain
+from spm_engines import Gpu, doctor, plugin, toolchain
 from spm_engines.plan import build_plan
 from spm_engines.toolchain import BuildOptions, Toolchain, open_toolchain
 from spm_rt import EngineError
+from spm_rt.backends.tensorrt.messages import library_log
 
 from ..support.fakes import tensorrt_builder as fake_builder
 from ..support.fakes.bundle import hollow_bundle
@@ -25,6 +26,7 @@ from ..support.fakes.bundle import hollow_bundle
 A10 = Gpu("NVIDIA A10", (8, 6), "580.1")
 V100 = Gpu("Tesla V100", (7, 0), "580.1")
 T4 = Gpu("Tesla T4", (7, 5), "580.1")
+H200 = Gpu("NVIDIA H200", (9, 0), "580.1")
 P100 = Gpu("Tesla P100", (6, 0), "580.1")
 PLAIN, AMPERE_PLUS = BuildOptions("tensorrt"), BuildOptions("tensorrt", hardware_compatible=True)
 Ask = Callable[..., dict[str, Any]]
@@ -67,7 +69,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     ) -> dict[str, Any]:
         bundle = hollow_bundle(tmp_path, precision)
         monkeypatch.setattr(fake_builder.OnnxParser, "tensors", lambda path: fake_builder.graph_tensors(bundle, path))
-        plan._log.cache_clear()
+        library_log.cache_clear()
         built, _ = build_plan(bundle, "relation", 4, options, tools or open_toolchain(options, precision), **more)
         found: dict[str, Any] = json.loads(built)
         return found
@@ -140,6 +142,21 @@ def test_the_plugin_is_registered_and_known_by_its_code(
         (T4, "11.4.0", "bfloat16", PLAIN, "compute capability 7.5 has no bfloat16: export with --precision float16"),
         (T4, "11.4.0", "float16", AMPERE_PLUS, "hardware-compatible plans need compute capability 8"),
         (None, "", "float16", rtx((9, 0)), r"9\.0: TensorRT for RTX compiles for 7\.5, 8\.0, 8\.6.*one portable plan"),
+        (
+            H200,
+            "1.7.1.116",
+            "float16",
+            rtx(),
+            r"H200: TensorRT for RTX 1\.7\.1\.116 does not run on .* 9\.0",
+        ),
+        (
+            H200,
+            "1.7.1.116",
+            "float16",
+            rtx(),
+            r"This card takes TensorRT 11 .*other cards.*--compute-capability",
+        ),
+        (V100, "1.7.1.116", "float16", rtx(), r"capability 7\.0, only on 7\.5, .*takes TensorRT 10\.4 at most"),
         (None, "", "bfloat16", rtx((8, 6), (7, 5)), r"7\.5 has no bfloat16"),
     ],
 )
@@ -169,6 +186,13 @@ def test_targets_of_rtx_are_named_in_order(machine: Any) -> None:
     machine(None, "1.7.1.116")
     tools = open_toolchain(rtx((12, 0), (8, 6), (8, 6)), "float16")
     assert (tools.target, tools.variant, tools.gpu) == ("sm_86+sm_120", "portable", "")
+    assert open_toolchain(rtx(), "float16").target == "portable"
+
+
+def test_plans_for_other_cards_are_built_on_any(machine: Any) -> None:
+    machine(H200, "1.7.1.116")
+    assert open_toolchain(rtx((8, 6)), "float16").target == "sm_86"
+    machine(H200, "1.8.0.1")  # which may take it
     assert open_toolchain(rtx(), "float16").target == "portable"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -115,16 +116,57 @@ def test_a_context_for_several_starts_without_templates(machine_for: MachineFor,
 @pytest.mark.parametrize(
     ("refused", "message"),
     [
-        ("deserialize", "cannot load it on Emulated GPU"),
-        ("context", "no execution context for template"),
+        (
+            "deserialize",
+            r"cannot load it on Emulated GPU \(compute capability 9\.0\): Error Code 6: no deserialize today",
+        ),
+        ("context", "no execution context for template: Error Code 6: no context today"),
         ("address", "does not take an address for crop"),
-        ("enqueue search", "search could not be enqueued"),
+        ("enqueue search", "search could not be enqueued: Error Code 6: no enqueue search today"),
     ],
 )
 def test_what_tensorrt_refuses_is_named(refused: str, message: str, machine: Engines, bundle: Bundle) -> None:
     machine.refuse.add(refused)
     with pytest.raises(BackendError, match=message):
         TensorRtBackend(bundle)
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (9, 0), (10, 0)])
+def test_cards_that_tensorrt_for_rtx_does_not_take_are_refused_before_anything_is_loaded(
+    capability: tuple[int, int], machine: Engines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", machine)
+    machine.emulator.capability = capability
+    machine.__version__ = "1.7.1.116"
+    card = r"Emulated GPU: TensorRT for RTX 1\.7\.1\.116 does not run on compute capability {}\.{}, only on 7\.5, .*"
+    with pytest.raises(
+        BackendError, match=card.format(*capability) + "12.1 and later. Take --backend tensorrt, or pyto"
+    ):
+        TensorRtBackend(bundle, library="tensorrt_rtx")
+    assert machine.logger is None
+
+
+@pytest.mark.parametrize(
+    ("capability", "version"),
+    [((8, 6), "1.7.1.116"), ((12, 1), "1.4"), ((13, 0), "1.7.1.116"), ((9, 0), "1.8.0.1")],
+)
+def test_of_other_cards_and_later_versions_the_library_is_asked(
+    capability: tuple[int, int],
+    version: str,
+    machine: Engines,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """An error of its own is what comes out then."""
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", machine)
+    machine.emulator.capability = capability
+    machine.__version__ = version
+    made = {"library": "tensorrt_rtx", "version": version, "target": "portable", "gpu": ""}
+    write_engine(tmp_path / "engines", bundle, "template", **made)
+    machine.refuse.add("deserialize")
+    with pytest.raises(BackendError, match=r"cannot load it on .*: Error Code 6: no deserialize today"):
+        TensorRtBackend(bundle, library="tensorrt_rtx")
 
 
 def test_an_engine_with_other_tensors_is_refused(machine: Engines, bundle: Bundle) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...bundle import STAGES, Bundle
 from ...bundle.contract import TEMPLATE_NAMES, contract, stage_shapes, tensor_type
 from ...bundle.self_test import SelfTest, observe
-from ...cache.engine_facts import EngineFacts
+from ...cache.engine_facts import EngineFacts, rtx_refusal
 from ...cache.engines import engine_folder, find_engine, read_engine
 from ...errors import BackendError
 from ...frame.geometry import Region
@@ -29,14 +29,12 @@ from ...gpu.crop import DeviceCrop, crop_module
 from ...gpu.device_frames import DeviceFrame, device_frame
 from ...gpu.driver import Device, Memory, Module
 from ...gpu.kernels import source
+from .messages import library_log
 
 Floats = NDArray[np.float32]
 
 TF32_ALLOWED = {"search.scores": 2**-7, "search.boxes": 1.0, "relation.scores": 2**-7, "relation.boxes": 0.25}
 """How far engines with TF32 may be from the reference: as far as those in float16, which has as many digits."""
-
-_loggers: dict[str, Any] = {}
-"""By module: the first logger of a process is TensorRT's for good."""
 
 
 class TensorRtBackend:
@@ -73,9 +71,10 @@ class TensorRtBackend:
         self.device = Device(int(index or 0))
         self.spec, self.targets, self.bundle = bundle.spec, targets, bundle
         self.precision = str(bundle.manifest["precision"])
-        if library not in _loggers:
-            _loggers[library] = self._trt.Logger(self._trt.Logger.WARNING)
-        self._runtime = self._trt.Runtime(_loggers[library])
+        if library == "tensorrt_rtx":
+            self._check_card()
+        self._log = library_log(self._trt)
+        self._runtime = self._trt.Runtime(self._log)
         self.graphs = True
         stages = STAGES if targets == 1 else STAGES[1:]  # templates are made one by one
         self._facts: dict[str, EngineFacts] = {}
@@ -96,6 +95,19 @@ class TensorRtBackend:
         """Our kernels, for frames that are on the GPU already."""
         return crop_module(self.device)
 
+    @property
+    def said(self) -> str:
+        """The library's last errors, on one line."""
+        return str(self._log.text())
+
+    def _check_card(self) -> None:
+        why = rtx_refusal(divmod(self.device.capability, 10), str(self._trt.__version__))
+        if why:
+            raise BackendError(
+                f"{self.device.name}: {why}. Take --backend tensorrt, or pytorch, which needs no engines; `spm-export "
+                "doctor` says which versions serve this card"
+            )
+
     def _load(self, stage: str, library: str) -> Any:
         target, version = f"sm_{self.device.capability}", str(self._trt.__version__)
         here = {"library": library, "version": version, "target": target, "gpu": self.device.name}
@@ -105,9 +117,12 @@ class TensorRtBackend:
             from .python_plugin import register_python_plugin
 
             register_python_plugin(self._trt, self.device.capability)
-        engine = self._runtime.deserialize_cuda_engine(read_engine(path, facts))
+        plan = read_engine(path, facts)
+        self._log.clear()
+        engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise BackendError(f"{path}: {library} {self._trt.__version__} cannot load it on {self.device.name}")
+            where = f"{self.device.name} (compute capability {'.'.join(map(str, divmod(self.device.capability, 10)))})"
+            raise BackendError(f"{path}: {library} {version} cannot load it on {where}: {self.said}")
         names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
         sides = contract(self.spec, self.targets)[stage]
         if names != {*sides["inputs"], *sides["outputs"]}:
@@ -236,7 +251,8 @@ class TensorRtContext:
     def enqueue(self, stage: str) -> None:
         """Put a stage on the stream."""
         if not self._executions[stage].execute_async_v3(self.stream.handle):
-            raise BackendError(f"{self._backend.description}: {stage} could not be enqueued (TensorRT's log says why)")
+            why = self._backend.said
+            raise BackendError(f"{self._backend.description}: {stage} could not be enqueued: {why}")
 
     def answers(self, stage: str) -> dict[str, int]:
         """Addresses of a stage's ``boxes`` and ``scores``."""
@@ -270,7 +286,8 @@ class TensorRtContext:
     def _execution(self, stage: str) -> Any:
         execution = self._backend.engines[stage].create_execution_context()
         if execution is None:
-            raise BackendError(f"{self._backend.description}: no execution context for {stage} (out of GPU memory?)")
+            why = self._backend.said
+            raise BackendError(f"{self._backend.description}: no execution context for {stage}: {why}")
         sides = contract(self._backend.spec, self._backend.targets)[stage]
         addresses = self.addresses if stage == "template" else {**self.addresses, **self.answers(stage)}
         for name in (*sides["inputs"], *sides["outputs"]):

@@ -61,7 +61,7 @@ class Emulator:
         self.calls: list[str] = []
         self.blocks: dict[int, Any] = {}
         self.captured: dict[int, list[Callable[[], None]]] = {}
-        self._library, self._devices, self._capability = library, devices, capability
+        self._library, self._devices, self.capability = library, devices, capability
         self._failures: dict[str, list[CUresult]] = {}
         self._handles = 1000
         self._objects: dict[int, Any] = {}
@@ -141,7 +141,7 @@ class Emulator:
         return OK, b"Emulated GPU\0\0\0"
 
     def _cuDeviceGetAttribute(self, kind: int, device: int) -> tuple[CUresult, int]:
-        return OK, self._capability[kind - CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR]
+        return OK, self.capability[kind - CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR]
 
     def _cuDevicePrimaryCtxRetain(self, device: int) -> tuple[CUresult, int]:
         return OK, 1

@@ -18,13 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import Bundle
-from spm_rt.backends.tensorrt import backend as backend_module
 from spm_rt.bundle import STAGES
 from spm_rt.bundle.contract import contract, stage_shapes, tensor_type
 from spm_rt.cache.engine_facts import engine_facts
 from spm_rt.cache.engines import engine_path, seal_facts
 from spm_rt.store import VARIABLE
 
+from ..fakes.tensorrt_builder import ILogger
 from .driver import Emulator, emulated_gpu
 from .networks import view
 
@@ -40,26 +40,29 @@ class Engines:
     def __init__(self, bundle: Bundle, emulator: Emulator, name: str = "tensorrt") -> None:
         self.bundle, self.emulator, self.__spec__ = bundle, emulator, ModuleSpec(name, None)
         self.refuse: set[str] = set()
+        self.logger: Any = None
         self.extra_tensor = self.nonsense = False
         self.off: dict[str, float] = {}
         """Added to all that a stage gives."""
         engines = self
 
-        class Logger:
-            WARNING = 2
-
-            def __init__(self, level: int) -> None:
-                pass
-
         class Runtime:
-            def __init__(self, logger: Logger) -> None:
-                pass
+            def __init__(self, logger: Any) -> None:
+                engines.logger = logger
 
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
                 stage, targets, proposals = _described(plan.decode())
-                return None if "deserialize" in engines.refuse else Engine(engines, stage, targets, proposals)
+                if engines.refuses("deserialize"):
+                    return None
+                return Engine(engines, stage, targets, proposals)
 
-        self.Logger, self.Runtime = Logger, Runtime
+        self.ILogger, self.Runtime = ILogger, Runtime
+
+    def refuses(self, what: str) -> bool:
+        """Whether this is refused; the reason goes to the logger alone."""
+        if what in self.refuse:
+            self.logger.log(ILogger.Severity.ERROR, f"Error Code 6:\n no {what} today")
+        return what in self.refuse
 
 
 def _described(plan: str) -> tuple[str, int, int]:
@@ -107,7 +110,7 @@ class Engine:
         return self._names[index]
 
     def create_execution_context(self) -> Any:
-        return None if "context" in self._engines.refuse else Execution(self._engines, self)
+        return None if self._engines.refuses("context") else Execution(self._engines, self)
 
 
 class Execution:
@@ -120,7 +123,7 @@ class Execution:
         return "address" not in self._engines.refuse
 
     def execute_async_v3(self, stream: int) -> bool:
-        if f"enqueue {self._engine.stage}" in self._engines.refuse:
+        if self._engines.refuses(f"enqueue {self._engine.stage}"):
             return False
         assert self._addresses.keys() == self._engine.shapes.keys()
         self._engines.emulator.outside(stream, self._run)
@@ -140,7 +143,6 @@ def machine_with(
 ) -> Engines:
     """A GPU, with engines for all the bundle's numbers of targets in ``folder``, whose name is ``engines``."""
     engines = Engines(bundle, emulated_gpu(built, monkeypatch), library)
-    monkeypatch.setattr(backend_module, "_loggers", {})
     monkeypatch.setitem(sys.modules, library, engines)
     folder.mkdir(mode=0o700)
     monkeypatch.setenv(VARIABLE, str(folder.parent))
