@@ -32,6 +32,13 @@ OPTIMIZED = "graph.onnx"
 """In the cache (spm_rt.store): a graph with its constants folded and laid out for this processor, mapped from
 disk."""
 
+SPINNING_MICROSECONDS = 20
+"""How long a thread waits awake for the next operator's part: the gap between two operators, for graphs of 1 to 30 ms
+alike. By default the library has its threads wait awake for so long that beside one busy process a graph takes up to
+twice the time; threads that sleep at once cost a graph of 5 ms a tenth on idle cores (docs/guide/speed.md)."""
+SPINNING_SINCE = (1, 26)
+"""The first ONNX Runtime that can be told for how long; the threads of earlier ones sleep at once."""
+
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 ON_GPU = (PROVIDERS["cuda"], PROVIDERS["tensorrt"])
@@ -66,6 +73,8 @@ class OnnxRuntimeBackend:
             other = "; the package onnxruntime-gpu, in its place, has it" if provider in PROVIDERS.values() else ""
             raise BackendError(f"device {device!r}: this onnxruntime has no {provider} (it has {have}){other}")
         self._threads = threads or usable_cores()
+        version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+        self._spinning = SPINNING_MICROSECONDS if version >= SPINNING_SINCE else 0
         # The standard LRN operator is slow in ONNX Runtime's CPU provider (its issue 26293); others do it well.
         on_cpu = provider == PROVIDERS["cpu"]
         variant = form_for("ONNX Runtime on CPUs" if on_cpu else "ONNX Runtime on GPUs")
@@ -81,7 +90,8 @@ class OnnxRuntimeBackend:
         self._entries = self._find_entries(stages)
         for stage in stages:
             self.session(stage)
-        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {self._threads} threads"
+        waiting = "" if self._threads == 1 else f" that spin for {self._spinning} us"
+        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}, {self._threads} threads{waiting}"
 
     def context(self) -> OnnxRuntimeContext | DeviceContext:
         if self._provider in ON_GPU:
@@ -161,6 +171,10 @@ class OnnxRuntimeBackend:
         # Every session has threads of its own. Unless they stop spinning when a call ends, those of search are in the
         # way of the host's code and of relation's threads (a third of relation's time on two cores).
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._spinning:
+            options.add_session_config_entry("session.intra_op.spin_duration_us", str(self._spinning))
+        else:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
 
     def _open(self, path: Path, options: Any) -> Any:

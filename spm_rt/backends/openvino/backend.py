@@ -94,6 +94,8 @@ class OpenVinoBackend:
             compilations.insert(0, lambda: self.template)
         *_, self.search, _ = run_side_by_side(compilations, min(count, 3))
         version = openvino.__version__.split("-")[0]
+        if self._device == "CPU":  # which uses no more threads than there are cores for, whatever was asked for
+            count = self.search.get_property("INFERENCE_NUM_THREADS")
         self.description = f"openvino {version}, {self._device}, {precision}, {count} threads"
 
     def context(self) -> OpenVinoContext:

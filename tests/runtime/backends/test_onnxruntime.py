@@ -24,8 +24,19 @@ def test_threads_must_be_one_or_more(threads: int, bundle: Bundle) -> None:
 
 
 def test_threads_are_as_asked_for(bundle: Bundle) -> None:
-    assert "1 threads" in load_backend(bundle, "onnxruntime", threads=1).description
+    assert load_backend(bundle, "onnxruntime", threads=1).description.endswith("1 threads")
     assert f"{usable_cores()} threads" in load_backend(bundle, "onnxruntime").description
+
+
+@pytest.mark.parametrize(("version", "waiting"), [("1.24.1", "spin for 0 us"), ("1.26.0", "spin for 20 us")])
+def test_how_threads_wait_changes_no_bit(
+    version: str, waiting: str, bundle: Bundle, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Tracker.load(bundle, "onnxruntime", threads=1)
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    several = Tracker.load(bundle, "onnxruntime", threads=2)
+    assert several.backend.description.endswith(f"2 threads that {waiting}")
+    assert results_on(several, clip[:4], clip_box) == results_on(alone, clip[:4], clip_box)
 
 
 # Devices.

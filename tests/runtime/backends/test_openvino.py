@@ -35,6 +35,11 @@ def test_it_says_what_it_is(backend: Backend) -> None:
     assert "float32" in backend.description
 
 
+def test_it_says_how_many_threads_there_are_not_how_many_were_asked_for(bundle: Bundle) -> None:
+    described = load_backend(bundle, "openvino", threads=1000).description
+    assert int(described.split()[-2]) <= (os.cpu_count() or 1)
+
+
 def has_bf16() -> bool:
     return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
