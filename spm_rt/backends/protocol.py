@@ -20,6 +20,7 @@ from ..gpu.device_frames import DeviceFrame
 
 if TYPE_CHECKING:
     from ..gpu.driver import Device, Stream
+    from ..gpu.kernels import InputForm
 
 Floats = NDArray[np.float32]
 
@@ -105,9 +106,11 @@ class Networks(Protocol):
     """T"""
     candidates: int
     """K, proposals per target"""
+    input_form: InputForm
+    """How ``crop`` is read."""
     addresses: Mapping[str, int]
-    """float32: ``crop`` [T, 3, S, S], ``scores`` [T, N], ``boxes`` [T, N, 4], ``proposals`` [T, K, 4],
-    ``fine_scores`` [T, K], ``fine_boxes`` [T, K, 4]"""
+    """``crop`` [T, 3, S, S] or as ``input_form`` says. float32: ``scores`` [T, N], ``boxes`` [T, N, 4],
+    ``proposals`` [T, K, 4], ``fine_scores`` [T, K], ``fine_boxes`` [T, K, 4]"""
 
     def set_template(self, box: Floats) -> None:
         """Take what is in ``crop`` as the template; ``box`` ``[1, 4]`` is the target in crop pixels. For T = 1."""

@@ -44,7 +44,9 @@ class DeviceCrop:
         for slot in range(slots):
             state = self._states.address + slot * step
             sums = module.prepare(kernels.sum_launch(), [*_picture(size), state])
-            crops = module.prepare(kernels.crop_launch(size), [*_picture(size), state, out + slot * 12 * size * size])
+            form = kernels.InputForm().arguments
+            given = [*_picture(size), state, *form, out + slot * 12 * size * size]
+            crops = module.prepare(kernels.crop_launch(size), given)
             self._kernels.append((state, (sums, crops)))
 
     def __call__(self, frame: DeviceFrame, region: Region, slot: int, stream: Stream) -> None:

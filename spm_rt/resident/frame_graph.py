@@ -78,6 +78,7 @@ class FrameGraph:
         if self.buffer is buffer:
             return
         size, networks, t = self._spec.crop_size, self.networks.addresses, self.targets
+        form = self.networks.input_form
         own = {name: memory.address for name, memory in self._memory.items()}
         states, settings = own["states"], own["settings"]
         shape = (*buffer.arguments, ctypes.c_int(size))
@@ -90,7 +91,7 @@ class FrameGraph:
         steps = [
             self._kernel(kernels.begin_launch(t), (states, settings)),
             self._kernel(kernels.sum_launch(t), (*shape, states)),
-            self._kernel(kernels.crop_launch(size, targets=t), (*shape, states, networks["crop"])),
+            self._kernel(kernels.crop_launch(size, form.data, t), (*shape, states, *form.arguments, networks["crop"])),
             self.networks.search,
             self._kernel(kernels.select_launch(t), (*searched, *selected)),
         ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from spm_export.model.network import make_anchors
@@ -17,12 +18,15 @@ from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.frame.steps import Proposals, TargetView, decide, measure
 from spm_rt.gpu import kernels
+from spm_rt.gpu.kernels import InputForm
 from spm_rt.settings import ModelSpec, TrackerSettings
 
 from ..support.emulator.host_build import SPEC, launch, settings_of, state_of
 from ..support.stages import both_stages
 
 Floats = NDArray[np.float32]
+Array = NDArray[Any]
+RAW = InputForm()
 ANCHORS = make_anchors(SPEC).astype(np.float32)
 SIZE = SPEC.crop_size
 LongLong = ctypes.c_longlong
@@ -56,15 +60,18 @@ def test_the_search_region_is_the_runtimes_bit_by_bit(built: ctypes.CDLL) -> Non
 # Crop.
 
 
-def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any]) -> Floats:
+def crop(library: ctypes.CDLL, frame: NDArray[np.uint8], state: NDArray[Any], form: InputForm = RAW) -> Array:
+    """``[T, planes, S, S]``, or of a single target without the first axis, in the form's type and order (as bits)."""
     height, width = frame.shape[:2]
     channels = 1 if frame.ndim == 2 else frame.shape[2]
     pixel_step = frame.strides[1]
     start = ctypes.c_void_p(frame.ctypes.data)
     shape = (LongLong(frame.strides[0]), LongLong(pixel_step), height, width, channels, SIZE)
-    out = np.full((len(state), 3, SIZE, SIZE), -1, np.float32)
+    bits = np.float32 if form.data == "float32" else np.uint16
+    sides = (SIZE, SIZE, form.planes) if form.channels_last else (form.planes, SIZE, SIZE)
+    out = np.full((len(state), *sides), -1 if bits is np.float32 else 7, bits)
     launch(library, kernels.sum_launch(len(state)), start, *shape, state)
-    launch(library, kernels.crop_launch(SIZE, targets=len(state)), start, *shape, state, out)
+    launch(library, kernels.crop_launch(SIZE, form.data, len(state)), start, *shape, state, *form.arguments, out)
     return out if len(state) > 1 else out[0]
 
 
@@ -103,6 +110,20 @@ def test_crops_are_the_exact_form_bit_by_bit(name: str, place: str, library: cty
     wanted = crop_exact(shaped, search_region(np.array(BOXES[place], float), SPEC), SIZE)
     got = crop(library, frame, state)
     np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("data", kernels.DATA_TYPES)
+@pytest.mark.parametrize(("planes", "last"), [(3, False), (3, True), (8, True), (4, False)])
+def test_crops_are_written_as_a_network_reads_them(data: str, planes: int, last: bool, library: ctypes.CDLL) -> None:
+    frame, mean = pictures()["color"], np.array([102.5, 115.25, 122.0], np.float32)
+    states = np.concatenate([state_of(BOXES[place]) for place in ("left", "inside")])
+    launch(library, kernels.begin_launch(2), states, settings_of()[1])
+    wanted = torch.from_numpy(crop(library, frame, states)) - torch.from_numpy(mean)[:, None, None]
+    wanted = torch.nn.functional.pad(wanted, (0, 0, 0, 0, 0, planes - 3)).to(getattr(torch, data))
+    states["sum"] = 0
+    found = crop(library, frame, states, InputForm(data, planes, last, mean.ctypes.data))
+    shown = wanted.permute(0, 2, 3, 1) if last else wanted
+    np.testing.assert_array_equal(found.view(np.uint16), shown.contiguous().view(torch.uint16).numpy())
 
 
 def test_the_mean_is_summed_only_where_it_is_needed(built: ctypes.CDLL) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -38,11 +39,17 @@ class Recorder(TorchDispatchMode):
     def __init__(self, emulator: Emulator, stream: int) -> None:
         super().__init__()
         self._emulator, self._stream = emulator, stream
+        self.computed: list[str] = []
+        """Operators that wrote something: on a GPU a kernel each, or several."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
         found = func(*args, **given)
         if "empty" not in func.__name__:  # which computes nothing
+            held = {x.untyped_storage().data_ptr() for x in tree_leaves((args, given)) if isinstance(x, torch.Tensor)}
+            made = {x.untyped_storage().data_ptr() for x in tree_leaves(found) if isinstance(x, torch.Tensor)}
+            if not made <= held or func._schema.is_mutable:
+                self.computed.append(func._schema.name.removeprefix("aten::"))
 
             def again() -> None:
                 for old, new in zip(tree_leaves(found), tree_leaves(func(*args, **given)), strict=True):
@@ -60,6 +67,8 @@ class FakeCuda:
         self.emulator = emulator
         self.streams: list[Any] = []
         self.modes: list[str] = []
+        self.captured: list[str] = []
+        """The kernels and operators of the graph that was captured last."""
 
         class CUDAGraph:
             work: Any = ()
@@ -94,10 +103,12 @@ class FakeCuda:
     def graph(self, graph: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
         self.modes.append(capture_error_mode)
         self.emulator.cuStreamBeginCapture(stream.cuda_stream, 1)
+        before, recorder = len(self.emulator.kernels), Recorder(self.emulator, stream.cuda_stream)
         try:
-            with self.stream(stream), Recorder(self.emulator, stream.cuda_stream):
+            with self.stream(stream), recorder:
                 yield
         finally:
+            self.captured = [*self.emulator.kernels[before:], *recorder.computed]
             _, recorded = self.emulator.cuStreamEndCapture(stream.cuda_stream)
         graph.work = self.emulator._objects[recorded]
 
@@ -178,6 +189,24 @@ def test_half_precision_runs_and_stays_near(
         first, second = multi.update(frame).values()
         np.testing.assert_allclose(first.box, second.box, atol=0.5)
         np.testing.assert_allclose(first.box, wanted.box, atol=3)
+
+
+OURS = {
+    **dict.fromkeys(("spm_begin", "spm_frame_sum", "spm_select", "spm_fuse"), 1),
+    **{f"spm_{name}_{{}}": 1 for name in ("crop", "decode", "roi", "relate", "decode_fine")},
+    **{"spm_pool_norm_{}": 2, "spm_activate_{}": 5},
+}
+LIBRARY = {"conv2d": 7, "linear": 3, "contiguous": 1}
+"""Seven convolutions, three products with matrices; the window of conv4 that conv5 reads."""
+
+
+@pytest.mark.parametrize(("precision", "short"), [("float32", "f32"), ("float16", "f16")])
+def test_a_frame_is_sixteen_kernels_of_ours_and_eleven_steps_of_the_library(
+    precision: str, short: str, built: ctypes.CDLL, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, clip: Frames
+) -> None:
+    machine = Machine(built, bundle, monkeypatch, precision)
+    follow(machine.tracker(), clip[:3])
+    assert Counter(machine.torch.cuda.captured) == {name.format(short): n for name, n in OURS.items()} | LIBRARY
 
 
 def test_what_cannot_be_recorded_is_done_without(machine: Machine, clip: Frames, clip_box: Box) -> None:

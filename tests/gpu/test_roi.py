@@ -69,28 +69,29 @@ def ours(
     *,
     data: str = "float32",
     last: bool = False,
+    out_last: bool = False,
 ) -> NDArray[np.generic]:
-    """The kernel on maps ``[T, C, H, W]``; with ``last`` it is given them channels last."""
+    """The kernel on maps ``[T, C, H, W]``; channels last with ``last``; ``out_last`` is about what it gives."""
     if last:
         deep, shallow = (np.ascontiguousarray(m.transpose(0, 2, 3, 1)) for m in (deep, shallow))
     targets, count = boxes.shape[:2]
     out = np.full((targets * count, 640, 6, 6), 77, deep.dtype)
     boxes = np.ascontiguousarray(boxes)
     kernel = roi_launch(targets * count, data)
-    launch(library, kernel, deep, shallow, boxes, scale, shift, count, CELLS, CELLS, int(last), out)
-    return out
+    launch(library, kernel, deep, shallow, boxes, scale, shift, count, CELLS, CELLS, last + 2 * out_last, out)
+    return out.reshape(-1, 6, 6, 640).transpose(0, 3, 1, 2) if out_last else out
 
 
 ONE, ZERO = np.ones(640, np.float32), np.zeros(640, np.float32)
 
 
-@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(("last", "out_last"), [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("kind", ["random", "border", "degenerate"])
-def test_samples_are_the_references_bit_by_bit(kind: str, last: bool, library: ctypes.CDLL) -> None:
+def test_samples_are_the_references_bit_by_bit(kind: str, last: bool, out_last: bool, library: ctypes.CDLL) -> None:
     given = {"random": random_boxes(2, 60), "border": np.array([BORDER] * 2), "degenerate": np.array([DEGENERATE] * 2)}
     boxes = given[kind].astype(np.float32)
     deep, shallow = maps(2)
-    got = ours(library, deep, shallow, boxes, ONE, ZERO, last=last)
+    got = ours(library, deep, shallow, boxes, ONE, ZERO, last=last, out_last=out_last)
     np.testing.assert_array_equal(got, sampled(deep, shallow, boxes))
 
 

@@ -132,7 +132,7 @@ def check_crop(gpu: KernelRunner, bundle: Bundle, rng: np.random.Generator) -> f
         shape = (ctypes.c_longlong(640 * 3), ctypes.c_longlong(3), 480, 640, 3, size)
         gpu.run("frame", kernels.begin_launch(), state, record)
         gpu.run("frame", kernels.sum_launch(), frame, *shape, state)
-        gpu.run("frame", kernels.crop_launch(size), frame, *shape, state, out)
+        gpu.run("frame", kernels.crop_launch(size), frame, *shape, state, *kernels.InputForm().arguments, out)
         expected = crop_exact(frame, search_region(np.array(box, float), bundle.spec), size)
         worst = max(worst, float(np.abs(out - expected).max()))
     return worst

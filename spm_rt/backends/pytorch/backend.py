@@ -34,6 +34,8 @@ from .network import Network, read_weights
 
 Floats = NDArray[np.float32]
 Tensor = Any
+INPUT_PLANES = 8
+"""Channels that kernels for tensor cores read at once; given three, cuDNN copies the input into as many."""
 _processes: set[int] = set()
 """Those that PyTorch was loaded in here: this one, or one that it was forked from."""
 
@@ -86,10 +88,11 @@ class PyTorchBackend:
         except SettingsError as error:
             raise BackendError(f"pytorch: {error}") from None
         last = channels_last if channels_last is not None else self.on_gpu and chosen != "float32"
+        order: dict[str, Any] = {"channels_last": last, "planes": INPUT_PLANES if last else 3}
         weights = read_weights(bundle.path / "weights.safetensors", torch)
         with torch.inference_mode():
             make = Network if self.spec.backbone == "alexnet" else LightNetwork
-            self.network = make(torch, weights, self.spec, self.device, getattr(torch, chosen), channels_last=last)
+            self.network = make(torch, weights, self.spec, self.device, getattr(torch, chosen), **order)
         self.steps = "PyTorch's operators"
         if self.on_gpu:
             self._use_kernels(chosen)
@@ -192,7 +195,8 @@ class PyTorchContext:
             for name in TEMPLATE_NAMES:
                 if name not in self._device:
                     shape = (self._backend.targets, *template[name].shape)
-                    self._device[name] = template[name].new_zeros(shape)
+                    zeros = template[name].new_zeros(shape)
+                    self._device[name] = self._backend.network.head_order(zeros) if name == "head_kernel" else zeros
                 self._device[name][slot].copy_(template[name])
 
     def search(self) -> tuple[Floats, Floats]:

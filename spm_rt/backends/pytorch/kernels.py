@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any
 
 from ...gpu import kernels
@@ -40,8 +41,7 @@ class Kernels(Operators):
         targets, _, height, width = crop.shape
         out = self._maps(targets, planes, height, width, crop)
         launch = layer_launches.prepare_launch(targets, height * width, self._name)
-        mean = self._tensors["pixel_mean"]
-        self._run("layers", launch, crop.contiguous(), height * width, mean, planes, self._last, out)
+        self._run("layers", launch, crop.contiguous(), height * width, self.mean, planes, self._last, out)
         return out
 
     def pool_norm(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -66,24 +66,26 @@ class Kernels(Operators):
         self._run("layers", launch, *given, ctypes.c_longlong(x.numel()))
         return x
 
-    def decode(self, head: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    def decode(self, head: Tensor, bias: Tensor, out: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
         targets, _, height, width = head.shape
         if head.stride(2) != width * head.stride(3):
             head = head.contiguous()
         anchors, count = self.spec.anchors_per_cell, height * width * self.spec.anchors_per_cell
-        scores, boxes = (bias.new_empty((targets, count, *rest)) for rest in ((), (4,)))
+        out = out or self._answers(targets, count)
         steps = (head.stride(1), head.stride(3), head.stride(0), bias.stride(0) if bias.dim() == 2 else 0)
-        boxed = (self._tensors["anchor_centers"], self._tensors["anchor_sizes"], scores, boxes)
+        boxed = (self._tensors["anchor_centers"], self._tensors["anchor_sizes"], out["scores"], out["boxes"])
         launch = layer_launches.decode_launch(targets, count, self._name)
         self._run("layers", launch, head, bias, height * width, anchors, *steps, *boxed)
-        return {"scores": scores, "boxes": boxes}
+        return out
 
-    def decode_fine(self, values: Tensor, bias: Tensor, proposals: Tensor) -> dict[str, Tensor]:
-        scores, boxes = (bias.new_empty((*proposals.shape[:2], *rest)) for rest in ((), (4,)))
+    def decode_fine(
+        self, values: Tensor, bias: Tensor, proposals: Tensor, out: Mapping[str, Tensor] | None = None
+    ) -> Mapping[str, Tensor]:
+        out = out or self._answers(*proposals.shape[:2])
         launch = layer_launches.decode_fine_launch(len(values), self._name)
         given = (values.contiguous(), bias, self._fine_weights, proposals.contiguous(), len(values))
-        self._run("layers", launch, *given, scores, boxes)
-        return {"scores": scores, "boxes": boxes}
+        self._run("layers", launch, *given, out["scores"], out["boxes"])
+        return out
 
     def relate(self, own: Tensor, half: Tensor, count: int) -> Tensor:
         own, channels = own.contiguous(memory_format=self.order), own.shape[1]
@@ -98,11 +100,17 @@ class Kernels(Operators):
             return super().roi(deep, shallow, boxes)
         targets, count = boxes.shape[:2]
         deep, shallow = (m.contiguous(memory_format=self.order) for m in (deep, shallow))
-        out = deep.new_empty(targets * count, 640, 6, 6)
+        out = self._maps(targets * count, 640, 6, 6, deep)
         launch = kernels.roi_launch(targets * count, self._name)
         affine = (self._tensors["roi_scale"], self._tensors["roi_shift"])
-        self._run("roi", launch, deep, shallow, boxes.contiguous(), *affine, count, *deep.shape[2:], self._last, out)
+        self._run(
+            "roi", launch, deep, shallow, boxes.contiguous(), *affine, count, *deep.shape[2:], 3 * self._last, out
+        )
         return out
+
+    def _answers(self, targets: int, count: int) -> dict[str, Tensor]:
+        like = self._fine_weights
+        return {"scores": like.new_empty((targets, count)), "boxes": like.new_empty((targets, count, 4))}
 
     def _maps(self, targets: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
         shape = (targets, channels, height, width)

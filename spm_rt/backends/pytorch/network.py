@@ -10,6 +10,7 @@ PyTorch is imported by the backend that makes a :class:`Network` and passed in: 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from ...bundle.contract import FLOAT32_WEIGHTS
 from ...errors import BackendError, BundleError
+from ...gpu.kernels import InputForm
 from ...settings import ModelSpec
 from .operators import Operators
 
@@ -55,6 +57,7 @@ class Network:
         device: PyTorch's device.
         data: type of maps and products, ``torch.float32``, ``float16`` or ``bfloat16``.
         channels_last: memory order of the maps (what tensor cores like).
+        planes: see below.
 
     Attributes:
         steps: what lies between the products: PyTorch's operators, or our kernels.
@@ -73,13 +76,16 @@ class Network:
         data: Any,
         *,
         channels_last: bool = False,
+        planes: int = 3,
     ) -> None:
         self._torch, self._f, self.spec, self.data = torch, torch.nn.functional, spec, data
         self.order = torch.channels_last if channels_last else torch.contiguous_format
-        self._w, self._bias = {}, {}
+        self._w, self._bias, self.planes, weights = {}, {}, planes, dict(weights)
         try:
             for part in ("weight", "bias"):  # both outputs of the fine stage are one product
                 weights[f"outputs.{part}"] = torch.cat([weights[f"{name}.{part}"] for name in ("classify", "regress")])
+            first = f"{self.FIRST}.weight"
+            weights[first] = self._f.pad(weights[first], (0, 0, 0, 0, 0, planes - 3))
             for name, tensor in weights.items():
                 value = tensor.to(device, torch.float32 if name in FLOAT32_WEIGHTS else data)
                 convolution = value.dim() == 4 and name.endswith(".weight")
@@ -88,10 +94,21 @@ class Network:
                     self._bias[name.removesuffix(".bias")] = tensor.to(device, torch.float32).contiguous()
             steps = {name: self._w[name].reshape(-1) for name in ("pixel_mean", "roi_scale", "roi_shift")}
             steps |= {name: self._w[name].reshape(-1, 2) for name in ("anchor_centers", "anchor_sizes")}
-            self.planes = int(self._w[f"{self.FIRST}.weight"].shape[1])
         except KeyError as error:
             raise BackendError(f"the bundle's weights lack {error}: it is of another version") from error
         self.steps = Operators(torch, spec, data, self.order, steps)
+
+    @property
+    def input_form(self) -> InputForm:
+        """What :meth:`prepare` makes, for kernels that make it without a crop in between."""
+        name, last = str(self.data).removeprefix("torch."), self.order == self._torch.channels_last
+        return InputForm(name, self.planes, last, self.steps.mean.data_ptr())
+
+    def input_buffer(self, targets: int) -> Tensor:
+        """Zeros of that form."""
+        shape = (targets, self.planes, self.spec.crop_size, self.spec.crop_size)
+        zeros = self.steps.mean.new_zeros(shape, dtype=self.data)
+        return zeros.contiguous(memory_format=self.order)
 
     def prepare(self, crop: Tensor) -> Tensor:
         """Raw crops ``[T, 3, S, S]`` as :meth:`template` and :meth:`search` take them."""
@@ -105,20 +122,29 @@ class Network:
         half = self._f.conv2d(roi, self._w["relate_target.weight"], self._w["relate.bias"], padding=1)
         return {"head_kernel": kernel, "head_bias": bias, "target_half": half.contiguous()}
 
-    def search(self, x: Tensor, kernel: Tensor, bias: Tensor) -> dict[str, Tensor]:
-        """``scores`` ``[T, N]``, ``boxes`` ``[T, N, 4]``, ``shallow`` and ``deep`` of prepared crops."""
+    def search(
+        self, x: Tensor, kernel: Tensor, bias: Tensor, out: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """``scores`` ``[T, N]``, ``boxes`` ``[T, N, 4]`` (in ``out``, where given), ``shallow``, ``deep`` of crops."""
         shallow, deep = self.features(x)
         embedding = self._top(shallow, deep, self.spec.search_cells)
-        return {**self.steps.decode(*self._response(embedding, kernel, bias)), "shallow": shallow, "deep": deep}
+        return {**self.steps.decode(*self._response(embedding, kernel, bias), out), "shallow": shallow, "deep": deep}
 
-    def relation(self, shallow: Tensor, deep: Tensor, target_half: Tensor, proposals: Tensor) -> dict[str, Tensor]:
-        """``scores`` ``[T, K]`` and ``boxes`` ``[T, K, 4]`` of proposals ``[T, K, 4]``."""
+    def relation(
+        self,
+        shallow: Tensor,
+        deep: Tensor,
+        target_half: Tensor,
+        proposals: Tensor,
+        out: Mapping[str, Tensor] | None = None,
+    ) -> Mapping[str, Tensor]:
+        """``scores`` ``[T, K]`` and ``boxes`` ``[T, K, 4]`` (in ``out``, where given) of proposals ``[T, K, 4]``."""
         own = self._product(self.steps.roi(deep, shallow, proposals), "relate_proposal", padding=1)
         x = self.steps.relate(own, target_half, proposals.shape[1])
         for name in ("linear1", "linear2"):
             x = self.steps.activate(self._f.linear(x, self._w[f"{name}.weight"]), self._bias[name])
         values = self._f.linear(x, self._w["outputs.weight"])
-        return self.steps.decode_fine(values, self._bias["outputs"], proposals)
+        return self.steps.decode_fine(values, self._bias["outputs"], proposals, out)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """conv2 (after its LRN) and conv4 of prepared crops."""
@@ -152,6 +178,12 @@ class Network:
         head = self._f.conv2d(embedding, kernel.flatten(0, 1), groups=targets)
         return head.reshape(targets, -1, *head.shape[2:]), bias
 
+    def head_order(self, kernel: Tensor) -> Tensor:
+        """A ``head_kernel`` in the order in which the response reads it: convolutions' kernels like the maps."""
+        if kernel.dim() == 5 and self.order == self._torch.channels_last:
+            return kernel.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        return kernel
+
     def _head(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """The coarse head as one convolution per target: kernel ``[T, 30, 256, 6, 6]``, bias ``[T, 30]``."""
         targets, cells, anchors, w = len(embedding), self.spec.template_cells, self.spec.anchors_per_cell, self._w
@@ -166,4 +198,4 @@ class Network:
             kernels.append(full.reshape(targets, outputs, inputs, cells, cells))
             through = own.sum((2, 3)) @ w[f"search_{branch}.bias"]
             biases.append(through.reshape(targets, outputs) + w[f"head_bias.{branch}"])
-        return self._torch.cat(kernels, dim=1).to(self.data), self._torch.cat(biases, dim=1)
+        return self.head_order(self._torch.cat(kernels, dim=1).to(self.data)), self._torch.cat(biases, dim=1)

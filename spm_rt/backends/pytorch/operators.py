@@ -6,6 +6,7 @@ network's type in and out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...settings import MAX_LOG_SCALE, ModelSpec
@@ -29,11 +30,11 @@ class Operators:
 
     def __init__(self, torch: Any, spec: ModelSpec, data: Any, order: Any, tensors: dict[str, Tensor]) -> None:
         self._torch, self._f, self.spec, self.data, self.order = torch, torch.nn.functional, spec, data, order
-        self._tensors = tensors
+        self._tensors, self.mean = tensors, tensors["pixel_mean"]
 
     def prepare(self, crop: Tensor, planes: int) -> Tensor:
         """Raw crops ``[T, 3, S, S]`` as the first layer reads them: without the mean, ``[T, planes, S, S]``."""
-        x = (crop - self._tensors["pixel_mean"].reshape(3, 1, 1)).to(self.data)
+        x = (crop - self.mean.reshape(3, 1, 1)).to(self.data)
         x = self._f.pad(x, (0, 0, 0, 0, 0, planes - 3)) if planes > 3 else x
         return x.contiguous(memory_format=self.order)
 
@@ -54,12 +55,13 @@ class Operators:
         wide = x.float() + bias.reshape(-1, *[1] * (x.dim() - 2))
         return (wide if other is None else wide + other.float()).clamp(low, high).to(self.data)
 
-    def decode(self, head: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    def decode(self, head: Tensor, bias: Tensor, out: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
         """``scores`` ``[T, N]`` and ``boxes`` ``[T, N, 4]`` of the coarse head.
 
         Args:
             head: ``[T, 6 A, h, w]``: background and foreground of A anchors, then their deltas.
             bias: ``[T, 6 A]``, or ``[6 A]`` for all targets.
+            out: where to put both, and what is returned then.
         """
         targets, anchors = len(head), self.spec.anchors_per_cell
         wide = head.float() + (bias[:, :, None, None] if bias.dim() == 2 else bias[:, None, None])
@@ -67,22 +69,25 @@ class Operators:
         scores = (foreground - background).sigmoid().permute(0, 2, 3, 1).reshape(targets, -1)
         flat = deltas.permute(0, 2, 3, 1).reshape(targets, -1, 4)
         centers, sizes = (self._tensors[name] for name in ("anchor_centers", "anchor_sizes"))
-        return {"scores": scores, "boxes": self._boxes(flat, centers, sizes)}
+        return _kept({"scores": scores, "boxes": self._boxes(flat, centers, sizes)}, out)
 
-    def decode_fine(self, values: Tensor, bias: Tensor, proposals: Tensor) -> dict[str, Tensor]:
+    def decode_fine(
+        self, values: Tensor, bias: Tensor, proposals: Tensor, out: Mapping[str, Tensor] | None = None
+    ) -> Mapping[str, Tensor]:
         """``scores`` ``[T, K]`` and ``boxes`` ``[T, K, 4]`` of the fine stage.
 
         Args:
             values: ``[T * K, 6]``: background, foreground, four deltas.
             bias: ``[6]``.
             proposals: ``[T, K, 4]``, which the boxes are relative to.
+            out: where to put both, and what is returned then.
         """
         wide, shape = values.float() + bias, proposals.shape[:2]
         size = proposals[..., 2:] - proposals[..., :2] + 1
         boxes = self._boxes(
             wide[:, 2:].reshape(*shape, 4), proposals[..., :2] + 0.5 * size, size, self.spec.fine_weights
         )
-        return {"scores": (wide[:, 1] - wide[:, 0]).sigmoid().reshape(shape), "boxes": boxes}
+        return _kept({"scores": (wide[:, 1] - wide[:, 0]).sigmoid().reshape(shape), "boxes": boxes}, out)
 
     def relate(self, own: Tensor, half: Tensor, count: int) -> Tensor:
         """The relation layer's halves of ``count`` proposals per target ``[T * K, C, 6, 6]`` and of targets
@@ -133,3 +138,12 @@ class Operators:
             low.append(moved - half)
             high.append(moved + half)
         return self._torch.stack(low + high, dim=-1)
+
+
+def _kept(found: dict[str, Tensor], out: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+    """What was found, put into ``out`` where there is one."""
+    if out is None:
+        return found
+    for name, tensor in found.items():
+        out[name].copy_(tensor)
+    return out

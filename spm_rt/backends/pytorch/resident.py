@@ -44,14 +44,17 @@ class PyTorchNetworks:
         self._own_stream = torch.cuda.Stream(backend.device)
         self.stream = Stream(self.device, self._own_stream.cuda_stream)
         template, search, relation = (stage_shapes(spec, t, stage, k) for stage in ("template", "search", "relation"))
-        shapes = {name: search[name] for name in ("crop", "scores", "boxes")}
+        shapes = {name: search[name] for name in ("scores", "boxes")}
         shapes |= {"proposals": relation["proposals"], "head_bias": template["head_bias"]}
         shapes |= {f"fine_{name}": relation[name] for name in ("scores", "boxes")}
         self._tensors = {name: torch.zeros(shape, device=backend.device) for name, shape in shapes.items()}
+        self._tensors["crop"] = backend.network.input_buffer(t)
+        self.input_form = backend.network.input_form
         self.addresses: Mapping[str, int] = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
         # Slots may stay empty: their templates are zeros.
         for name in ("head_kernel", "target_half"):
             self._tensors[name] = torch.zeros(template[name], device=backend.device, dtype=backend.network.data)
+        self._tensors["head_kernel"] = backend.network.head_order(self._tensors["head_kernel"])
         self._maps: tuple[Tensor, Tensor] | None = None
         # What PyTorch wrote on its own stream must be there before ours begins.
         torch.cuda.synchronize(backend.device)
@@ -61,8 +64,7 @@ class PyTorchNetworks:
             raise BackendError("templates are made one by one: by networks for one target")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
             device_box = self._torch.from_numpy(np.ascontiguousarray(box)).to(self._backend.device)
-            network = self._backend.network
-            self._keep(network.template(network.prepare(self._tensors["crop"]), device_box), {})
+            self._keep(self._backend.network.template(self._tensors["crop"], device_box))
         self.stream.wait()
 
     def template(self) -> Mapping[str, Tensor]:
@@ -80,18 +82,18 @@ class PyTorchNetworks:
     def search(self) -> None:
         crop, kernel, bias = (self._tensors[name] for name in ("crop", "head_kernel", "head_bias"))
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
-            results = self._backend.network.search(self._backend.network.prepare(crop), kernel, bias)
+            answers = {name: self._tensors[name] for name in ("scores", "boxes")}
+            results = self._backend.network.search(crop, kernel, bias, answers)
             # The maps stay where they were made: relation follows in the same frame, and in the same graph.
-            self._maps = results.pop("shallow"), results.pop("deep")
-            self._keep(results, {})
+            self._maps = results["shallow"], results["deep"]
 
     def relate(self) -> None:
         if self._maps is None:
             raise BackendError("relate before search: there are no features")
         with self._backend.entered(), self._torch.cuda.stream(self._own_stream):
             half, proposals = self._tensors["target_half"], self._tensors["proposals"]
-            results = self._backend.network.relation(*self._maps, half, proposals)
-            self._keep(results, {"scores": "fine_scores", "boxes": "fine_boxes"})
+            answers = {name: self._tensors[f"fine_{name}"] for name in ("scores", "boxes")}
+            self._backend.network.relation(*self._maps, half, proposals, answers)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         torch = self._torch
@@ -106,7 +108,7 @@ class PyTorchNetworks:
 
         return launch
 
-    def _keep(self, results: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-        """Results into the tensors whose addresses others know, under those names there."""
+    def _keep(self, results: Mapping[str, Tensor]) -> None:
+        """Results into the tensors that graphs read."""
         for name, tensor in results.items():
-            self._tensors[names.get(name, name)].copy_(tensor)
+            self._tensors[name].copy_(tensor)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ...bundle import Bundle
 from ...errors import BackendError
+from ...gpu.kernels import InputForm
 from .backend import TensorRtBackend
 
 
@@ -30,7 +31,7 @@ class TensorRtNetworks:
     def __init__(self, backend: TensorRtBackend) -> None:
         self._context = context = backend.context()
         self.device, self.stream = backend.device, context.stream
-        self.targets, self.candidates = backend.targets, backend.count
+        self.targets, self.candidates, self.input_form = backend.targets, backend.count, InputForm()
         self.template, self.put_template = context.template, context.put_template
         self.set_template, self.capture = context.make_template, context.capture
         fine = {f"fine_{name}": address for name, address in context.answers("relation").items()}

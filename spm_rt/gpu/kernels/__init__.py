@@ -9,6 +9,7 @@ been run where.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import re
 from pathlib import Path
@@ -57,6 +58,28 @@ class Launch:
     name: str
     blocks: tuple[int, int, int]
     threads: int
+
+
+@dataclasses.dataclass(frozen=True)
+class InputForm:
+    """How a network's first layer reads crops (``spm::InputForm`` in input.h).
+
+    Attributes:
+        data: type of values, one of :data:`DATA_TYPES`.
+        planes: three colours, and planes of zeros behind them.
+        channels_last: ``[T, S, S, planes]`` instead of ``[T, planes, S, S]``.
+        mean: address of float32 ``[3]``, which is taken off; 0: nothing is.
+    """
+
+    data: str = "float32"
+    planes: int = 3
+    channels_last: bool = False
+    mean: int = 0
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What ``spm_crop_*`` wants to know of it."""
+        return ctypes.c_void_p(self.mean), ctypes.c_int(self.planes), ctypes.c_int(self.channels_last)
 
 
 UNITS = ("roi", "frame", "layers")

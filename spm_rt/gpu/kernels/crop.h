@@ -1,6 +1,7 @@
 // The network's input from a frame on the device: crop.crop_exact, sample by sample.
 #pragma once
 #include "geometry.h"
+#include "input.h"
 
 namespace spm {
 
@@ -52,18 +53,20 @@ SPM_FUNCTION void crop_pixel(const Frame& frame, const State* state, const unsig
     }
 }
 
-// states [T], out [T, 3, count, count]; a block makes CROP_THREADS of one target's pixels. An empty slot is left as it is.
+// states [T], out [T, planes, count, count], or in the order that `form` says; a block makes CROP_THREADS of one target's
+// pixels. An empty slot is left as it is.
 template <typename Data>
-SPM_BLOCK void crop_block(int block, int target, const Frame& frame, const State* states, int count, Data* out) {
+SPM_BLOCK void crop_block(int block, int target, const Frame& frame, const State* states, int count,
+                          const InputForm& form, Data* out) {
     const State* const state = states + target;
     if (is_empty(state)) return;
-    Data* const to = out + (long long)target * 3 * count * count;
+    Data* const to = out + (long long)target * form.planes * count * count;
     SPM_EACH_THREAD(thread, CROP_THREADS) {
         const int at = block * CROP_THREADS + thread;
         if (at < count * count) {
             float pixel[3];
             crop_pixel(frame, state, states->sum, count, at / count, at % count, pixel);
-            for (int channel = 0; channel < 3; ++channel) store(to + channel * count * count + at, pixel[channel]);
+            store_pixel(pixel, form, at, count * count, to);
         }
     }
 }

@@ -19,9 +19,9 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
 #define CROP_KERNEL(name, Data)                                                                                         \
     extern "C" __global__ void __launch_bounds__(CROP_THREADS)                                                          \
         name(const unsigned char* frame, long long row_step, long long pixel_step, int height, int width, int channels, \
-             int count, const State* states, Data* out) {                                                               \
+             int count, const State* states, const float* mean, int planes, int channels_last, Data* out) {            \
         crop_block((int)blockIdx.x, (int)blockIdx.y, {frame, height, width, channels, row_step, pixel_step}, states,    \
-                   count, out);                                                                                         \
+                   count, {mean, planes, channels_last}, out);                                                                                      \
     }
 CROP_KERNEL(spm_crop_f32, float)
 CROP_KERNEL(spm_crop_f16, Half)

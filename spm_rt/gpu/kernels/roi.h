@@ -1,7 +1,7 @@
 // The RoI operator spm::FusedRoiCrop in one pass: corner-aligned samples of conv4 and conv2, batch norm, concatenation.
 //
 // A block makes 32 channels of one proposal. The 36 samples' neighbours and shares are worked out once per block; then
-// every thread makes one value after the other, neighbouring threads neighbouring values of the output.
+// every thread makes one value after the other.
 #pragma once
 #include "geometry.h"
 
@@ -45,8 +45,9 @@ SPM_FUNCTION float roi_value(const Data* plane, int cell_step, const RoiSamples*
     return between(upper, lower, at->share_y[sample]);
 }
 
-// deep [T, 384, height, width] and shallow [T, 256, height, width], or with channels last; boxes [T * per_target, 4] in
-// crop pixels; scale and shift [640]; out [T * per_target, 640, 6, 6]. `proposal` and `part` are the block's indices.
+// deep [T, 384, height, width] and shallow [T, 256, height, width]; boxes [T * per_target, 4] in crop pixels; scale and
+// shift [640]; out [T * per_target, 640, 6, 6]. Bit 0 of `channels_last` is about the maps, bit 1 about out. `proposal` and
+// `part` are the block's indices.
 template <typename Data>
 SPM_BLOCK void roi_block(int proposal, int part, const Data* deep, const Data* shallow, const float* boxes,
                          const float* scale, const float* shift, int per_target, int height, int width,
@@ -60,18 +61,22 @@ SPM_BLOCK void roi_block(int proposal, int part, const Data* deep, const Data* s
     const bool is_deep = first < DEEP_CHANNELS;
     const int channels = is_deep ? DEEP_CHANNELS : SHALLOW_CHANNELS, start = is_deep ? first : first - DEEP_CHANNELS;
     const Data* map = (is_deep ? deep : shallow) + (long long)target * channels * cells;
-    const long long channel_step = channels_last ? 1 : cells;
-    const int cell_step = channels_last ? channels : 1;
-    Data* const to = out + ((long long)proposal * ROI_CHANNELS + first) * ROI_SAMPLES;
+    const bool maps_last = channels_last & 1, out_last = channels_last & 2;
+    const long long channel_step = maps_last ? 1 : cells;
+    const int cell_step = maps_last ? channels : 1;
+    const int out_channel_step = out_last ? 1 : ROI_SAMPLES, out_sample_step = out_last ? ROI_CHANNELS : 1;
+    Data* const to = out + (long long)proposal * ROI_CHANNELS * ROI_SAMPLES + first * out_channel_step;
     SPM_EACH_THREAD(thread, ROI_THREADS) {
         for (int i = thread; i < ROI_BLOCK_CHANNELS * ROI_SAMPLES; i += ROI_THREADS) {
-            const int channel = i / ROI_SAMPLES, sample = i % ROI_SAMPLES;
+            // Neighbouring threads write neighbours in memory.
+            const int channel = out_last ? i % ROI_BLOCK_CHANNELS : i / ROI_SAMPLES;
+            const int sample = out_last ? i / ROI_BLOCK_CHANNELS : i % ROI_SAMPLES;
             float value = 0.0f;
             if (samples.inside[sample]) {
                 value = roi_value(map + (start + channel) * channel_step, cell_step, &samples, sample);
                 value = value * scale[first + channel] + shift[first + channel];
             }
-            store(to + i, value);
+            store(to + channel * out_channel_step + sample * out_sample_step, value);
         }
     }
 }

@@ -47,7 +47,7 @@ OK = CUresult.CUDA_SUCCESS
 
 class Emulator:
     """Stands in for the module. ``calls`` has the names of all calls in order, ``copied`` the bytes of each copy
-    from the host that was asked for.
+    from the host that was asked for, ``kernels`` the names of all that were launched or captured.
 
     Args:
         library: the kernels' host build.
@@ -67,6 +67,7 @@ class Emulator:
         self._objects: dict[int, Any] = {}
         self.uncapturable: set[str] = set()
         self.copied: list[int] = []
+        self.kernels: list[str] = []
 
     def fail(self, name: str, code: CUresult, after: int = 0) -> None:
         """Let the call after ``after`` good ones of this name fail, once."""
@@ -191,6 +192,7 @@ class Emulator:
     def _cuLaunchKernel(self, function: int, *given: int) -> tuple[CUresult]:
         x, y, _, _, _, _, _, stream, arguments, _ = given
         name, launch = self._objects[function], self._library.spm_launch
+        self.kernels.append(name.decode())
         # The driver reads the arguments when it is called, not when the kernel runs.
         count = launch(name, None, 0, 0)
         assert count, name

@@ -17,6 +17,7 @@ from spm_rt.backends import load_backend
 from spm_rt.backends.protocol import Backend
 from spm_rt.bundle.contract import stage_shapes
 from spm_rt.gpu.driver import Device
+from spm_rt.gpu.kernels import InputForm
 from spm_rt.resident import ResidentMultiTracker, ResidentTracker
 from spm_rt.results import Box
 
@@ -39,7 +40,7 @@ class EmulatedNetworks:
     def __init__(self, bundle: Bundle, device: Device, emulator: Emulator, targets: int, backend: Backend) -> None:
         spec, count = bundle.spec, bundle.settings.num_candidates
         self.device, self.stream, self._emulator = device, device.stream(), emulator
-        self.targets, self.candidates = targets, count
+        self.targets, self.candidates, self.input_form = targets, count, InputForm()
         self._contexts: list[Any] = [backend.context() for _ in range(targets)]
         self.spoil = 0.0
         search, relation = (stage_shapes(spec, targets, stage, count) for stage in ("search", "relation"))
