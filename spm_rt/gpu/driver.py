@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import BackendError
 from .kernels import Launch
 
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: our stream does not wait for the default one
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: our stream does not wait for the default one
 
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 
@@ -86,15 +86,15 @@ class Device:
         if index >= count:
             raise CudaError(f"GPU {index} is asked for, but there are {count}", "CUDA_ERROR_INVALID_DEVICE")
         self.index = index
-        self._handle = call("cuDeviceGet", index)
-        name = call("cuDeviceGetName", 100, self._handle)
+        self.handle = call("cuDeviceGet", index)
+        name = call("cuDeviceGetName", 100, self.handle)
         self.name = (name.decode() if isinstance(name, bytes) else str(name)).rstrip("\0 ")
         kinds = call.library.CUdevice_attribute
         numbers = (getattr(kinds, f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
-        major, minor = (int(call("cuDeviceGetAttribute", number, self._handle)) for number in numbers)
+        major, minor = (int(call("cuDeviceGetAttribute", number, self.handle)) for number in numbers)
         self.capability = 10 * major + minor
-        self._context = call("cuDevicePrimaryCtxRetain", self._handle)
-        weakref.finalize(self, _quietly, call, "cuDevicePrimaryCtxRelease", self._handle)
+        self._context = call("cuDevicePrimaryCtxRetain", self.handle)
+        weakref.finalize(self, quietly, call, "cuDevicePrimaryCtxRelease", self.handle)
         self.enter()
 
     def enter(self) -> None:
@@ -114,7 +114,7 @@ class Device:
         address = int(self.driver("cuMemHostAlloc", size, 0))
         block = (ctypes.c_uint8 * size).from_address(address)
         # The array keeps the block alive, and the block's end gives the memory back.
-        weakref.finalize(block, _quietly, self.driver, "cuMemFreeHost", address)
+        weakref.finalize(block, quietly, self.driver, "cuMemFreeHost", address)
         array: NDArray[Any] = np.frombuffer(block, np.uint8).view(kind)[: int(np.prod(shape))].reshape(shape)
         array[...] = np.zeros((), kind)
         return array
@@ -123,7 +123,7 @@ class Device:
         return Module(self, code)
 
 
-def _quietly(driver: Driver, name: str, *arguments: Any) -> None:
+def quietly(driver: Driver, name: str, *arguments: Any) -> None:
     """Give something back; at the end of a process the driver may have gone before us."""
     try:
         driver(name, *arguments)
@@ -138,17 +138,20 @@ class Memory:
         self.size = size
         self._device = device
         self.address = int(device.driver("cuMemAlloc", max(size, 1)))
-        weakref.finalize(self, _quietly, device.driver, "cuMemFree", self.address)
+        weakref.finalize(self, quietly, device.driver, "cuMemFree", self.address)
 
 
 class Stream:
     """A queue of work. ``handle`` is what other libraries take as a stream."""
 
+    partition: Any = None
+    """What the stream belongs to, if not to the whole GPU (:class:`spm_rt.gpu.partition.Partition`)."""
+
     def __init__(self, device: Device, handle: int | None = None) -> None:
         self.device, self._call = device, device.driver
         if handle is None:
-            made = self._call("cuStreamCreate", _NON_BLOCKING)
-            weakref.finalize(self, _quietly, self._call, "cuStreamDestroy", made)
+            made = self._call("cuStreamCreate", NON_BLOCKING)
+            weakref.finalize(self, quietly, self._call, "cuStreamDestroy", made)
             handle = int(made)
         self.handle = handle
 
@@ -179,11 +182,21 @@ class Stream:
             self._call("cuEventRecord", event, other)
             self._call("cuStreamWaitEvent", self.handle, event, 0)
         finally:
-            _quietly(self._call, "cuEventDestroy", event)
+            quietly(self._call, "cuEventDestroy", event)
 
     def wait(self) -> None:
         """Until all work given so far is done. Errors of earlier kernels come out here."""
         self._call("cuStreamSynchronize", self.handle)
+
+    def idle(self) -> bool:
+        """Whether all work given so far is done."""
+        try:
+            self._call("cuStreamQuery", self.handle)
+        except CudaError as error:
+            if error.code != "CUDA_ERROR_NOT_READY":
+                raise
+            return False
+        return True
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Record what ``work`` puts on this stream as a graph; nothing is computed.
@@ -197,7 +210,7 @@ class Stream:
             work()
         except Exception:
             # Ends the broken capture; its own complaint adds nothing to the first.
-            _quietly(self._call, "cuStreamEndCapture", self.handle)
+            quietly(self._call, "cuStreamEndCapture", self.handle)
             raise
         return Graph(self, self._call("cuStreamEndCapture", self.handle))
 
@@ -212,8 +225,8 @@ class Graph:
         try:
             self._handle = self._call("cuGraphInstantiate", recorded, 0)
         finally:
-            _quietly(self._call, "cuGraphDestroy", recorded)
-        weakref.finalize(self, _quietly, self._call, "cuGraphExecDestroy", self._handle)
+            quietly(self._call, "cuGraphDestroy", recorded)
+        weakref.finalize(self, quietly, self._call, "cuGraphExecDestroy", self._handle)
 
     def launch(self) -> None:
         self._call("cuGraphLaunch", self._handle, self._stream.handle)
@@ -226,7 +239,7 @@ class Module:
         self._device, self._call = device, device.driver
         # PTX is text and must end with a zero; a cubin does not mind one.
         self._handle = self._call("cuModuleLoadData", code + b"\0")
-        weakref.finalize(self, _quietly, self._call, "cuModuleUnload", self._handle)
+        weakref.finalize(self, quietly, self._call, "cuModuleUnload", self._handle)
 
     def prepare(self, launch: Launch, arguments: Sequence[Any]) -> Prepared:
         """A kernel with its arguments, to be put on a stream any number of times.

@@ -180,6 +180,6 @@ def test_the_real_bindings_have_every_call_that_the_emulator_has(emulator: Emula
     names = [name[1:] for name in dir(Emulator) if name.startswith("_cu")]
     assert len(names) > 25
     assert [name for name in names if not hasattr(real, name)] == []
-    for kind in (CUresult, Emulator.CUdevice_attribute, Emulator.CUstreamCaptureMode):
+    for kind in (CUresult, Emulator.CUdevice_attribute, Emulator.CUstreamCaptureMode, Emulator.CUdevResourceType):
         for member in kind:
             assert int(getattr(getattr(real, kind.__name__), member.name)) == member.value

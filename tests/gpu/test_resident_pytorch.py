@@ -19,6 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from spm_bench.gpu import agreement
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import BackendError, Bundle, Tracker
@@ -221,7 +222,9 @@ def test_what_cannot_be_recorded_is_done_without(machine: Machine, clip: Frames,
     assert tracker.update(clip[2]).found
 
 
-def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_checks_part_runs_on_it(
+    machine: Machine, bundle: Bundle, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All of gpu_check's part about several targets that a machine with PyTorch runs, with fewer targets and frames."""
     made = {
         "open_networks": lambda *given: (bundle, machine.networks),
@@ -232,6 +235,7 @@ def test_gpu_checks_part_runs_on_it(machine: Machine, bundle: Bundle, monkeypatc
     for name, value in made.items():
         monkeypatch.setattr(gpu_several, name, value)
     monkeypatch.setattr(gpu_parts, "WARM", 1)
+    monkeypatch.setattr(agreement, "pictures", lambda: (clip[:4], clip_box))
     found = gpu_several.resident(bundle, 1, "pytorch", "float32")
     names = ("boxes of single trackers", "scores of single trackers", "captured")
     assert found["checks"] == dict.fromkeys(names, True), found

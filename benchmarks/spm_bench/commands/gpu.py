@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from spm_rt import Bundle, Tracker
 from spm_rt.errors import SpmError
 from spm_rt.precision import FLOATS
+from spm_rt.terminal import positive_int
 
 from ..gpu import parts, several
 from ..options import Outcome, add_bundle, add_number, clip_length
@@ -31,16 +33,20 @@ printed as JSON. Exit status: 0 all there was to check is right, 1 there is no G
 usage."""
 EPILOG = """example:
   spm-bench gpu spm_alexnet --out results.json
+  spm-bench gpu spm_alexnet --multiprocessors 16 --out part.json    what a smaller card would do
 """
 ENGINES = ("tensorrt", "tensorrt-rtx")
 TARGETS = (1, 2, 4, 8, 16, 32, 64)
 Report = dict[str, Any]
+Plan = list[tuple[str, Callable[[], Any]]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_number(parser, "--frames", 300, "frames per latency figure", kind=clip_length)
     add_number(parser, "--maps", 500, "score maps for the proposal kernel")
+    part = "on so many of the card's multiprocessors: the resident tracker on PyTorch, and their own measured rates"
+    parser.add_argument("--multiprocessors", type=positive_int, metavar="N", help=part)
     parser.add_argument("--out", type=Path, help="write the JSON here too")
 
 
@@ -54,7 +60,9 @@ def run(options: argparse.Namespace) -> Outcome:
         report["gpu"] = None
         report["missing"].append(str(error))
     if report["gpu"]:
-        run_all(report, Bundle.open(options.bundle), options)
+        bundle = Bundle.open(options.bundle)
+        plan = partition_plan if options.multiprocessors else whole_plan
+        run_all(report, plan(report, bundle, options))
     text = json_text(report)
     if options.out:
         write_text(options.out, text)
@@ -77,9 +85,28 @@ def find_gpu() -> Report:
     return {"name": device.name, "compute_capability": device.capability, "driver": device.driver("cuDriverGetVersion")}
 
 
-def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None:
-    """Every part on its own: one that fails is recorded, and the next begins."""
-    plan: list[tuple[str, Callable[[], Any]]] = [
+def partition_plan(report: Report, bundle: Bundle, options: argparse.Namespace) -> Plan:
+    """Measure a part of the card, which goes into the report, and what runs on it then."""
+    from spm_rt.gpu.driver import Device
+    from spm_rt.gpu.partition import Partition
+
+    from ..gpu import partition
+
+    part = Partition(Device(0), options.multiprocessors)
+    report["partition"] = measured = partition.measure_rates(part)
+    report["wrong"] += wrong("partition", measured)
+
+    def run_there(precision: str) -> Report:
+        make = partition.tracker_on(bundle, part, precision)
+        rate = measured["partition"][f"{precision}_tflops"]
+        return partition.resident(bundle, options.frames, precision, make, rate)
+
+    return [(f"resident {p}", functools.partial(run_there, p)) for p in FLOATS]
+
+
+def whole_plan(report: Report, bundle: Bundle, options: argparse.Namespace) -> Plan:
+    """Everything, on the whole card."""
+    return [
         ("kernels", lambda: parts.check_kernels(bundle, options.maps)),
         *((f"pytorch {p}", lambda p=p: backend_part(bundle, options.frames, p)) for p in FLOATS),
         ("onnxruntime cuda", lambda: other_part(bundle, options.frames, "onnxruntime")),
@@ -95,6 +122,14 @@ def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None
         *((f"several {n}", lambda n=n: several.loaded(bundle, options.frames, n)) for n in ("onnxruntime", *ENGINES)),
         *((f"throughput {p}", lambda p=p: parts.throughput(bundle, p, TARGETS)) for p in FLOATS),
     ]
+
+
+def wrong(name: str, result: Report) -> list[str]:
+    return [f"{name}: {what}" for what, right in result.get("checks", {}).items() if not right]
+
+
+def run_all(report: Report, plan: Plan) -> None:
+    """Every part on its own: one that fails is recorded, and the next begins."""
     for name, part in plan:
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as noted:
@@ -109,7 +144,7 @@ def run_all(report: Report, bundle: Bundle, options: argparse.Namespace) -> None
         report[name] = result
         if noted:
             report[name]["warnings"] = [str(w.message) for w in noted]
-        report["wrong"] += [f"{name}: {what}" for what, right in result.get("checks", {}).items() if not right]
+        report["wrong"] += wrong(name, result)
         print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
 
 

@@ -114,6 +114,10 @@ class PyTorchBackend:
         """Handle of the stream that PyTorch works on now."""
         return int(self.torch.cuda.current_stream(self.device).cuda_stream)
 
+    def make_stream(self) -> Any:
+        """A stream of PyTorch's on this GPU."""
+        return self.torch.cuda.Stream(self.device)
+
     def sized(self, targets: int) -> PyTorchBackend:
         """The same weights for another number of targets."""
         other = copy.copy(self)
@@ -172,7 +176,7 @@ class PyTorchContext:
         self.on_device = False
         self._cropper: DeviceCrop | None = None
         # A stream of this context's own to record on: PyTorch's default one for this is shared by all threads and GPUs.
-        self._recorder = backend.torch.cuda.Stream(backend.device) if backend.on_gpu else None
+        self._recorder = backend.make_stream() if backend.on_gpu else None
         # Two graphs, captured when first needed: with the crop's upload in it, and for crops made on the device.
         self._search_with_upload = self._captured(self._upload_and_search, self._host)
         self._search = self._captured(self._search_work, self._host)

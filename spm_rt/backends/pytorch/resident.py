@@ -41,7 +41,7 @@ class PyTorchNetworks:
         self._backend, self._torch = backend, torch
         self.targets, self.candidates = t, k = backend.targets, bundle.settings.num_candidates
         self.device = Device(backend.device.index)
-        self._own_stream = torch.cuda.Stream(backend.device)
+        self._own_stream = backend.make_stream()
         self.stream = Stream(self.device, self._own_stream.cuda_stream)
         template, search, relation = (stage_shapes(spec, t, stage, k) for stage in ("template", "search", "relation"))
         shapes = {name: search[name] for name in ("scores", "boxes")}

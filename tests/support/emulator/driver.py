@@ -10,6 +10,7 @@ import ctypes
 import enum
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ class CUresult(enum.IntEnum):
     CUDA_ERROR_INVALID_DEVICE = 101
     CUDA_ERROR_NO_BINARY_FOR_GPU = 209
     CUDA_ERROR_NOT_FOUND = 500
+    CUDA_ERROR_NOT_READY = 600
     CUDA_ERROR_ILLEGAL_ADDRESS = 700
     CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
@@ -42,12 +44,18 @@ class CUstreamCaptureMode(enum.IntEnum):
     CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
 
 
+class CUdevResourceType(enum.IntEnum):
+    CU_DEV_RESOURCE_TYPE_SM = 1
+
+
 OK = CUresult.CUDA_SUCCESS
 
 
 class Emulator:
     """Stands in for the module. ``calls`` has the names of all calls in order, ``copied`` the bytes of each copy
-    from the host that was asked for, ``kernels`` the names of all that were launched or captured.
+    from the host that was asked for, ``kernels`` the names of all that were launched or captured,
+    ``streams`` those that work was put on, captured from or launched on, or that were
+    waited for; ``busy`` ones have work that does not end.
 
     Args:
         library: the kernels' host build.
@@ -56,6 +64,8 @@ class Emulator:
     """
 
     CUresult, CUdevice_attribute, CUstreamCaptureMode = CUresult, CUdevice_attribute, CUstreamCaptureMode
+    CUdevResourceType = CUdevResourceType
+    MULTIPROCESSORS, STEP = 132, 8
 
     def __init__(self, library: ctypes.CDLL, devices: int = 1, capability: tuple[int, int] = (9, 0)) -> None:
         self.calls: list[str] = []
@@ -68,6 +78,8 @@ class Emulator:
         self.uncapturable: set[str] = set()
         self.copied: list[int] = []
         self.kernels: list[str] = []
+        self.busy: set[int] = set()
+        self.streams: set[int] = set()
 
     def fail(self, name: str, code: CUresult, after: int = 0) -> None:
         """Let the call after ``after`` good ones of this name fail, once."""
@@ -100,6 +112,7 @@ class Emulator:
 
     def _put(self, stream: int, work: Callable[[], None]) -> tuple[CUresult]:
         """Do it now, or record it where the stream is being captured."""
+        self.streams.add(int(stream))
         if stream in self.captured:
             self.captured[stream].append(work)
         else:
@@ -150,6 +163,30 @@ class Emulator:
     def _cuCtxGetDevice(self) -> tuple[CUresult, int]:
         return OK, 0
 
+    # Green contexts.
+
+    def _cuDeviceGetDevResource(self, device: int, kind: int) -> tuple[CUresult, Any]:
+        assert kind == CUdevResourceType.CU_DEV_RESOURCE_TYPE_SM
+        return OK, _multiprocessors(self.MULTIPROCESSORS)
+
+    def _cuDevSmResourceSplitByCount(self, groups: int, card: Any, flags: int, least: int) -> tuple[Any, ...]:
+        count = -(-least // self.STEP) * self.STEP
+        return OK, [_multiprocessors(count)] * groups, groups, _multiprocessors(card.sm.smCount - groups * count)
+
+    def _cuDevResourceGenerateDesc(self, resources: list[Any], count: int) -> tuple[CUresult, int]:
+        assert len(resources) == count
+        return OK, self._handle(sum(resource.sm.smCount for resource in resources))
+
+    def _cuGreenCtxCreate(self, description: int, device: int, flags: int) -> tuple[CUresult, int]:
+        assert flags == 1
+        return OK, self._handle(self._objects[description])
+
+    def _cuGreenCtxStreamCreate(self, context: int, flags: int, priority: int) -> tuple[CUresult, int]:
+        assert flags == 1  # others are refused
+        return OK, self._handle(self._objects[context])
+
+    _cuGreenCtxDestroy = _succeed
+
     # Memory.
 
     def _cuMemAlloc(self, size: int, flags: int = 0) -> tuple[CUresult, int]:
@@ -179,7 +216,11 @@ class Emulator:
     _cuEventCreate = _cuStreamCreate = _give
     _cuEventRecord = _cuStreamWaitEvent = _cuEventDestroy = _cuStreamDestroy = _cuModuleUnload = _succeed
 
+    def _cuStreamQuery(self, stream: int) -> tuple[CUresult]:
+        return (CUresult.CUDA_ERROR_NOT_READY if stream in self.busy else OK,)
+
     def _cuStreamSynchronize(self, stream: int) -> tuple[CUresult]:
+        self.streams.add(int(stream))
         return (CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED if stream in self.captured else OK,)
 
     def _cuModuleLoadData(self, code: bytes) -> tuple[CUresult, int]:
@@ -206,6 +247,7 @@ class Emulator:
 
     def _cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[CUresult]:
         self.captured[stream] = []
+        self.streams.add(int(stream))
         return (OK,)
 
     def _cuStreamEndCapture(self, stream: int) -> tuple[CUresult, int]:
@@ -221,9 +263,15 @@ class Emulator:
     _cuGraphExecDestroy = _cuGraphDestroy
 
     def _cuGraphLaunch(self, graph: int, stream: int) -> tuple[CUresult]:
+        self.streams.add(int(stream))
         for work in self._objects[graph]:
             self._put(stream, work)
         return (OK,)
+
+
+def _multiprocessors(count: int) -> Any:
+    """A resource of multiprocessors."""
+    return SimpleNamespace(sm=SimpleNamespace(smCount=count))
 
 
 def driver_on(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Driver:
