@@ -221,7 +221,10 @@ def update_times(tracker: Any, pictures: Sequence[Any], frames: int) -> list[flo
 
 def measure_tracker(tracker: Tracker, bundle: Bundle, frames: int, precision: str) -> Report:
     report = parity(tracker, reference(bundle), precision)
-    return {"description": tracker.backend.description, **report, "latency": latency(tracker, frames)}
+    found = {"description": tracker.backend.description, **report, "latency": latency(tracker, frames)}
+    if network := getattr(tracker.backend, "network", None):  # PyTorch's: what its ways to compute a layer took
+        found["layer_seconds"] = {f"{name} {shape}": times for (name, shape), times in network.fastest.times.items()}
+    return found
 
 
 def resident(bundle: Bundle, frames: int, backend: str, precision: str | None = None) -> Report:

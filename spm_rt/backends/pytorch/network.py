@@ -10,7 +10,8 @@ PyTorch is imported by the backend that makes a :class:`Network` and passed in: 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ...errors import BackendError, BundleError
 from ...gpu.kernels import InputForm
 from ...settings import ModelSpec
 from .operators import Operators
+from .products import Fastest, without_groups
 
 Tensor = Any
 
@@ -97,6 +99,8 @@ class Network:
         except KeyError as error:
             raise BackendError(f"the bundle's weights lack {error}: it is of another version") from error
         self.steps = Operators(torch, spec, data, self.order, steps)
+        self.fastest = Fastest(torch)
+        self._dense: dict[str, Tensor] = {}
 
     @property
     def input_form(self) -> InputForm:
@@ -155,10 +159,35 @@ class Network:
 
     def _product(self, x: Tensor, name: str, **how: int) -> Tensor:
         """A convolution without its bias."""
-        return self._f.conv2d(x, self._w[f"{name}.weight"], **how)
+        return self.fastest(name, x.shape, self._products(x, name, **how))
 
-    def _rectified(self, x: Tensor, name: str, **how: int) -> Tensor:
-        return self.steps.activate(self._product(x, name, **how), self._bias[name])
+    def _products(self, x: Tensor, name: str, groups: int = 1, **how: int) -> dict[str, Callable[[], Tensor]]:
+        """Ways to compute it: as it is, and two groups as one convolution with zeros, which may be fewer kernels."""
+        weight = self._w[f"{name}.weight"]
+        ways = {"plain": lambda: self._f.conv2d(x, weight, groups=groups, **how)}
+        if groups == 2 and self.fastest.seconds:
+            if name not in self._dense:
+                dense = without_groups(self._torch, weight, groups)
+                self._dense[name] = dense.contiguous(memory_format=self.order)
+            ways["without groups"] = lambda: self._f.conv2d(x, self._dense[name], **how)
+        return ways
+
+    def _rectified(self, x: Tensor, name: str, *, padding: int = 0, groups: int = 1) -> Tensor:
+        """A convolution, its bias and rectifier: the latter by our kernel, or all by the library at once."""
+
+        def ours(product: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            return lambda: self.steps.activate(product(), self._bias[name])
+
+        products = self._products(x, name, padding=padding, groups=groups)
+        ways = {way: ours(product) for way, product in products.items()}
+        fused: Any = getattr(self._torch, "cudnn_convolution_relu", None)
+        if self.fastest.seconds and fused:
+            bias, kernels = self._w[f"{name}.bias"], {"at once": (self._w[f"{name}.weight"], groups)}
+            if name in self._dense:
+                kernels["at once without groups"] = (self._dense[name], 1)
+            for way, (weight, parts) in kernels.items():
+                ways[way] = partial(fused, x, weight, bias, (1, 1), (padding, padding), (1, 1), parts)
+        return self.fastest(name, x.shape, ways)
 
     def _top(self, shallow: Tensor, deep: Tensor, cells: int) -> Tensor:
         """The central cells of conv5, from the window of conv4 that they see (one cell more on each side)."""
