@@ -72,6 +72,8 @@ def test_help_needs_no_torch() -> None:
         ["--out", "b", "--box", "1,2,3"],
         ["--out", "b", "--box", "a,b,c,d"],
         ["--out", "b", "--opset", "new"],
+        ["--out", "b", "--crop", "0"],
+        ["--save-checkpoint", "folder", "--crop", "239"],
         ["--out", "b", "--nonsense"],
         ["b", "--engine", "tensorrt", "--out", "c"],
         ["b", "--engine", "tensorrt", "--precision", "fp16"],
@@ -107,6 +109,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None
     [
         (["nothing.safetensors"], "nothing.safetensors: no such file"),
         (["--opset", "16"], "--opset 16: 17 to 23"),
+        (["--crop", "240"], "crop is 240; it must be 271 less a multiple of 16, and at least 207"),
         (["--opset", "24"], "--opset 24: 17 to 23"),
         (["--clip", "video.mp4"], "--clip and --box go together"),
         (["--box", "1,2,3,4"], "--clip and --box go together"),

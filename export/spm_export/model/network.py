@@ -10,6 +10,7 @@ pixels of the 271 x 271 crop, ``N = 19 * 19 * 5`` anchors in the order row, colu
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spm_rt.errors import SettingsError
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
 from .backbones import Features, make_backbone
@@ -109,6 +111,24 @@ class SPMTracker(nn.Module):
         return scores, decode(proposals, output.deltas, self.spec.fine_weights)
 
 
+def with_crop(model: SPMTracker, side: int) -> SPMTracker:
+    """The same weights for smaller crops, whose cells are the middle ones of the whole crops.
+
+    Raises:
+        SettingsError: so large a crop does not have these cells, or not all that the coarse stage reads.
+    """
+    spec = model.spec
+    step, least = 2 * spec.coarsest_stride, (spec.search_cells + 2) * spec.stride - 1
+    if not (least <= side <= spec.crop_size and (spec.crop_size - side) % step == 0):
+        raise SettingsError(
+            f"crop is {side}; it must be {spec.crop_size} less a multiple of {step}, and at least {least}"
+        )
+    with torch.device("meta"):
+        smaller = SPMTracker(dataclasses.replace(spec, crop_size=side))
+    smaller.load_state_dict(model.state_dict(), assign=True)
+    return smaller.eval()
+
+
 def center_crop(x: Tensor, cells: int) -> Tensor:
     """The central ``cells`` x ``cells`` of maps ``[B, C, H, W]``; the offset is rounded down."""
     top, left = (x.shape[2] - cells) // 2, (x.shape[3] - cells) // 2
@@ -156,7 +176,7 @@ def sample_positions(low: Tensor, high: Tensor, size: int, cells: int) -> Tensor
 
 def make_anchors(spec: ModelSpec) -> np.ndarray:
     """The anchors' corners, ``[N, 4]`` float64, in crop pixels (docs/notes/model.md, "Anchors")."""
-    return anchor_grid(spec, spec.response_cells, spec.template_size / 2)
+    return anchor_grid(spec, spec.response_cells, (spec.crop_size - spec.stride * (spec.response_cells - 1)) / 2)
 
 
 def anchor_grid(spec: ModelSpec, cells: int, first_center: float) -> np.ndarray:

@@ -13,8 +13,13 @@ from torch.nn import functional as F
 from spm_export.model import network
 from spm_export.model.coarse import correlate
 from spm_export.model.network import SPMTracker, crop_and_resize
+from spm_rt import SettingsError
+from spm_rt.frame.crop import crop_exact
+from spm_rt.frame.geometry import search_region, xywh_to_xyxy
+from spm_rt.results import Box
 from spm_rt.settings import MAX_LOG_SCALE, ModelSpec
 
+from ...support.exports import Frames
 from ...support.recorded import read_arrays
 
 OPS = read_arrays("ops")
@@ -75,6 +80,35 @@ def test_anchors_are_the_recorded_ones() -> None:
 def test_anchors_of_another_response_are_centred_alike() -> None:
     small, whole = network.anchor_grid(ModelSpec(), 1, 63.5), network.make_anchors(ModelSpec())
     np.testing.assert_array_equal(small, whole[:5])
+
+
+@pytest.mark.parametrize("smaller", [1, 2])
+def test_smaller_crops_have_the_middle_cells_and_the_same_answers_there(
+    smaller: int, either_model: SPMTracker, clip: Frames, clip_box: Box
+) -> None:
+    whole = either_model.spec
+    less = smaller * 2 * whole.coarsest_stride
+    model = network.with_crop(either_model, whole.crop_size - less)
+    anchors = network.make_anchors(whole)
+    np.testing.assert_array_equal(network.make_anchors(model.spec), anchors - less / 2)
+    region = search_region(xywh_to_xyxy(clip_box), whole)
+    crop = torch.from_numpy(crop_exact(clip[0], region, whole.crop_size))[None]
+    inner = crop[..., less // 2 : -less // 2, less // 2 : -less // 2]
+    found, exact = (one.features(given) for one, given in ((model, inner), (either_model, crop)))
+    middle = slice(less // 2 // whole.stride, -less // 2 // whole.stride)
+    cells = (slice(None), slice(None), *[slice(8, -8)] * 2)  # far from the edge, where zeros stand for what is not seen
+    for name in ("shallow", "deep"):
+        ours, wanted = getattr(found, name), getattr(exact, name)[..., middle, middle][cells]
+        here, beside = ((maps[cells] - wanted).abs().mean() for maps in (ours, ours.roll(1, 3)))
+        sees_all = name == "deep" and whole.backbone != "alexnet"  # of a crop, its edges too
+        assert here < (0.8 if sees_all else 1e-4) * beside
+    assert model.search_embedding(found).shape == either_model.search_embedding(exact).shape
+
+
+@pytest.mark.parametrize("side", [0, 127, 206, 215, 272, 287])
+def test_crops_without_the_same_cells_are_refused(side: int, either_model: SPMTracker) -> None:
+    with pytest.raises(SettingsError, match=f"crop is {side}; it must be {either_model.spec.crop_size} less"):
+        network.with_crop(either_model, side)
 
 
 @pytest.mark.parametrize(("weights", "name"), [((1.0, 1.0, 1.0, 1.0), "dec_q1"), ((5.0, 5.0, 10.0, 10.0), "dec_q5")])
