@@ -22,10 +22,13 @@ from torch.utils._pytree import tree_leaves
 from spm_bench.gpu import agreement
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
+from spm_bench.gpu.partition import PartitionBackend
 from spm_rt import BackendError, Bundle, Tracker
 from spm_rt.backends.pytorch.backend import PyTorchBackend
 from spm_rt.backends.pytorch.kernels import Kernels
 from spm_rt.backends.pytorch.resident import PyTorchNetworks
+from spm_rt.gpu.driver import Device
+from spm_rt.gpu.partition import Partition
 from spm_rt.results import Box
 
 from ..support.emulator.driver import Emulator, emulated_gpu
@@ -84,6 +87,9 @@ class FakeCuda:
 
     def Stream(self, device: Any) -> Any:
         return SimpleNamespace(cuda_stream=self.emulator.cuStreamCreate(1)[1])
+
+    def ExternalStream(self, handle: int, device: Any) -> Any:
+        return SimpleNamespace(cuda_stream=handle)
 
     @contextlib.contextmanager
     def stream(self, stream: Any) -> Iterator[None]:
@@ -240,6 +246,23 @@ def test_gpu_checks_part_runs_on_it(
     names = ("boxes of single trackers", "scores of single trackers", "captured")
     assert found["checks"] == dict.fromkeys(names, True), found
     assert set(found["gpu_frames"]) == {"1", "2", "4"}
+
+
+def test_on_a_part_of_a_card_every_stream_is_that_parts(
+    machine: Machine, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Partition(Device(0), 16)
+    for name, value in {"_partition": part, "_made": []}.items():
+        monkeypatch.setattr(machine.backend, name, value, raising=False)
+    monkeypatch.setattr(PyTorchBackend, "make_stream", PartitionBackend.make_stream)
+    machine.emulator.calls.clear()
+    machine.emulator.streams.clear()
+    tracker = machine.started(clip[0], clip_box)
+    for frame in clip[1:4]:
+        tracker.update(frame)
+    assert tracker.graphs
+    assert "cuStreamCreate" not in machine.emulator.calls
+    assert machine.emulator.streams == {tracker.networks.stream.handle}
 
 
 def test_what_is_refused(machine: Machine, bundle: Bundle) -> None:
