@@ -98,7 +98,7 @@ class DeviceContext:
         proposals: int,
         device: str = "cuda",
         index: int = 0,
-        turns: contextlib.AbstractContextManager[Any] | None = None,
+        turns: Any = None,
     ) -> None:
         self._sessions, self._library, self._targets, self._count = sessions, library, targets, proposals
         self._turns = turns or contextlib.nullcontext()
