@@ -44,7 +44,7 @@ html_show_sphinx = False
 GoogleDocstring._consume_inline_attribute = lambda self: ("", self._consume_to_end())
 # Types of other projects, whose documentation is not at hand while this one is built; aliases of ours.
 OTHERS = "numpy|np|torch|onnx|ir|onnx_ir|cv2|argparse|pathlib|os|collections|typing|ctypes|mmap|json|nn|threading"
-OTHERS += "|flask|werkzeug"
+OTHERS += "|flask|werkzeug|contextlib"
 ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Several|Tensor|Floats|Boxes|Load|Item"
 ALIASES += "|Holder|Image"
 nitpick_ignore_regex = [

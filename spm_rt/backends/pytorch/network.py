@@ -2,7 +2,8 @@
 
 It follows the graphs (docs/reference/graphs.md, "Rewrites"): the composed coarse head, the split relation convolution,
 conv5 on the window that its crop reads, batch norm after the sampling. Products are the library's; what lies between
-them (:mod:`.operators`, :mod:`.kernels`) is float32 inside, also in half precision.
+them (:mod:`spm_rt.backends.pytorch.operators`, :mod:`spm_rt.backends.pytorch.kernels`) is float32 inside, also in half
+precision.
 
 PyTorch is imported by the backend that makes a :class:`Network` and passed in: this module can be read without it.
 """
