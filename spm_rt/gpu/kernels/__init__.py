@@ -65,7 +65,7 @@ class InputForm:
     """How a network's first layer reads crops (``spm::InputForm`` in input.h).
 
     Attributes:
-        data: type of values, one of :data:`DATA_TYPES`.
+        data: type of values, one of ``DATA_TYPES``.
         planes: three colours, and planes of zeros behind them.
         channels_last: ``[T, S, S, planes]`` instead of ``[T, planes, S, S]``.
         mean: address of float32 ``[3]``, which is taken off; 0: nothing is.
