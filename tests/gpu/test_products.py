@@ -68,3 +68,15 @@ def test_every_way_gives_the_same_maps(way: str, bundle: Bundle, monkeypatch: py
         for found, maps in zip(network.features(x), wanted, strict=True):
             torch.testing.assert_close(found, maps, rtol=1e-4, atol=1e-4)
     assert [len(ways) for ways in calls] == [2, 2, 4]  # conv2, conv3, conv4; conv1 has one way
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_response_as_matrices_is_that_of_a_convolution_per_target(last: bool, bundle: Bundle) -> None:
+    network = PyTorchBackend(bundle, channels_last=last).network
+    embedding = torch.randn(3, 256, 24, 24).contiguous(memory_format=network.order)
+    kernel, bias = network.head_order(torch.randn(3, 30, 256, 6, 6)), torch.randn(3, 30)
+    wanted, same = network._response(embedding, kernel, bias)
+    assert same is bias
+    found = network._matrix_response(embedding, kernel)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(network.steps.decode(found, bias), network.steps.decode(wanted, bias), rtol=0, atol=0.1)

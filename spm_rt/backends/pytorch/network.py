@@ -202,11 +202,29 @@ class Network:
 
     def _response(self, embedding: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Background and foreground of the anchors, then their deltas: ``[T, 30, 19, 19]``; and their bias."""
+        ways = {"plain": lambda: self._grouped_response(embedding, kernel)}
+        if len(embedding) > 1:
+            ways["as matrices"] = lambda: self._matrix_response(embedding, kernel)
+        return self.fastest("response", embedding.shape, ways), bias
+
+    def _grouped_response(self, embedding: Tensor, kernel: Tensor) -> Tensor:
+        """One convolution with a group per target."""
         targets, channels, size = embedding.shape[:3]
-        if targets > 1:  # one group per target
+        if targets > 1:
             embedding = embedding.reshape(1, targets * channels, size, size)
         head = self._f.conv2d(embedding, kernel.flatten(0, 1), groups=targets)
-        return head.reshape(targets, -1, *head.shape[2:]), bias
+        return head.reshape(targets, -1, *head.shape[2:])
+
+    def _matrix_response(self, embedding: Tensor, kernel: Tensor) -> Tensor:
+        """One product with a matrix per target, whose rows are the windows that the kernel sees."""
+        windows = embedding.unfold(2, kernel.shape[3], 1).unfold(3, kernel.shape[4], 1)
+        cells = windows.shape[2:4]
+        # Channels behind the window's cells, as in a kernel of the same order, which is not copied then.
+        last = self.order == self._torch.channels_last
+        rows = windows.permute(0, 2, 3, 4, 5, 1) if last else windows.permute(0, 2, 3, 1, 4, 5)
+        columns = kernel.permute(0, 1, 3, 4, 2) if last else kernel
+        head = rows.reshape(len(embedding), cells.numel(), -1) @ columns.flatten(2).transpose(1, 2)
+        return head.transpose(1, 2).unflatten(2, cells)
 
     def head_order(self, kernel: Tensor) -> Tensor:
         """A ``head_kernel`` in the order in which the response reads it: convolutions' kernels like the maps."""
