@@ -62,7 +62,9 @@ examples:
 
 presets: h200 is how the weights of 27 November 2026 were made in nine minutes of one H200: by the clock, all layers
 trained, 207 pixels, then whole crops, shares of the data sets it had. For longer runs give --minutes or --steps (with
---minutes 0), and --save-every, since its short run saves no state.
+--minutes 0), and --save-every, since its short run saves no state. light_heads, then light, make the light model on one
+core of a CPU in three hours: heads on a frozen backbone (with --init none --backbone lite0.npz), then what it learns
+with most of its backbone (with --init HEADS/last.safetensors).
 
 how long, how much: one sample is a template and a search crop, compared with two templates. Two quiet cores with
 bfloat16 (Zen 4, Sapphire Rapids) do 10 samples a second or more, half of that without; --throughput says it of yours.
