@@ -76,7 +76,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "validation_samples": 384,
         "weights": _SHARES,
     },
-    # Two stages on one core of a CPU. Heads on a frozen backbone, from --init none and --backbone lite0.npz: 3,273 steps.
+    # Two stages on one core of a CPU. Heads on a frozen backbone, from --init none --backbone lite0.npz: 3,273 steps.
     "light_heads": {
         **_LIGHT,
         "model": "light",
