@@ -178,3 +178,16 @@ def test_motmetrics_reads_what_spm_track_writes(
     assert rows[:, :2].tolist() == [[k + 1, target] for k in range(COUNT) for target in (1, 2)]
     # The toolkit counts pixels from 0, files of the challenge from 1.
     np.testing.assert_allclose(rows[rows[:, 1] == 1, 2:6], follow(0, clip_box), atol=0.01)
+
+
+def test_got10k_reads_what_spm_track_writes_for_otb(
+    default_bundle: Path, tmp_path: Path, files: list[Path], truth: Floats, follow: Follow, clip_box: Box
+) -> None:
+    write_otb(tmp_path / "otb", files, truth)
+    table = tmp_path / "otb" / "Girl" / "groundtruth_rect.txt"
+    words = [str(files[0].parent), "--box", ",".join(map(str, clip_box)), "--bundle", str(default_bundle), "--quiet"]
+    assert track([*words, "--backend", "onnxruntime", "--threads", "1", "--otb", str(table)]) == 0
+    code = "import sys; from got10k.datasets import OTB\nprint(OTB(sys.argv[1], 'tb50', False)['Girl'][1].tolist())"
+    boxes = np.array(json.loads(call(python_of("benchmarks"), "-c", code, tmp_path / "otb").splitlines()[-1]))
+    # Files of OTB count pixels from 1.
+    np.testing.assert_allclose(boxes, follow(0, clip_box) + np.array([1, 1, 0, 0]), atol=0.01)
