@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,6 +215,21 @@ def test_a_frame_is_sixteen_kernels_of_ours_and_eleven_steps_of_the_library(
     machine = Machine(built, bundle, monkeypatch, precision)
     follow(machine.tracker(), clip[:3])
     assert Counter(machine.torch.cuda.captured) == {name.format(short): n for name, n in OURS.items()} | LIBRARY
+
+
+def test_the_light_model_goes_through_the_same_kernels(
+    built: ctypes.CDLL, light_bundle: Path, monkeypatch: pytest.MonkeyPatch, clip: Frames
+) -> None:
+    light = Bundle.open(light_bundle)
+    machine = Machine(built, light, monkeypatch, "float32")
+    found = follow(machine.tracker(), clip[:3])
+    np.testing.assert_allclose(found[:, :4], follow(on_the_cpu(light), clip[:3])[:, :4], atol=0.01)
+    counts = Counter(name for name in machine.torch.cuda.captured if name.startswith("spm_"))
+    once = ("spm_crop_f32", "spm_decode_f32", "spm_select", "spm_relate_f32", "spm_decode_fine_f32", "spm_fuse")
+    assert [counts[name] for name in once] == [1] * 6
+    # After every convolution but those that decode and relate follow, and after two products.
+    assert counts["spm_activate_f32"] == machine.torch.cuda.captured.count("conv2d") - 2 + 2
+    assert not {"clamp", "relu", "relu_", "sigmoid"} & set(machine.torch.cuda.captured)
 
 
 def test_what_cannot_be_recorded_is_done_without(machine: Machine, clip: Frames, clip_box: Box) -> None:
