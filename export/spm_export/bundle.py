@@ -39,7 +39,7 @@ from .proof.verification import Verification, verify
 VERIFICATION = "verification.json"
 
 MOST_RETURNED = 3
-"""Layers of an int8 bundle that go back to float32, the most sensitive first, while it drifts too far on the clip."""
+"""Layers of an int8 bundle that go back to float32, the most sensitive first, while it drifts too far."""
 
 Step = Callable[[str], None]
 

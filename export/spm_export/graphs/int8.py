@@ -33,6 +33,8 @@ from .portable import Maker, Weights
 from .quantizable import ALEXNET, INPUT_LEVELS, WEIGHT_LIMIT, Quantizable
 
 OUTPUT_LEVELS = 255
+BIAS_LIMIT = 2**30
+"""The highest code of a bias: with all products, a sum stays an int32."""
 SIGNED_LEVELS = 127
 """Codes of a grid: up to 0..255 with a zero point (CPUs), -127..127 without one (TensorRT)."""
 EQUALIZED = "_equalized"
@@ -100,23 +102,26 @@ def squared_error(found: Floats, values: Floats, importance: Floats | None = Non
     return float(errors.mean() if importance is None else errors.mean(axis=0) @ importance)
 
 
-def quantize_weight(weight: Floats, limit: int = WEIGHT_LIMIT) -> tuple[NDArray[np.int8], Floats]:
+def quantize_weight(
+    weight: Floats, limit: int = WEIGHT_LIMIT, least: Floats | float = 0
+) -> tuple[NDArray[np.int8], Floats]:
     """int8 weights and their scales ``[O]`` for ``[O, ...]``; per channel the scale with the least squared error.
 
     Args:
         weight: of a layer.
         limit: the highest code; the lowest is the same below 0.
+        least: the least scale that there may be, ``[O]`` or one for all.
     """
     flat = weight.reshape(len(weight), -1)
     largest = np.abs(flat).max(axis=1)
     largest[largest == 0] = 1
-    scales, least = largest / limit, np.full(len(flat), np.inf)
+    scales, errors = largest / limit, np.full(len(flat), np.inf)
     for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7):
         scale = (share * largest / limit)[:, None]
         error = np.square(_codes(flat, scale, limit) * scale - flat).sum(axis=1)
-        better = error < least
-        least[better], scales[better] = error[better], scale[better, 0]
-    scales = scales.astype(np.float32)
+        better = error < errors
+        errors[better], scales[better] = error[better], scale[better, 0]
+    scales = np.maximum(scales, least).astype(np.float32)
     codes = _codes(flat, scales[:, None], limit).astype(np.int8)
     return codes.reshape(weight.shape), scales
 
@@ -260,10 +265,14 @@ def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
     for layer in sorted(plan.layers):
         for name in (layer, f"{layer}{TRIMMED}"):
             weight = equalized.pop(f"{name}.weight", weights.get(f"{name}.weight"))
-            if weight is not None:
-                added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = quantize_weight(
-                    weight, plan.model.weight_limit
-                )
+            if weight is None:
+                continue
+            bias = equalized.get(f"{name}.bias", weights.get(f"{name}.bias", np.zeros(1, np.float32)))
+            step = plan.grids[f"{layer}.input"].scale
+            # A channel of next to no weight would have steps in which its bias is no int32.
+            least = np.asarray(np.abs(bias) / (step * BIAS_LIMIT), np.float32)
+            codes, scales = quantize_weight(weight, plan.model.weight_limit, least)
+            added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = codes, scales
     named = {name if name.endswith(DIVISORS) else f"{name}{EQUALIZED}": array for name, array in equalized.items()}
     return {**weights, **added, **named}
 

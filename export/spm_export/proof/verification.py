@@ -61,8 +61,8 @@ class Verification:
 
     @property
     def only_drifts(self) -> bool:
-        """Whether every output is near enough by itself, and the boxes on the clip are not."""
-        return not self.passed and all(check.passed for check in self.tensors)
+        """Whether it fails by what rounding may do: boxes on the clip, and outputs off by less than twice the bound."""
+        return not self.passed and all(check.worst <= 2 * check.tolerance for check in self.tensors)
 
     @property
     def passed(self) -> bool:
