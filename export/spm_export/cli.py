@@ -16,6 +16,7 @@ from spm_rt.bundle import Bundle
 from spm_rt.errors import ExportError
 from spm_rt.machine import let_threads_sleep
 from spm_rt.media.video import frames
+from spm_rt.models import MODELS
 from spm_rt.pipelines.triton import options as triton
 from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
@@ -85,7 +86,7 @@ def misplaced(parser: argparse.ArgumentParser, options: argparse.Namespace) -> s
         flags = (n for n in names if getattr(options, n) != parser.get_default(n))
         return ", ".join("--" + n.replace("_", "-") for n in flags)
 
-    others = ("out", "pack", "save_checkpoint", "half", "config", "crop", *FOR_BUNDLES)
+    others = ("out", "pack", "save_checkpoint", "half", "config", "model", "crop", *FOR_BUNDLES)
     for name, names, more in (("engine", command.OPTIONS, ["triton"]), ("triton", triton.OPTIONS, ["targets"])):
         if getattr(options, name):
             wrong = given([*others, *more])
@@ -96,13 +97,14 @@ def misplaced(parser: argparse.ArgumentParser, options: argparse.Namespace) -> s
         return "give --out FOLDER (a bundle), --save-checkpoint PATH (converted weights), or both"
     if options.crop and options.save_checkpoint and not str(options.save_checkpoint).endswith(".safetensors"):
         return "--crop: the official layout does not keep it; with --save-checkpoint PATH.safetensors"
+    if options.model and options.checkpoint:
+        return "--model: only for the weights that come with the package; a checkpoint says which model it is"
     if options.half and not str(options.save_checkpoint or "").endswith(".safetensors"):
         return "--half: only with --save-checkpoint PATH.safetensors"
     if not options.out and options.pack and options.save_checkpoint:
         return "--pack: with --out FOLDER, or with a bundle alone"
-    if not options.out and (
-        wrong := given(("config", "crop", "targets", *FOR_BUNDLES) if options.pack else FOR_BUNDLES)
-    ):
+    packed = ("config", "model", "crop", "targets", *FOR_BUNDLES) if options.pack else FOR_BUNDLES
+    if not options.out and (wrong := given(packed)):
         return f"{wrong}: only with --out FOLDER"
     return ""
 
@@ -151,6 +153,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
     """How a bundle is written."""
+    which = "whose weights to export where no checkpoint is given (default alexnet): light is for CPUs"
+    parser.add_argument("--model", choices=sorted(MODELS), help=which)
     parser.add_argument(
         "--config",
         metavar="YAML",
@@ -212,11 +216,12 @@ def run(options: argparse.Namespace) -> int:
         raise ExportError("--calibration is for --precision int8")
     if bool(options.clip) != bool(options.box):
         raise ExportError("--clip and --box go together")
-    config = options.config or (None if options.checkpoint else default_weights().with_suffix(".yaml"))
+    shipped = None if options.checkpoint else MODELS[options.model or "alexnet"]
+    config = options.config or (None if options.checkpoint else default_weights(shipped).with_suffix(".yaml"))
     spec, settings = load_config(config) if config else (ModelSpec(), TrackerSettings())
     if options.mode:
         settings = dataclasses.replace(settings, mode=options.mode)
-    model = load_model(options.checkpoint, None if spec == ModelSpec() else spec)  # or what the checkpoint says
+    model = load_model(options.checkpoint, shipped if spec == ModelSpec() else spec)  # or what the checkpoint says
     if options.crop:
         model = with_crop(model, options.crop)
     report: dict[str, object] = {}

@@ -97,6 +97,9 @@ def test_help_needs_no_torch() -> None:
         ["--save-checkpoint", "w.safetensors", "--precision", "fp16"],
         ["--save-checkpoint", "w.safetensors", "--pack", "b.zip"],
         ["b", "--pack", "b.zip", "--mode", "series"],
+        ["b", "--pack", "b.zip", "--model", "light"],
+        ["b", "--engine", "tensorrt", "--model", "light"],
+        ["a.pt", "--out", "b", "--model", "light"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None:

@@ -39,16 +39,16 @@ def initial_model(files: Sequence[str], backbone: str | None, name: str | None =
     """The model to start from: given weights, the shipped ones, or random ones; a backbone's from a file if given.
 
     Args:
-        files: of :func:`spm_export.model.checkpoint.load_model`, or ``none`` alone.
+        files: of :func:`spm_export.model.checkpoint.load_model`, or ``none`` alone; none for the shipped weights.
         backbone: an npz file of the backbone's ImageNet weights.
-        name: of the model, where it is made anew.
+        name: of the model, where it is made anew or starts from shipped weights.
     """
     spec = MODELS[name] if name else None
     if list(files) == ["none"]:
         torch.manual_seed(0)
         model = SPMTracker(spec)
     else:
-        model = load_model(list(files))
+        model = load_model(list(files), None if files else spec)
         if spec is not None and model.spec != spec:
             raise CheckpointError(f"{' + '.join(files) or 'the shipped weights'}: not of the model {name}")
     if backbone:

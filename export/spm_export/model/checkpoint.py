@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from spm_rt.errors import CheckpointError
 from spm_rt.files import written_whole
+from spm_rt.models import MODELS
 from spm_rt.settings import ModelSpec
 
 from .header import header, is_ours, stored_spec
@@ -30,8 +31,6 @@ from .weight_files import read_weights
 
 STAGE_FILES = ("cm_stage.pt", "fm_stage.pt")
 """The files of the official layout."""
-WEIGHTS_NAME = "spm_alexnet.safetensors"
-"""The file of the default weights."""
 
 # Module prefixes: ours -> official. Longest match first where one prefix contains another.
 _COARSE_NAMES = {
@@ -67,7 +66,7 @@ def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | N
 
     Args:
         paths: ``[cm_stage.pt, fm_stage.pt]`` in either order, one file with both stages (of PyTorch or safetensors), or
-            nothing for the shipped weights.
+            nothing for the shipped weights of the model that ``spec`` is.
         spec: the network's sizes and constants; by default what the checkpoint says, or else the release's.
 
     Raises:
@@ -87,7 +86,7 @@ def load_model(paths: Sequence[str | os.PathLike[str]] = (), spec: ModelSpec | N
 
 def load_weights(paths: Sequence[str | os.PathLike[str]], model: SPMTracker) -> dict[str, Tensor]:
     """Weights of a checkpoint under our names, float32, checked against ``model``; see :func:`load_model`."""
-    files = [Path(p) for p in paths] or [default_weights()]
+    files = [Path(p) for p in paths] or [default_weights(model.spec)]
     if len(files) > 2:
         raise CheckpointError(
             f"{len(files)} files given; a checkpoint is one file with both stages, or cm_stage.pt and fm_stage.pt"
@@ -102,19 +101,25 @@ def load_weights(paths: Sequence[str | os.PathLike[str]], model: SPMTracker) -> 
     return _check(found, expected_weights(model), " + ".join(str(file) for file in files))
 
 
-def default_weights() -> Path:
+def default_weights(spec: ModelSpec | None = None) -> Path:
     """The shipped weights: of this checkout, or of the installed distribution ``spm-rt-weights``.
+
+    A YAML file of the same name beside them has the settings that they are tracked with.
+
+    Args:
+        spec: of one of :data:`spm_rt.models.MODELS`; by default, and for all others, AlexNet's.
 
     Raises:
         CheckpointError: neither is there; the message says where they are to be had.
     """
+    name = next((name for name, known in MODELS.items() if known == spec), "alexnet")
     beside = Path(__file__).resolve().parents[2] / "weights" / "spm_weights"
     package = importlib.util.find_spec("spm_weights")
     for folder in (beside, *((package.submodule_search_locations or ()) if package else ())):
-        if (file := Path(folder) / WEIGHTS_NAME).is_file():
+        if (file := Path(folder) / f"spm_{name}.safetensors").is_file():
             return file
     raise CheckpointError(
-        "the default weights are not installed: they are a package of their own (53 MB), which "
+        "the default weights are not installed: they are a package of their own (56 MB), which "
         "`pip install ./export/weights` installs from a checkout; or name a checkpoint: cm_stage.pt fm_stage.pt, or "
         "one file with both stages"
     )

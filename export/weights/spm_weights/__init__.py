@@ -1,1 +1,1 @@
-"""The default weights of SPM-Tracker, ``spm_alexnet.safetensors``; spm_export finds them in this package."""
+"""The default weights of SPM-Trackers, ``spm_alexnet`` and ``spm_light``; spm_export finds them in this package."""

@@ -510,8 +510,8 @@ def test_the_default_weights_may_be_missing_and_where_they_are_is_said(
     monkeypatch.syspath_prepend(str(tmp_path))
     if here:
         (tmp_path / "spm_weights").mkdir()
-        (tmp_path / "spm_weights" / checkpoint.WEIGHTS_NAME).write_bytes(b"x")
-        assert default_weights() == tmp_path / "spm_weights" / checkpoint.WEIGHTS_NAME
+        (tmp_path / "spm_weights" / "spm_alexnet.safetensors").write_bytes(b"x")
+        assert default_weights() == tmp_path / "spm_weights" / "spm_alexnet.safetensors"
     else:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         assert "pip install ./export/weights" in error_of([])

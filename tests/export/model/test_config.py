@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spm_export.model.checkpoint import default_weights
+from spm_export.model.checkpoint import default_weights, load_model
 from spm_export.model.config import load_config
 from spm_rt import ModelSpec, SettingsError, TrackerSettings
+from spm_rt.models import MODELS
 
 INFERENCE = """INFERENCE:
   Z_SIZE: 127
@@ -197,7 +198,11 @@ def test_settings_that_the_release_does_not_have_are_read_too(tmp_path: Path) ->
     assert (settings.found_threshold, settings.extent_correction) == (0.35, 0.7)
 
 
-def test_the_default_weights_have_a_configuration() -> None:
-    spec, settings = load_config(default_weights().with_suffix(".yaml"))
-    assert spec == ModelSpec()
-    assert settings.mode == "series-parallel"
+@pytest.mark.parametrize("name", MODELS)
+def test_the_default_weights_of_each_model_have_a_configuration(name: str) -> None:
+    file = default_weights(MODELS[name])
+    assert file.name == f"spm_{name}.safetensors"
+    assert load_model((), MODELS[name]).spec == MODELS[name] == load_model([file]).spec
+    spec, settings = load_config(file.with_suffix(".yaml"))
+    assert spec == ModelSpec()  # it says nothing of the network: the checkpoint does
+    assert settings.extent_correction > 0
