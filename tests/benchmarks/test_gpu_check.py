@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from spm_bench.cli import main
-from spm_bench.gpu import agreement
+from spm_bench.gpu import agreement, layers
 from spm_bench.gpu import parts as gpu_parts
 from spm_bench.gpu import several as gpu_several
 from spm_rt import Bundle, TrackResult
+from spm_rt.backends.pytorch.kernels import Kernels
+from spm_rt.backends.pytorch.network import Network, read_weights
 from spm_rt.precision import PRECISIONS
 
 from ..support.bench import spm_bench
 from ..support.emulator.driver import CUresult, Emulator, emulated_gpu
 from ..support.emulator.host_build import built_for_the_host
+from ..support.emulator.networks import OnHost
 from ..support.fakes.backend import Shifted, bright_multi_tracker, bright_tracker
 
 SCRIPT = Path(gpu_parts.__file__).parents[2] / "gpu_check.py"
@@ -77,6 +81,31 @@ def test_a_wrong_kernel_is_found(machine: Emulator, synthetic_bundle: Path, monk
     monkeypatch.setattr(gpu_parts.KernelRunner, "run", spoilt)
     checks = gpu_parts.check_kernels(Bundle.open(synthetic_bundle), 3)["checks"]
     assert {name for name, right in checks.items() if not right} >= {"crop", "fusion", "roi float32"}
+
+
+@pytest.mark.parametrize("kind", layers.LIMITS)
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_kernels_between_products_are_compared(
+    wrong: bool, kind: str, machine: Emulator, synthetic_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, cpu = Bundle.open(synthetic_bundle).spec, torch.device("cpu")
+    weights = read_weights(synthetic_bundle / "weights.safetensors", torch)
+    plain = Network(torch, weights, spec, cpu, torch.float32).steps
+    wanted = Network(OnHost(), weights, spec, cpu, getattr(torch, kind)).steps
+    ours = Kernels(wanted, 0, kind)
+    for step in ("prepare", "pool_norm", "activate", "relate", "decode", "decode_fine") if wrong else ():
+        monkeypatch.setattr(ours, step, a_tenth_more(getattr(ours, step)))
+    found = layers.layer_errors(plain, ours, torch)
+    assert len(found) == 7
+    assert all((error > layers.LIMITS[kind]) is wrong for error in found.values()), found
+
+
+def a_tenth_more(step: Any) -> Any:
+    def run(*given: Any, **more: Any) -> Any:
+        found = step(*given, **more)
+        return {name: 1.1 * x for name, x in found.items()} if isinstance(found, dict) else 1.1 * found
+
+    return run
 
 
 def spoil(array: NDArray[Any]) -> None:

@@ -18,23 +18,12 @@ from spm_rt.models import MODELS
 from spm_rt.settings import ModelSpec
 
 from ..support.emulator.driver import emulated_gpu
+from ..support.emulator.networks import OnHost
 
 KINDS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DIGIT = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Two roundings apart in float32, which may be one in the last digit of the others."""
 ORDERS = {"first": torch.contiguous_format, "last": torch.channels_last}
-
-
-class OnHost:
-    """``torch`` with a stream of an emulated GPU."""
-
-    class cuda:
-        @staticmethod
-        def current_stream(device: Any) -> Any:
-            return type("Stream", (), {"cuda_stream": 8})
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
 
 
 class Both:

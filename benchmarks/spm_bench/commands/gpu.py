@@ -20,7 +20,7 @@ from spm_rt.errors import SpmError
 from spm_rt.precision import FLOATS
 from spm_rt.terminal import positive_int
 
-from ..gpu import parts, several
+from ..gpu import layers, parts, several
 from ..options import Outcome, add_bundle, add_number, clip_length
 from ..report.files import check_file, json_text, write_text
 
@@ -108,6 +108,7 @@ def whole_plan(report: Report, bundle: Bundle, options: argparse.Namespace) -> P
     """Everything, on the whole card."""
     return [
         ("kernels", lambda: parts.check_kernels(bundle, options.maps)),
+        *((f"layers {p}", lambda p=p: layers.check_layers(bundle, p)) for p in FLOATS),
         *((f"pytorch {p}", lambda p=p: backend_part(bundle, options.frames, p)) for p in FLOATS),
         ("onnxruntime cuda", lambda: other_part(bundle, options.frames, "onnxruntime")),
         ("tensorrt", lambda: other_part(bundle, options.frames, "tensorrt")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,18 @@ from spm_rt.results import Box
 from .driver import Emulator, emulated_gpu
 
 Floats = NDArray[np.float32]
+
+
+class OnHost:
+    """``torch`` with a stream of an emulated GPU."""
+
+    class cuda:
+        @staticmethod
+        def current_stream(device: Any) -> Any:
+            return type("Stream", (), {"cuda_stream": 8})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("torch"), name)
 
 
 def view(address: int, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
