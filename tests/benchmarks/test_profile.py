@@ -13,6 +13,7 @@ from spm_bench.profiling.hooks import Event, profiler_hooks, read_profile
 from spm_bench.profiling.multiply_adds import count_layers
 from spm_bench.profiling.operators import name_operators, unmatched_work, work_from_shapes
 from spm_rt.backends import load_backend
+from spm_rt.backends.openvino import backend as openvino_backend
 from spm_rt.bundle import Bundle
 
 from ..support.bench import bench_report, spm_bench
@@ -103,8 +104,8 @@ def test_events_belong_to_the_run_in_which_they_fall(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_the_hooks_leave_no_trace(backend: str, default_bundle: Path) -> None:
-    library = pytest.importorskip(backend)
-    name = {"onnxruntime": "InferenceSession", "openvino": "Core"}[backend]
+    library = pytest.importorskip(backend) if backend == "onnxruntime" else openvino_backend
+    name = {"onnxruntime": "InferenceSession", "openvino": "shared_core"}[backend]
     before = getattr(library, name), Bundle.graph
     bundle = Bundle.open(default_bundle)
     with profiler_hooks() as hooks:

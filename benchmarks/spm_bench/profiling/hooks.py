@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from spm_rt.backends.openvino import backend as openvino_backend
 from spm_rt.bundle import Bundle
 
 STAGE_OF_INPUT = {"box": "template", "head_bias": "search", "proposals": "relation"}
@@ -113,16 +114,22 @@ def _hook_onnxruntime(hooks: Hooks, undo: contextlib.ExitStack) -> None:
 
 
 def _hook_openvino(hooks: Hooks, undo: contextlib.ExitStack) -> None:
-    import openvino
+    original = openvino_backend.shared_core
+    _replace(openvino_backend, "shared_core", lambda: _Core(original(), hooks), undo)
 
-    original: Any = openvino.Core
 
-    class Core(original):  # type: ignore[misc]
-        def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
-            compiled = super().compile_model(model, device_name, {**(config or {}), "PERF_COUNT": True}, **named)
-            return _Compiled(compiled, _stage(n for port in compiled.inputs for n in port.get_names()), hooks)
+class _Core:
+    """OpenVINO's, whose compiled models count their time and write down the requests made of them."""
 
-    _replace(openvino, "Core", Core, undo)
+    def __init__(self, core: Any, hooks: Hooks) -> None:
+        self._core, self._hooks = core, hooks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
+        compiled = self._core.compile_model(model, device_name, {**(config or {}), "PERF_COUNT": True}, **named)
+        return _Compiled(compiled, _stage(n for port in compiled.inputs for n in port.get_names()), self._hooks)
 
 
 class _Compiled:

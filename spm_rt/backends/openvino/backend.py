@@ -19,7 +19,7 @@ from ...bundle import Bundle
 from ...bundle.contract import stage_shapes
 from ...bundle.forms import form_for
 from ...errors import BackendError, in_words
-from ...machine import instruction_sets, run_side_by_side, usable_cores
+from ...machine import OneProcess, instruction_sets, run_side_by_side, usable_cores
 from ..protocol import ArrayTemplates
 
 Floats = NDArray[np.float32]
@@ -30,7 +30,17 @@ RELATION_SIZE = 9
 """Proposals per relation call: OpenVINO is slow with open shapes, so fewer are filled up, and more compile anew."""
 
 
-@functools.lru_cache(maxsize=1)
+class _Library(OneProcess):
+    def __init__(self) -> None:
+        import openvino
+
+        super().__init__()
+        self.core = openvino.Core()
+
+
+_libraries: list[_Library] = []  # a forked child's own comes behind its parent's
+
+
 def shared_core() -> Any:
     """``openvino.Core``, one for the whole process and to its end.
 
@@ -38,9 +48,9 @@ def shared_core() -> Any:
     own: of two that go in the order in which they came, the second leaves the first one's stack, which has been freed.
     The next signal, Ctrl-C too, then ends the process with SIGSEGV (findings/openvino_signal_stack.sh).
     """
-    import openvino
-
-    return openvino.Core()
+    if not _libraries or _libraries[-1].elsewhere:
+        _libraries.append(_Library())
+    return _libraries[-1].core
 
 
 class OpenVinoBackend:
