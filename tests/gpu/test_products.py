@@ -73,10 +73,12 @@ def test_every_way_gives_the_same_maps(way: str, bundle: Bundle, monkeypatch: py
 @pytest.mark.parametrize("last", [False, True])
 def test_a_response_as_matrices_is_that_of_a_convolution_per_target(last: bool, bundle: Bundle) -> None:
     network = PyTorchBackend(bundle, channels_last=last).network
+    torch.manual_seed(4)
     embedding = torch.randn(3, 256, 24, 24).contiguous(memory_format=network.order)
     kernel, bias = network.head_order(torch.randn(3, 30, 256, 6, 6)), torch.randn(3, 30)
     wanted, same = network._response(embedding, kernel, bias)
     assert same is bias
     found = network._matrix_response(embedding, kernel)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-3)
-    torch.testing.assert_close(network.steps.decode(found, bias), network.steps.decode(wanted, bias), rtol=0, atol=0.1)
+    decoded, like = (network.steps.decode(answer, bias) for answer in (found, wanted))
+    torch.testing.assert_close(decoded, like, rtol=1e-5, atol=0.1)  # such deltas make boxes of thousands of pixels

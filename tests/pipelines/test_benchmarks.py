@@ -18,9 +18,9 @@ from spm_rt import Tracker
 from spm_rt.cli import main as track
 from spm_rt.results import Box
 
+from ..support.components.environments import python_of
 from ..support.exports import Frames
 from ..support.layers import ROOT
-from ..support.processes.environments import python_of
 
 COUNT = 8
 FAILURE = 4
@@ -89,7 +89,7 @@ def evaluate(
     (color.parent / "sequence").write_text("fps=30\nname=rabbit\n")
     np.savetxt(color.parent / "groundtruth.txt", truth, "%.2f", ",")
     call(python, ROOT / "examples" / "vot_workspace.py", bundle, folder, experiment)
-    out = call(python, ROOT / "tests" / "support" / "processes" / "vot_run.py", folder, name)
+    out = call(python, ROOT / "tests" / "support" / "components" / "vot_run.py", folder, name)
     found: dict[str, Any] = json.loads(out.splitlines()[-1])["baseline"]
     return found
 

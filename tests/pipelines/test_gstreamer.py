@@ -15,13 +15,13 @@ from spm_export.cli import DEMO_CLIP
 from spm_rt import Tracker
 from spm_rt.results import Box
 
+from ..support.components.environments import system_python
 from ..support.exports import Frames
 from ..support.layers import ROOT
-from ..support.processes.environments import system_python
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COUNT = 4
-SCRIPT = ROOT / "tests" / "support" / "processes" / "gstreamer.py"
+SCRIPT = ROOT / "tests" / "support" / "components" / "gstreamer.py"
 
 
 @pytest.fixture

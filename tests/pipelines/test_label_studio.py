@@ -18,11 +18,11 @@ from spm_rt import Tracker
 from spm_rt.media.video import frames
 from spm_rt.results import Box
 
+from ..support.components.environments import python_of
+from ..support.components.triton import free_ports
 from ..support.exports import Frames
 from ..support.layers import ROOT
 from ..support.media.servers import serve
-from ..support.processes.environments import python_of
-from ..support.processes.triton import free_ports
 
 COUNT = 6
 START = 2

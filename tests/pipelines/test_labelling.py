@@ -13,9 +13,9 @@ import pytest
 from spm_rt import Tracker
 from spm_rt.results import Box
 
+from ..support.components.environments import python_of
 from ..support.exports import Frames
 from ..support.layers import ROOT
-from ..support.processes.environments import python_of
 
 COUNT = 4
 CVAT = """

@@ -14,10 +14,10 @@ from spm_rt import Tracker
 from spm_rt.cli import main
 from spm_rt.pipelines.streams import StreamOptions, StreamTracker
 
+from ..support.components.environments import system_python
 from ..support.fakes.backend import bright_tracker
 from ..support.fakes.bundle import small_bundle
 from ..support.layers import ROOT
-from ..support.processes.environments import system_python
 
 BALL = (60.0, 40.0, 40.0, 40.0)
 
@@ -26,7 +26,7 @@ BALL = (60.0, 40.0, 40.0, 40.0)
 def rtsp_server(port: int = 0) -> Iterator[int]:
     """GStreamer's server; its port."""
     python, variables = system_python("Gst", "GstRtspServer")
-    script = ROOT / "tests" / "support" / "processes" / "rtsp_server.py"
+    script = ROOT / "tests" / "support" / "components" / "rtsp_server.py"
     process = subprocess.Popen([python, script, str(port)], stdout=subprocess.PIPE, text=True, env=variables)
     assert process.stdout is not None
     try:

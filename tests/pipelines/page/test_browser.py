@@ -19,9 +19,9 @@ import pytest
 from spm_rt import Tracker
 from spm_rt.media.video import frame_count, frames
 
+from ...support.components.browser import chromium
 from ...support.layers import ROOT
 from ...support.media.servers import serve
-from ...support.processes.browser import chromium
 
 LENGTH = 24
 

@@ -10,9 +10,9 @@ import pytest
 
 from spm_export.cli import main
 
+from ...support.components.environments import python_of
+from ...support.components.triton import tritonserver
 from ...support.layers import ROOT
-from ...support.processes.environments import python_of
-from ...support.processes.triton import tritonserver
 
 MOST = 1.25
 

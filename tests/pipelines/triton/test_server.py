@@ -17,9 +17,9 @@ from spm_export.cli import DEMO_BOX, main
 from spm_rt import Tracker
 from spm_rt.results import Box
 
+from ...support.components.environments import python_of
+from ...support.components.triton import Server, answers, start_client, tritonserver
 from ...support.layers import ROOT
-from ...support.processes.environments import python_of
-from ...support.processes.triton import Server, answers, start_client, tritonserver
 
 FRAMES, IDLE, MOST = 10, 1.5, 16
 BOXES: list[Box] = [DEMO_BOX, (120, 40, 30, 30), (300.5, 200.25, 80, 60), (20, 30, 64, 48)]
