@@ -10,21 +10,21 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/scripts/environment.sh"
 out=${SPM_DEMO_OUT:-demo_out}
 mkdir -p "$out"
-bundle=$out/spm_alexnet
+bundle=$out/spm_alexnet model=alexnet
 if [ "${1-}" = --light ]; then
-    bundle=$out/spm_light
-    set -- --model light
+    bundle=$out/spm_light model=light
+    shift
 fi
 
 echo "== 1/3  export"
-spm-export "$@" --out "$bundle"
+[ $# = 0 ] && weights=(--model "$model") || weights=("$@")
+spm-export "${weights[@]}" --out "$bundle"
 echo
 echo "== 2/3  track"
 spm-track "$root/export/spm_export/data/bunny.mp4" --box 193,158,57,72 --bundle "$bundle" \
     --out "$out/bunny.mp4" --sheet "$out/bunny.png" --csv "$out/bunny.csv"
 echo
 echo "== 3/3  latency, against the PyTorch reference in the same run"
-[ "${1-}" != --model ] || set --
 spm-bench latency "$bundle" --against torch ${1:+--checkpoint "$@"} --frames 60 ||
     echo "(The verdict above says why these figures do not count; on a busy machine that is no fault of the tracker.)"
 echo

@@ -20,6 +20,7 @@ from spm_export.cli import DEMO_CLIP
 from spm_rt.media.video import frame_rate
 
 from ..support.exports import Frames
+from ..support.media.films import plain_film
 from ..support.pages import GUIDE, ROOT, Block, blocks_of
 
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -39,11 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, default_bundle: Path, cl
     """A folder with the files that the pages speak of."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "spm_alexnet").symlink_to(default_bundle)
-    size = clip[0].shape[1], clip[0].shape[0]
-    video = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), frame_rate(DEMO_CLIP), size)
-    for picture in clip[:FRAMES]:
-        video.write(picture)
-    video.release()
+    plain_film(folder / "clip.mp4", clip[:FRAMES], frame_rate(DEMO_CLIP), "mp4v")
     data = folder / DEMO_CLIP.relative_to(ROOT).parent  # the shipped clip, but its beginning is enough
     data.mkdir(parents=True)
     (data / DEMO_CLIP.name).symlink_to(folder / "clip.mp4")

@@ -18,6 +18,7 @@ from spm_rt.results import Box
 from ..support.components.environments import system_python
 from ..support.exports import Frames
 from ..support.layers import ROOT
+from ..support.media.films import plain_film
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COUNT = 4
@@ -42,12 +43,7 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory, clip: Frames) -> Path:
     """The clip's first frames as a film."""
-    path = tmp_path_factory.mktemp("short") / "short.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, clip[0].shape[1::-1])
-    for picture in clip[:COUNT]:
-        writer.write(picture)
-    writer.release()
-    return path
+    return plain_film(tmp_path_factory.mktemp("short") / "short.avi", clip[:COUNT])
 
 
 @pytest.mark.parametrize(

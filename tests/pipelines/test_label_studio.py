@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 
 from spm_rt import Tracker
@@ -22,6 +21,7 @@ from ..support.components.environments import python_of
 from ..support.components.triton import free_ports
 from ..support.exports import Frames
 from ..support.layers import ROOT
+from ..support.media.films import plain_film
 from ..support.media.servers import serve
 
 COUNT = 6
@@ -67,12 +67,8 @@ def ask(default_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 def test_a_rectangle_is_followed_to_the_end_and_ends_where_it_is_lost(
     ask: Callable[..., Any], default_bundle: Path, clip: Frames, clip_box: Box, tmp_path: Path
 ) -> None:
-    film = tmp_path / "film.avi"
+    film = plain_film(tmp_path / "film.avi", (*clip[:COUNT], clip[0] * 0, clip[0] * 0))
     height, width = clip[0].shape[:2]
-    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 25, (width, height))
-    for picture in (*clip[:COUNT], clip[0] * 0, clip[0] * 0):
-        writer.write(picture)
-    writer.release()
     sizes = dict(zip(("x", "y", "width", "height"), (width, height, width, height), strict=True))
     drawn = {name: 100 * value / size for (name, size), value in zip(sizes.items(), clip_box, strict=True)}
     value = {"framesCount": COUNT, "duration": COUNT / 25, "sequence": [{"frame": START, "enabled": True, **drawn}]}

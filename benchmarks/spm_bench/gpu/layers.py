@@ -45,7 +45,7 @@ def layer_errors(plain: Operators, ours: Operators, torch: Any) -> dict[str, flo
     def error(step: str, *given: Any, **more: Any) -> float:
         """Maps, of four axes, and rows of products go in as ``ours`` has them; all else is float32 for both."""
         wanted = getattr(plain, step)(*(_copied(x) for x in given), **more)
-        there = [_given(x, ours, device, as_maps=step != "prepare" and k == 0) for k, x in enumerate(given)]
+        there = [_given(x, ours, device, as_maps=_as_maps(step, k, x)) for k, x in enumerate(given)]
         others = {name: _given(x, ours, device, as_maps=True) for name, x in more.items()}
         return _distance(getattr(ours, step)(*there, **others), wanted, torch)
 
@@ -53,7 +53,6 @@ def layer_errors(plain: Operators, ours: Operators, torch: Any) -> dict[str, flo
     low = torch.rand((TARGETS, COUNT, 2), generator=generator) * 150
     proposals = torch.cat([low, low + 10 + torch.rand((TARGETS, COUNT, 2), generator=generator) * 90], -1)
     halves = (random(TARGETS * COUNT, 64, 6, 6), random(TARGETS, 64, 6, 6))
-    own, half = (_given(x, ours, device, as_maps=True) for x in halves)
     maps = random(TARGETS, 64, 19, 19)
     rows, bias = random(TARGETS * COUNT, 6, scale=1.0), random(6)
     return {
@@ -61,7 +60,7 @@ def layer_errors(plain: Operators, ours: Operators, torch: Any) -> dict[str, flo
         "pool and norm": error("pool_norm", random(TARGETS, 96, 37, 37, scale=40.0), random(96)),
         "activate": error("activate", maps, random(64), high=6.0, other=random(TARGETS, 64, 19, 19)),
         "activate rows": error("activate", random(9, 256), random(256)),
-        "relate": _distance(ours.relate(own, half, COUNT), plain.relate(*halves, count=COUNT), torch),
+        "relate": error("relate", *halves, count=COUNT),
         "decode": error("decode", random(TARGETS, head, cells, cells, scale=1.0), random(TARGETS, head, scale=1.0)),
         "decode fine": error("decode_fine", rows, bias, proposals),
     }
@@ -69,6 +68,10 @@ def layer_errors(plain: Operators, ours: Operators, torch: Any) -> dict[str, flo
 
 def _copied(value: Any) -> Any:
     return value.clone() if hasattr(value, "clone") else value  # steps may write to what they are given
+
+
+def _as_maps(step: str, index: int, value: Any) -> bool:
+    return step != "prepare" and (index == 0 or value.dim() == 4)
 
 
 def _given(value: Any, ours: Operators, device: Any, *, as_maps: bool) -> Any:

@@ -17,6 +17,7 @@ from spm_rt.pipelines.page.places import Places
 
 from ...support.fakes.backend import bright_tracker, moving_disc
 from ...support.fakes.bundle import small_bundle
+from ...support.media.films import plain_film
 
 FRAMES = 12
 """Also in test_runs.py."""
@@ -37,12 +38,7 @@ def videos(tmp_path: Path) -> Path:
 @pytest.fixture
 def film(tmp_path: Path) -> bytes:
     """The moving disc as a video file."""
-    path = str(tmp_path / "disc.avi")
-    video = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
-    for picture in moving_disc(FRAMES):
-        video.write(picture)
-    video.release()
-    return Path(path).read_bytes()
+    return plain_film(tmp_path / "disc.avi", moving_disc(FRAMES)).read_bytes()
 
 
 @pytest.fixture

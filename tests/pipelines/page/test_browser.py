@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 
 from spm_rt import Tracker
@@ -21,6 +20,7 @@ from spm_rt.media.video import frame_count, frames
 
 from ...support.components.browser import chromium
 from ...support.layers import ROOT
+from ...support.media.films import plain_film
 from ...support.media.servers import serve
 
 LENGTH = 24
@@ -29,12 +29,7 @@ LENGTH = 24
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory, clip: Any) -> Path:
     """The beginning of the shipped clip."""
-    path = tmp_path_factory.mktemp("videos") / "rabbit.mp4"
-    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, clip[0].shape[1::-1])
-    for picture in clip[:LENGTH]:
-        film.write(picture)
-    film.release()
-    return path
+    return plain_film(tmp_path_factory.mktemp("videos") / "rabbit.mp4", clip[:LENGTH], codec="mp4v")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from spm_rt.media.drawing import annotate, contact_sheet
 from spm_rt.media.video import frame_count, frame_rate, frames, is_camera, picture_files, read_picture
 
 from ...support.fakes.backend import bright_frame
+from ...support.media.films import plain_film
 
 
 @pytest.fixture
@@ -26,12 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    path = tmp_path / "v.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.5, (160, 120))
-    for i in range(5):
-        writer.write(bright_frame(40 + i, 40))
-    writer.release()
-    return path
+    return plain_film(tmp_path / "v.avi", [bright_frame(40 + i, 40) for i in range(5)], 12.5)
 
 
 def test_pictures_come_by_name(folder: Path) -> None:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +42,16 @@ def number_of(picture: Picture) -> int:
     rows = slice(height // 4 + side // 4, height // 4 + 3 * side // 4)
     columns = [slice(side * (bit + 1) + side // 4, side * (bit + 1) + 3 * side // 4) for bit in range(_BITS)]
     return sum(1 << bit for bit, column in enumerate(columns) if picture[rows, column].mean() > 126)
+
+
+def plain_film(path: Path, pictures: Iterable[Picture], rate: float = 25, codec: str = "MJPG") -> Path:
+    """Pictures as a film that OpenCV writes."""
+    first, *others = pictures
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, first.shape[1::-1])
+    for picture in (first, *others):
+        writer.write(picture)
+    writer.release()
+    return path
 
 
 def write_film(
