@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .support.layers import PACKAGES, ROOT, executed, imported, tree_of
+from .support.layers import PACKAGES, ROOT, imports_of, tree_of
 
 OURS = {name: folder for name, folder in PACKAGES.items() if name != "tests"}
 MAY_IMPORT = {
@@ -102,8 +102,8 @@ def modules() -> dict[str, Path]:
 
 def imports(module: str, *, top_level: bool = False) -> set[str]:
     """Full names of what a module imports, anywhere or only when it is itself imported."""
-    tree = tree_of(modules()[module])
-    return set(imported(module, executed(tree) if top_level else ast.walk(tree)))
+    found = imports_of(module)
+    return set(found.when_imported if top_level else found.anywhere)
 
 
 def packages(module: str, *, top_level: bool = False) -> set[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 
 import pytest
 
-from .support.layers import HEAVY, ROOT, imported, loaded_by_function, loaded_by_module, module_name, tree_of
+from .support.layers import HEAVY, ROOT, imports_of, loaded_by_function, loaded_by_module, module_name
 
 LEAST_FAST = 1000
 
@@ -54,11 +53,11 @@ def test_what_a_module_or_a_function_loads_is_found(module: str, function: str |
 
 def test_helpers_are_not_imported_out_of_test_modules() -> None:
     """They live in tests/support."""
-    modules = {path: module_name(path) for path in (ROOT / "tests").rglob("*.py")}
+    modules = map(module_name, (ROOT / "tests").rglob("*.py"))
     out_of_tests = [
         f"{module} imports {name}"
-        for path, module in modules.items()
-        for name in imported(module, ast.walk(tree_of(path)))
+        for module in modules
+        for name in imports_of(module).anywhere
         if name.startswith("tests.") and any(part == "conftest" or part.startswith("test_") for part in name.split("."))
     ]
     assert out_of_tests == []

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,6 +25,8 @@ PACKAGES = {
     "spm_bench": ROOT / "benchmarks" / "spm_bench",
 }
 HEAVY = frozenset({"torch", "onnx", "onnx_ir", "safetensors", "onnxruntime", "openvino"})
+BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+"""Where statements hold other statements."""
 
 
 def refuse_heavy_imports() -> None:
@@ -55,18 +58,14 @@ def loaded_by_module(module: str) -> frozenset[str]:
             met.add(name)
             parts = name.split(".")
             waiting += [".".join(parts[:length]) for length in range(1, len(parts))]
-            path = path_of(name)
-            waiting += imported(name, executed(tree_of(path))) if path else []
+            waiting += imports_of(name).when_imported
     return frozenset(name.split(".")[0] for name in met) & HEAVY
 
 
 @cache
 def loaded_by_function(module: str, function: str) -> frozenset[str]:
     """The heavy libraries that the imports inside a module's function import."""
-    path = path_of(module)
-    nodes = ast.walk(tree_of(path)) if path else ()
-    bodies = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function]
-    names = [name for body in bodies for name in imported(module, ast.walk(body))]
+    names = imports_of(module).by_function.get(function, ())
     return frozenset(library for name in names for library in loaded_by_module(name))
 
 
@@ -85,32 +84,62 @@ def path_of(module: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-@cache
 def tree_of(path: Path) -> ast.Module:
     """A file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imported(module: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
+class Imports(NamedTuple):
+    """Full names of the modules that a module's import statements name."""
+
+    anywhere: frozenset[str] = frozenset()
+    when_imported: frozenset[str] = frozenset()
+    by_function: dict[str, frozenset[str]] = {}  # noqa: RUF012
+
+
+@cache
+def imports_of(module: str) -> Imports:
+    """What a module of this project imports; nothing, if it is another's."""
+    path = path_of(module)
+    if path is None:
+        return Imports()
+    tree = tree_of(path)
+    every = list(statements(tree))
+    by_function: dict[str, frozenset[str]] = {}
+    for node in every:
+        if isinstance(node, ast.FunctionDef):
+            by_function[node.name] = by_function.get(node.name, frozenset()) | imported(module, statements(node))
+    return Imports(imported(module, every), imported(module, statements(tree, when_imported=True)), by_function)
+
+
+def imported(module: str, nodes: Iterable[ast.AST]) -> frozenset[str]:
     """Full names of the modules that import statements name."""
     path = path_of(module)
     package = module.split(".") if path and path.name == "__init__.py" else module.split(".")[:-1]
+    names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
-            yield source
-            yield from (name for alias in node.names if path_of(name := f"{source}.{alias.name}"))
+            names.add(source)
+            names.update(name for alias in node.names if path_of(name := f"{source}.{alias.name}"))
+    return frozenset(names)
 
 
-def executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run when a module is imported: not those in functions, nor those for type checkers alone."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            continue
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield child
-        yield from executed(child)
+def statements(tree: ast.AST, when_imported: bool = False) -> Iterator[ast.AST]:
+    """All statements in a tree, or those that run when a module is imported.
+
+    Those in functions do not, nor those for type checkers alone.
+    """
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        for child in (child for block in BLOCKS for child in getattr(node, block, ())):
+            if when_imported and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if when_imported and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            yield child
+            waiting.append(child)
