@@ -18,10 +18,10 @@ from typing import Any, Tuple, Union  # noqa: UP035 - TensorRT 10 knows only the
 
 from spm_rt.backends.tensorrt.python_plugin import NAME, NAMESPACE, register_python_plugin
 from spm_rt.errors import BackendError
-from spm_rt.gpu.kernels import ROI_PARTS, ROI_THREADS, nvrtc, roi_launch
+from spm_rt.gpu.kernels import ROI_BLOCK_CHANNELS, ROI_THREADS, nvrtc, roi_launch
 
 IDENTIFIER = f"{NAMESPACE}::{NAME}"
-CHANNELS, CELLS = 640, 6
+CELLS = 6
 LOWEST_VERSION = (10, 9)
 
 
@@ -99,7 +99,8 @@ def _decorate(trt: Any, code: str) -> None:
         shift: trtp.TensorDesc,
     ) -> trtp.TensorDesc:
         count = boxes.shape_expr[0] * boxes.shape_expr[1]
-        return trtp.from_shape_expr((count, CHANNELS, CELLS, CELLS), dtype=deep.dtype)
+        channels = deep.shape_expr[1] + shallow.shape_expr[1]
+        return trtp.from_shape_expr((count, channels, CELLS, CELLS), dtype=deep.dtype)
 
     @trtp.aot_impl(IDENTIFIER)  # type: ignore[untyped-decorator]
     def implement(
@@ -117,11 +118,12 @@ def _decorate(trt: Any, code: str) -> None:
             raise BackendError(f"{IDENTIFIER}: two maps of one float type and float32 for the rest, not {found}")
         launch = trtp.KernelLaunchParams()
         launch.grid_x = boxes.shape_expr[0] * boxes.shape_expr[1]
-        launch.grid_y = ROI_PARTS
+        channels = (deep.shape_expr[1], shallow.shape_expr[1])
+        launch.grid_y = (channels[0] + channels[1]) // ROI_BLOCK_CHANNELS
         launch.block_x = ROI_THREADS
-        numbers = trtp.SymIntExprs(4)  # per_target, height, width, channels_last
-        numbers[0] = trtp.SymInt32(boxes.shape_expr[1])
-        numbers[1] = trtp.SymInt32(deep.shape_expr[2])
-        numbers[2] = trtp.SymInt32(deep.shape_expr[3])
-        numbers[3] = trtp.SymInt32(0)
-        return roi_launch(1, types[data]).name, code, launch, numbers
+        # per_target, both maps' channels, height, width, channels_last
+        given = (boxes.shape_expr[1], *channels, *deep.shape_expr[2:4], 0)
+        numbers = trtp.SymIntExprs(len(given))
+        for at, number in enumerate(given):
+            numbers[at] = trtp.SymInt32(number)
+        return roi_launch(1, 1, types[data]).name, code, launch, numbers

@@ -16,11 +16,11 @@ from spm_export.graphs.roi import PLUGIN
 from spm_rt.backends.tensorrt import python_plugin as roi_plugin
 from spm_rt.errors import BackendError
 from spm_rt.gpu.kernels import nvrtc, source
+from spm_rt.models import MODELS
+from spm_rt.settings import ModelSpec
 
 from ..support.fakes import tensorrt_plugins as fake
 
-SHAPES = ((2, 384, 34, 34), (2, 256, 34, 34), (2, 9, 4), (1, 640, 1, 1), (1, 640, 1, 1))
-OUT = (18, 640, 6, 6)
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in TensorRT's sources
 CODE = b".version 8.8\n.target sm_75\n// text of a kernel\n\0"
 
@@ -38,16 +38,26 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-def descriptions(data: fake.DataType, rest: fake.DataType = fake.DataType.FLOAT) -> list[Any]:
+def shapes(spec: ModelSpec) -> list[tuple[int, ...]]:
+    """Of two maps, nine boxes of each of two targets, scale and shift; of the output."""
+    deep, shallow, cells = spec.deep_channels, spec.shallow_channels, spec.cells
+    affine = (1, deep + shallow, 1, 1)
+    return [(2, deep, cells, cells), (2, shallow, cells, cells), (2, 9, 4), affine, affine, (18, deep + shallow, 6, 6)]
+
+
+def descriptions(
+    data: fake.DataType, rest: fake.DataType = fake.DataType.FLOAT, spec: ModelSpec = MODELS["alexnet"]
+) -> list[Any]:
     kinds = (data, data, rest, rest, rest, data)
-    return [fake.DynamicPluginTensorDesc(shape, kind) for shape, kind in zip((*SHAPES, OUT), kinds, strict=True)]
+    return [fake.DynamicPluginTensorDesc(shape, kind) for shape, kind in zip(shapes(spec), kinds, strict=True)]
 
 
-def check_shapes(made: Any, builder: fake.ExprBuilder) -> list[fake.DimsExprs]:
+def check_shapes(made: Any, builder: fake.ExprBuilder, spec: ModelSpec) -> list[fake.DimsExprs]:
     """The shape of a plugin's output is right; gives those of its inputs."""
-    sizes = [fake.DimsExprs([fake.IDimensionExpr(n) for n in shape]) for shape in SHAPES]
+    *inputs, output = shapes(spec)
+    sizes = [fake.DimsExprs([fake.IDimensionExpr(n) for n in shape]) for shape in inputs]
     (out,) = made.get_output_shapes(sizes, [], builder)
-    assert [size.get_constant_value() for size in out] == list(OUT)
+    assert [size.get_constant_value() for size in out] == list(output)
     return sizes
 
 
@@ -59,7 +69,9 @@ class Setter(dict[int, Any]):
     nbSymExprs = 0
 
 
-def build(trt: Any, data: fake.DataType, rest: fake.DataType = fake.DataType.FLOAT) -> tuple[Any, LaunchParams, Setter]:
+def build(
+    trt: Any, data: fake.DataType, rest: fake.DataType = fake.DataType.FLOAT, spec: ModelSpec = MODELS["alexnet"]
+) -> tuple[Any, LaunchParams, Setter]:
     """What TensorRT asks a plugin while it builds an engine, in its order."""
     version, namespace = PLUGIN["plugin_version"], PLUGIN["plugin_namespace"]
     creator = trt.get_plugin_registry().get_creator("FusedRoiCrop", version, namespace)
@@ -68,8 +80,8 @@ def build(trt: Any, data: fake.DataType, rest: fake.DataType = fake.DataType.FLO
     kinds = [data, data, rest, rest, rest]
     assert made.get_output_data_types(kinds, [4, 4, 3, 4, 4]) == [data]
     builder, launch, numbers = fake.ExprBuilder(), LaunchParams(), Setter()
-    sizes = check_shapes(made, builder)
-    in_out = descriptions(data, rest)
+    sizes = check_shapes(made, builder, spec)
+    in_out = descriptions(data, rest, spec)
     formats = made.get_supported_format_combinations(in_out, 5)
     assert [(f.type, f.format) for f in formats] == [(d.desc.type, fake.TensorFormat.LINEAR) for d in in_out]
     made.configure_plugin(in_out[:5], in_out[5:])
@@ -79,26 +91,31 @@ def build(trt: Any, data: fake.DataType, rest: fake.DataType = fake.DataType.FLO
     return made, launch, numbers
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     ("data", "kernel"),
     [(fake.DataType.FLOAT, "spm_roi_f32"), (fake.DataType.HALF, "spm_roi_f16"), (fake.DataType.BF16, "spm_roi_bf16")],
 )
 def test_tensorrts_own_sources_take_the_plugin_and_its_kernel(
-    data: fake.DataType, kernel: str, monkeypatch: pytest.MonkeyPatch
+    data: fake.DataType, kernel: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spec = MODELS[model]
     trt = fake.with_plugin_sources(monkeypatch)
     found = ours.register_plugin(trt, 75)
     assert found.kind == "aot"
-    made, launch, numbers = build(trt, data)
-    name, code = made.get_kernel([d.desc for d in descriptions(data)[:5]], [descriptions(data)[5].desc])
+    made, launch, numbers = build(trt, data, spec=spec)
+    *inputs, output = (given.desc for given in descriptions(data, spec=spec))
+    name, code = made.get_kernel(inputs, [output])
     assert name == kernel
     assert code == CODE.rstrip(b"\0")
     sizes = {name: value.expr.get_constant_value() for name, value in vars(launch).items()}
-    wanted = {"grid_x": 18, "grid_y": 20, "grid_z": 1, "block_x": 288, "block_y": 1, "block_z": 1, "shared_mem": 0}
+    parts = (spec.deep_channels + spec.shallow_channels) // 32
+    wanted = {"grid_x": 18, "grid_y": parts, "grid_z": 1, "block_x": 288, "block_y": 1, "block_z": 1, "shared_mem": 0}
     assert sizes == wanted
-    assert numbers.nbSymExprs == 4
-    assert [numbers[i].expr.get_constant_value() for i in range(4)] == [9, 34, 34, 0]
-    assert {numbers[i].dtype.name for i in range(4)} == {"INT32"}
+    passed = [9, spec.deep_channels, spec.shallow_channels, spec.cells, spec.cells, 0]
+    assert numbers.nbSymExprs == len(passed)
+    assert [numbers[i].expr.get_constant_value() for i in range(len(passed))] == passed
+    assert {number.dtype.name for number in numbers.values()} == {"INT32"}
 
 
 def test_the_kernels_parameters_are_in_tensorrts_order() -> None:
@@ -107,7 +124,8 @@ def test_the_kernels_parameters_are_in_tensorrts_order() -> None:
     assert match
     kinds = " ".join(match[1].replace("\\", " ").split())
     inputs = "const Data* deep, const Data* shallow, const float* boxes, const float* scale, const float* shift"
-    assert kinds == f"{inputs}, int per_target, int height, int width, int channels_last, Data* out"
+    numbers = ("per_target", "deep_channels", "shallow_channels", "height", "width", "channels_last")
+    assert kinds == ", ".join([inputs, *(f"int {name}" for name in numbers), "Data* out"])
 
 
 def test_types_that_the_kernel_does_not_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +185,8 @@ def test_the_class_describes_the_same_operator_and_takes_the_formats_that_the_ke
     creator = trt.get_plugin_registry().get_creator("FusedRoiCrop", "1", "spm")
     made = creator.create_plugin("FusedRoiCrop", [], trt.TensorRTPhase.BUILD)
     assert made.get_output_data_types([fake.DataType.HALF] * 2 + [fake.DataType.FLOAT] * 3) == [fake.DataType.HALF]
-    check_shapes(made, fake.ExprBuilder())
+    for spec in MODELS.values():
+        check_shapes(made, fake.ExprBuilder(), spec)
     assert made.num_outputs == 1
     assert made.get_capability_interface(None) is made
     kinds = fake.DataType

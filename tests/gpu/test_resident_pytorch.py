@@ -225,8 +225,12 @@ def test_the_light_model_goes_through_the_same_kernels(
     found = follow(machine.tracker(), clip[:3])
     np.testing.assert_allclose(found[:, :4], follow(on_the_cpu(light), clip[:3])[:, :4], atol=0.01)
     counts = Counter(name for name in machine.torch.cuda.captured if name.startswith("spm_"))
-    once = ("spm_crop_f32", "spm_decode_f32", "spm_select", "spm_relate_f32", "spm_decode_fine_f32", "spm_fuse")
-    assert [counts[name] for name in once] == [1] * 6
+    once = [
+        "spm_select",
+        "spm_fuse",
+        *(f"spm_{name}_f32" for name in ("crop", "decode", "roi", "relate", "decode_fine")),
+    ]
+    assert [counts[name] for name in once] == [1] * 7
     # After every convolution but those that decode and relate follow, and after two products.
     assert counts["spm_activate_f32"] == machine.torch.cuda.captured.count("conv2d") - 2 + 2
     assert not {"relu", "relu_", "sigmoid", "exp"} & set(machine.torch.cuda.captured)

@@ -76,7 +76,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "validation_samples": 384,
         "weights": _SHARES,
     },
-    # A fine score graded by overlap and boxes of parts, from --init the weights before: 2,600 steps, an hour of one core.
+    # A fine score graded by overlap, boxes of parts; from --init the weights before: 2,600 steps, an hour of one core.
     "graded": {
         "steps": 2600,
         "batch": 16,

@@ -105,15 +105,19 @@ def check_roi(gpu: KernelRunner, bundle: Bundle, data: str, rng: np.random.Gener
     weights = read_weights(bundle.path / "weights.safetensors", torch)
     network = Network(torch, weights, bundle.spec, torch.device("cpu"), torch.float32)
     kind = getattr(torch, data)
-    deep, shallow = (torch.from_numpy(rng.uniform(-1, 1, (2, c, 34, 34)).astype("f4")).to(kind) for c in (384, 256))
+    spec, cells = bundle.spec, bundle.spec.cells
+    channels = (spec.deep_channels, spec.shallow_channels)
+    given = [torch.from_numpy(rng.uniform(-1, 1, (2, c, cells, cells)).astype("f4")).to(kind) for c in channels]
     center, size = rng.uniform(-30, 300, (2, 200, 2)), rng.uniform(0, 250, (2, 200, 2))
     boxes = np.concatenate([center - size / 2, center + size / 2], axis=-1).astype(np.float32)
-    expected = network.steps.roi(deep.float(), shallow.float(), torch.from_numpy(boxes))
+    expected = network.steps.roi(*(m.float() for m in given), torch.from_numpy(boxes))
     bits = np.uint32 if data == "float32" else np.uint16
-    raw = [m.contiguous().view(torch.uint8).numpy().view(bits).reshape(-1).copy() for m in (deep, shallow)]
-    out = np.zeros(400 * 640 * 36, bits)
+    raw = [m.contiguous().view(torch.uint8).numpy().view(bits).reshape(-1).copy() for m in given]
+    out = np.zeros(400 * sum(channels) * 36, bits)
     affine = [network._w[f"roi_{name}"].reshape(-1).numpy().copy() for name in ("scale", "shift")]
-    gpu.run("roi", kernels.roi_launch(400, data), *raw, boxes.reshape(-1), *affine, 200, 34, 34, 0, out)
+    boxes -= np.float32(spec.first_cell)
+    launch, numbers = kernels.roi_launch(400, sum(channels), data), (200, *channels, cells, cells, 0)
+    gpu.run("roi", launch, *raw, boxes.reshape(-1), *affine, *numbers, out)
     computed = torch.from_numpy(out.view(np.uint8)).view(kind).float().reshape(expected.shape)
     if not bool(((computed == 0) | (expected != 0)).all()):
         return float("inf")  # something that is not zero where there is nothing

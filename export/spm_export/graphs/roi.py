@@ -23,10 +23,11 @@ def _plugin(spec: ModelSpec) -> dict[str, str]:
 def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
     """The RoI operator: crop both maps inside boxes, normalise, concatenate.
 
-    ``FusedRoiCrop(deep [T, 384, H, W], shallow [T, 256, H, W], boxes [T, K, 4], scale, shift [1, 640, 1, 1])`` gives
-    ``[T * K, 640, 6, 6]``: corner-aligned bilinear samples (``crop_and_resize`` of :mod:`spm_export.model.network`),
-    times scale, plus shift, and zeros where a sample lies outside the map. The positions are computed in float32 in the
-    reference's order, since their roundings decide what is inside.
+    ``FusedRoiCrop(deep [T, C, H, W], shallow [T, D, H, W], boxes [T, K, 4], scale, shift [1, C + D, 1, 1])`` gives
+    ``[T * K, C + D, 6, 6]``: corner-aligned bilinear samples (``crop_and_resize`` of :mod:`spm_export.model.network`),
+    times scale, plus shift, and zeros where a sample lies outside the map. Boxes are in crop pixels from the centre of
+    the first cell on. The positions are computed in float32 in the reference's order, since their roundings decide
+    what is inside.
     """
     g = GraphBuilder("FusedRoiCrop", opset)
     g.spec = spec
@@ -55,15 +56,16 @@ def fused_roi_crop(spec: ModelSpec, opset: int) -> ir.Function:
 
 def call_roi_crop(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.Value, name: str) -> ir.Value:
     """One node of :func:`fused_roi_crop` whose result is called ``name``."""
-    scale, shift = g.weight("roi_scale"), g.weight("roi_shift")
+    scale, shift, boxes = g.weight("roi_scale"), g.weight("roi_shift"), _from_first_cell(g, boxes)
     return g.call(fused_roi_crop(g.spec, g.opset), deep, shallow, boxes, scale, shift, name=name, **_plugin(g.spec))
 
 
 def sample_grid(g: GraphBuilder, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map."""
+    """Sample positions ``[T, K, 2, 6]`` (x, then y; in cells) inside boxes ``[T, K, 4]``, and which lie on the map.
+
+    Boxes are in crop pixels from the centre of the first cell on.
+    """
     cells, last = g.spec.roi_cells, g.spec.cells - 1
-    if g.spec.first_cell:
-        boxes = g.op("Sub", boxes, g.constant(g.spec.first_cell))
     low, high = g.split(g.op("Div", boxes, g.constant(float(g.spec.stride))), [2, 2], axis=2)
     edge = g.constant(float(last))
     low, high = g.op("Div", low, edge), g.op("Div", high, edge)
@@ -75,6 +77,10 @@ def sample_grid(g: GraphBuilder, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
         "And", g.op("GreaterOrEqual", positions, g.constant(0.0)), g.op("LessOrEqual", positions, edge), name="inside"
     )
     return positions, inside
+
+
+def _from_first_cell(g: GraphBuilder, boxes: ir.Value) -> ir.Value:
+    return g.op("Sub", boxes, g.constant(g.spec.first_cell)) if g.spec.first_cell else boxes
 
 
 def _axes(g: GraphBuilder, values: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -89,7 +95,7 @@ def roi_features(g: GraphBuilder, deep: ir.Value, shallow: ir.Value, boxes: ir.V
     Each sample is its four neighbours times four weights; outside, weights and shift are zero.
     """
     cells, size, targets = g.spec.roi_cells, g.spec.cells, g.targets
-    positions, inside = sample_grid(g, boxes)  # [T, K, 2, 6] each: x, then y
+    positions, inside = sample_grid(g, _from_first_cell(g, boxes))  # [T, K, 2, 6] each: x, then y
     last = g.constant(float(size - 1))
     clamped = g.op("Min", g.op("Max", positions, g.constant(0.0)), last)
     low, high = g.op("Floor", clamped), g.op("Ceil", clamped)

@@ -100,12 +100,13 @@ class Kernels(Operators):
             return super().roi(deep, shallow, boxes)
         targets, count = boxes.shape[:2]
         deep, shallow = (m.contiguous(memory_format=self.order) for m in (deep, shallow))
-        out = self._maps(targets * count, 640, 6, 6, deep)
-        launch = kernels.roi_launch(targets * count, self._name)
-        affine = (self._tensors["roi_scale"], self._tensors["roi_shift"])
-        self._run(
-            "roi", launch, deep, shallow, boxes.contiguous(), *affine, count, *deep.shape[2:], 3 * self._last, out
-        )
+        channels = (deep.shape[1], shallow.shape[1])
+        out = self._maps(targets * count, sum(channels), 6, 6, deep)
+        launch = kernels.roi_launch(targets * count, sum(channels), self._name)
+        if self.spec.first_cell:
+            boxes = boxes - self.spec.first_cell
+        given = (deep, shallow, boxes.contiguous(), self._tensors["roi_scale"], self._tensors["roi_shift"])
+        self._run("roi", launch, *given, count, *channels, *deep.shape[2:], 3 * self._last, out)
         return out
 
     def _answers(self, targets: int, count: int) -> dict[str, Tensor]:

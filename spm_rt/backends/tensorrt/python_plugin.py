@@ -62,7 +62,7 @@ def _plugin_class(trt: Any, code: bytes) -> Any:
     types = {trt.DataType.FLOAT: "float32", trt.DataType.HALF: "float16", trt.DataType.BF16: "bfloat16"}
 
     class RoiPlugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
-        """deep, shallow, boxes, scale, shift -> [T * K, 640, 6, 6] of the maps' type."""
+        """deep, shallow, boxes, scale, shift -> [T * K, C + D, 6, 6] of the maps' type."""
 
         def __init__(self) -> None:
             for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
@@ -78,10 +78,11 @@ def _plugin_class(trt: Any, code: bytes) -> Any:
             return [input_types[0]]
 
         def get_output_shapes(self, inputs: Any, shape_inputs: Any, builder: Any) -> list[Any]:
-            boxes = inputs[2]
+            deep, shallow, boxes = inputs[:3]
             count = builder.operation(trt.DimensionOperation.PROD, boxes[0], boxes[1])
+            channels = builder.operation(trt.DimensionOperation.SUM, deep[1], shallow[1])
             shape = trt.DimsExprs(4)
-            for axis, size in enumerate((count, *(builder.constant(n) for n in (640, 6, 6)))):
+            for axis, size in enumerate((count, channels, builder.constant(6), builder.constant(6))):
                 shape[axis] = size
             return [shape]
 
@@ -106,9 +107,10 @@ def _plugin_class(trt: Any, code: bytes) -> Any:
             self, input_desc: Any, output_desc: Any, inputs: Any, outputs: Any, workspace: Any, stream: int
         ) -> None:
             targets, per_target = tuple(input_desc[2].dims)[:2]
-            height, width = tuple(input_desc[0].dims)[2:]
-            launch = roi_launch(targets * per_target, types[input_desc[0].type])
-            numbers = [ctypes.c_int(n) for n in (per_target, height, width, 0)]
+            deep_channels, height, width = tuple(input_desc[0].dims)[1:]
+            channels = (deep_channels, tuple(input_desc[1].dims)[1])
+            launch = roi_launch(targets * per_target, sum(channels), types[input_desc[0].type])
+            numbers = [ctypes.c_int(n) for n in (per_target, *channels, height, width, 0)]
             self._loaded().prepare(launch, [*map(int, inputs), *numbers, int(outputs[0])])(stream)
 
         def attach_to_context(self, context: Any) -> Any:

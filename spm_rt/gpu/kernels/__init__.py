@@ -24,8 +24,8 @@ from ...settings import MODES, ModelSpec, TrackerSettings
 FOLDER = Path(__file__).parent
 
 ROI_THREADS = 288
-ROI_PARTS = 20
-"""Blocks per proposal of the RoI kernel: 640 channels, 32 by 32."""
+ROI_BLOCK_CHANNELS = 32
+"""Channels that a block of the RoI kernel makes."""
 CROP_THREADS = 256
 SUM_THREADS = 256
 SUM_BLOCKS = 128
@@ -126,15 +126,22 @@ def settings_record(spec: ModelSpec, settings: TrackerSettings) -> NDArray[Any]:
 
 
 def roi_fits(spec: ModelSpec) -> bool:
-    """Whether the RoI kernel computes what a model needs: it is compiled for the release's maps."""
-    own = ModelSpec()
-    names = ("deep_channels", "shallow_channels", "roi_cells", "stride", "first_cell")
-    return all(getattr(spec, name) == getattr(own, name) for name in names)
+    """Whether the RoI kernel computes what a model needs: 6 by 6 samples of maps of stride 8, 32 channels by 32."""
+    own, channels = ModelSpec(), (spec.deep_channels, spec.shallow_channels)
+    alike = all(getattr(spec, name) == getattr(own, name) for name in ("roi_cells", "stride"))
+    return alike and not any(count % ROI_BLOCK_CHANNELS for count in channels)
 
 
-def roi_launch(proposals: int, data: str = "float32") -> Launch:
-    """``spm_roi_*`` on ``proposals`` boxes in all; ``data`` is the maps' and the output's type (``DATA_TYPES``)."""
-    return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, ROI_PARTS, 1), ROI_THREADS)
+def roi_launch(proposals: int, channels: int, data: str = "float32") -> Launch:
+    """``spm_roi_*`` on ``proposals`` boxes in all.
+
+    Args:
+        proposals: how many, of all targets.
+        channels: of both maps together.
+        data: the maps' and the output's type, one of :data:`DATA_TYPES`.
+    """
+    parts = -(-channels // ROI_BLOCK_CHANNELS)
+    return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, parts, 1), ROI_THREADS)
 
 
 def begin_launch(targets: int = 1) -> Launch:

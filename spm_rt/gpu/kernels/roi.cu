@@ -7,9 +7,10 @@ using namespace spm;
 #define ROI_KERNEL(name, Data)                                                                                          \
     extern "C" __global__ void __launch_bounds__(ROI_THREADS)                                                           \
         name(const Data* deep, const Data* shallow, const float* boxes, const float* scale, const float* shift,         \
-             int per_target, int height, int width, int channels_last, Data* out) {                                     \
-        roi_block((int)blockIdx.x, (int)blockIdx.y, deep, shallow, boxes, scale, shift, per_target, height, width,      \
-                  channels_last, out);                                                                                  \
+             int per_target, int deep_channels, int shallow_channels, int height, int width, int channels_last,         \
+             Data* out) {                                                                                               \
+        roi_block((int)blockIdx.x, (int)blockIdx.y, deep, shallow, boxes, scale, shift, per_target, deep_channels,      \
+                  shallow_channels, height, width, channels_last, out);                                                 \
     }
 ROI_KERNEL(spm_roi_f32, float)
 ROI_KERNEL(spm_roi_f16, Half)

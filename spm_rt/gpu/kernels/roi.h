@@ -1,4 +1,4 @@
-// The RoI operator spm::FusedRoiCrop in one pass: corner-aligned samples of conv4 and conv2, batch norm, concatenation.
+// The RoI operator spm::FusedRoiCrop in one pass: corner-aligned samples of two maps, batch norm, concatenation.
 //
 // A block makes 32 channels of one proposal. The 36 samples' neighbours and shares are worked out once per block; then
 // every thread makes one value after the other.
@@ -8,10 +8,8 @@
 namespace spm {
 
 constexpr int ROI_CELLS = 6, ROI_SAMPLES = ROI_CELLS * ROI_CELLS;
-constexpr int DEEP_CHANNELS = 384, SHALLOW_CHANNELS = 256, ROI_CHANNELS = DEEP_CHANNELS + SHALLOW_CHANNELS;
 constexpr int ROI_BLOCK_CHANNELS = 32, ROI_THREADS = 288;
 constexpr float ROI_STRIDE = 8.0f;  // crop pixels per cell
-static_assert(DEEP_CHANNELS % ROI_BLOCK_CHANNELS == 0, "a block reads one map");
 static_assert(ROI_BLOCK_CHANNELS * ROI_SAMPLES % ROI_THREADS == 0, "all threads have as much to do");
 
 struct RoiSamples {
@@ -45,27 +43,29 @@ SPM_FUNCTION float roi_value(const Data* plane, int cell_step, const RoiSamples*
     return between(upper, lower, at->share_y[sample]);
 }
 
-// deep [T, 384, height, width] and shallow [T, 256, height, width]; boxes [T * per_target, 4] in crop pixels; scale and
-// shift [640]; out [T * per_target, 640, 6, 6]. Bit 0 of `channels_last` is about the maps, bit 1 about out. `proposal` and
-// `part` are the block's indices.
+// deep [T, C, height, width] and shallow [T, D, height, width], where C is a multiple of 32, so that a block reads one map,
+// and D too; boxes [T * per_target, 4] in crop pixels from the first cell's centre; scale and shift [C + D]; out
+// [T * per_target, C + D, 6, 6]. Bit 0 of `channels_last` is about the maps, bit 1 about out. `proposal` and `part` are the
+// block's indices.
 template <typename Data>
 SPM_BLOCK void roi_block(int proposal, int part, const Data* deep, const Data* shallow, const float* boxes,
-                         const float* scale, const float* shift, int per_target, int height, int width,
-                         int channels_last, Data* out) {
+                         const float* scale, const float* shift, int per_target, int deep_channels,
+                         int shallow_channels, int height, int width, int channels_last, Data* out) {
     SPM_SHARED RoiSamples samples;
     SPM_EACH_THREAD(thread, ROI_THREADS) {
         if (thread < ROI_SAMPLES) roi_sample(load_box(boxes + 4 * proposal), height, width, thread, &samples);
     }
     SPM_SYNC();
     const int first = part * ROI_BLOCK_CHANNELS, target = proposal / per_target, cells = height * width;
-    const bool is_deep = first < DEEP_CHANNELS;
-    const int channels = is_deep ? DEEP_CHANNELS : SHALLOW_CHANNELS, start = is_deep ? first : first - DEEP_CHANNELS;
+    const bool is_deep = first < deep_channels;
+    const int channels = is_deep ? deep_channels : shallow_channels, start = is_deep ? first : first - deep_channels;
+    const int all = deep_channels + shallow_channels;
     const Data* map = (is_deep ? deep : shallow) + (long long)target * channels * cells;
     const bool maps_last = channels_last & 1, out_last = channels_last & 2;
     const long long channel_step = maps_last ? 1 : cells;
     const int cell_step = maps_last ? channels : 1;
-    const int out_channel_step = out_last ? 1 : ROI_SAMPLES, out_sample_step = out_last ? ROI_CHANNELS : 1;
-    Data* const to = out + (long long)proposal * ROI_CHANNELS * ROI_SAMPLES + first * out_channel_step;
+    const int out_channel_step = out_last ? 1 : ROI_SAMPLES, out_sample_step = out_last ? all : 1;
+    Data* const to = out + (long long)proposal * all * ROI_SAMPLES + first * out_channel_step;
     SPM_EACH_THREAD(thread, ROI_THREADS) {
         for (int i = thread; i < ROI_BLOCK_CHANNELS * ROI_SAMPLES; i += ROI_THREADS) {
             // Neighbouring threads write neighbours in memory.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import importlib.util
+import operator
 import sys
 import types
 from pathlib import Path
@@ -42,8 +43,8 @@ class ExprBuilder:
         return IDimensionExpr(value)
 
     def operation(self, op: DimensionOperation, a: IDimensionExpr, b: IDimensionExpr) -> IDimensionExpr:
-        ways = {DimensionOperation.PROD: lambda x, y: x * y, DimensionOperation.SUM: lambda x, y: x + y}
-        return IDimensionExpr(ways[op](a.value, b.value))
+        ways = {"PROD": operator.mul, "SUM": operator.add, "FLOOR_DIV": operator.floordiv}
+        return IDimensionExpr(ways[op.name](a.value, b.value))
 
 
 class DimsExprs(list[Any]):
