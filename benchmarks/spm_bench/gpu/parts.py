@@ -107,12 +107,13 @@ def check_roi(gpu: KernelRunner, bundle: Bundle, data: str, rng: np.random.Gener
     kind = getattr(torch, data)
     spec, cells = bundle.spec, bundle.spec.cells
     channels = (spec.deep_channels, spec.shallow_channels)
-    given = [torch.from_numpy(rng.uniform(-1, 1, (2, c, cells, cells)).astype("f4")).to(kind) for c in channels]
+    made = (torch.from_numpy(rng.uniform(-1, 1, (2, c, cells, cells)).astype("f4")).to(kind) for c in channels)
+    deep, shallow = made
     center, size = rng.uniform(-30, 300, (2, 200, 2)), rng.uniform(0, 250, (2, 200, 2))
     boxes = np.concatenate([center - size / 2, center + size / 2], axis=-1).astype(np.float32)
-    expected = network.steps.roi(*(m.float() for m in given), torch.from_numpy(boxes))
+    expected = network.steps.roi(deep.float(), shallow.float(), torch.from_numpy(boxes))
     bits = np.uint32 if data == "float32" else np.uint16
-    raw = [m.contiguous().view(torch.uint8).numpy().view(bits).reshape(-1).copy() for m in given]
+    raw = [m.contiguous().view(torch.uint8).numpy().view(bits).reshape(-1).copy() for m in (deep, shallow)]
     out = np.zeros(400 * sum(channels) * 36, bits)
     affine = [network._w[f"roi_{name}"].reshape(-1).numpy().copy() for name in ("scale", "shift")]
     boxes -= np.float32(spec.first_cell)
