@@ -31,13 +31,15 @@ class TrackResult:
         box: ``x, y, width, height`` in pixels of the frame. Where the score is below ``update_threshold`` this is the
             last box, unchanged.
         score: fused score of the chosen proposal, 0..1, without the window.
-        found: whether the target is thought to be in ``box`` (``score >= found_threshold``; docs/notes/lost.md).
+        found: whether the target is thought to be in ``box``: ``score >= found_threshold``, and not ``switched``
+            (docs/notes/lost.md).
         coarse_score: the coarse stage's share of it.
         fine_score: the fine stage's share of it; NaN in ``coarse`` mode.
         candidates: all proposals of the frame, best ranking first, if they were asked for.
-        state: ``tracked``, ``unsure`` or ``lost``: the score reaches ``found_threshold``, ``update_threshold`` or
+        state: ``tracked``, ``unsure`` or ``lost``: found; not found, but the score reaches ``update_threshold``; or
             neither. A tracker with a way back (docs/guide/recovery.md) goes by the course of the scores, and has a
             fourth state, ``found again``, for the frame in which the box moves to where the target was confirmed.
+        switched: whether the box is thought to have gone over to a look-alike. Never, where ``rival_memory`` is 0.
     """
 
     box: Box
@@ -47,3 +49,4 @@ class TrackResult:
     fine_score: float
     candidates: tuple[Candidate, ...] | None = None
     state: str = dataclasses.field(kw_only=True)
+    switched: bool = dataclasses.field(default=False, kw_only=True)

@@ -146,6 +146,9 @@ class TrackerSettings:
         size_rate: how fast the box's size follows, scaled by the score (LR).
         update_threshold: fused score below which the box stays where it was (MAX_SCORE_THRESHOLD).
         found_threshold: fused score from which on ``TrackResult.found`` is true; docs/notes/lost.md has the figures.
+        rival_memory: frames for which the places of rivals are remembered, other proposals that reach
+            ``update_threshold``: where the box goes over to one, ``found`` is false (docs/notes/lost.md,
+            "Look-alikes"). 0, as in the release: ``found`` goes by the score alone.
         min_side: smallest width and height of a box, in pixels of the frame (10 in the release).
         extent_correction: share of the difference between the first box and what is detected on its own frame by which
             all later boxes are put right (docs/notes/model.md, "Extent"). 0, as in the release: of none, and ``init``
@@ -166,11 +169,13 @@ class TrackerSettings:
     found_threshold: float = 0.3
     min_side: float = 10.0
     extent_correction: float = _later(0.0)
+    rival_memory: int = _later(0)
 
     def __post_init__(self) -> None:
         require(isinstance(self.mode, str) and self.mode in MODES, "mode", self.mode, "one of " + ", ".join(MODES))
         set_whole(self, "num_candidates", 1, 64)
         set_whole(self, "num_near_candidates", 0, 1)
+        set_whole(self, "rival_memory", 0, 1000)
         count, near = self.num_candidates, self.num_near_candidates
         require(near < count or count == 1, "num_near_candidates", near, "fewer than num_candidates")
         for name, most in (*((name, 1) for name in _SHARES), ("fine_box_weight", MOST), ("min_side", MOST)):

@@ -101,9 +101,16 @@ def parse_entries(texts: Iterable[str], bundle: Bundle, options: argparse.Namesp
     return {entry.label: entry for entry in entries}
 
 
+def entry_of(folder: str, options: argparse.Namespace) -> Entry:
+    """The bundle in a folder, run by what ``--backend NAME[:PRECISION]`` says."""
+    name, _, precision = options.backend.partition(":")
+    asked = parse_precision(precision) if precision else None
+    return Entry(folder, check_name(name), asked, Bundle.open(folder))
+
+
 def load_named(folder: str, options: argparse.Namespace) -> Tracker:
     """A tracker on the bundle in a folder, as ``--backend`` and the options of a run say."""
-    return Entry(folder, check_name(options.backend), None, Bundle.open(folder)).load(options)
+    return entry_of(folder, options).load(options)
 
 
 def set_threads(threads: int) -> None:

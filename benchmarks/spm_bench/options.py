@@ -70,7 +70,7 @@ def add_frame_limit(parser: Parser) -> None:
 def add_default_bundle(parser: Parser) -> None:
     """One bundle and one backend, both with a default."""
     parser.add_argument("--bundle", default=default_bundle(), help=f"the bundle's folder {WHICH_BUNDLE}")
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="what runs it (default: auto)")
+    parser.add_argument("--backend", default="auto", metavar="NAME[:PRECISION]", help="what runs it (default: auto)")
 
 
 def add_clip_options(parser: Parser) -> None:

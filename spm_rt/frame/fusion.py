@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..settings import TrackerSettings
-from .geometry import as_corners, iou
+from .geometry import as_corners, iou, overlap_with
 
 Floats = NDArray[np.float32]
 
@@ -68,6 +68,20 @@ def cosine_window(boxes: Floats, crop_size: int) -> Floats:
     waves = np.float32(0.5) - np.float32(0.5) * cosines
     window: Floats = waves[:, 0] * waves[:, 1]
     return window
+
+
+APART = 0.3
+"""Boxes that overlap by less are of different things."""
+RIVALS = 8
+"""Most rivals that are told of a frame."""
+
+
+def find_rivals(fused: Fused, least: float) -> Floats:
+    """Boxes ``[n, 4]`` of the first proposals, up to ``RIVALS``, elsewhere than the chosen one and with a score of
+    ``least`` or more.
+    """
+    apart = overlap_with(fused.boxes, fused.boxes[fused.chosen], 0) < np.float32(APART)
+    return fused.boxes[apart & (fused.scores.astype(np.float64) >= least)][:RIVALS]
 
 
 Extent = tuple[float, float, float, float]

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from ..results import LOST, TRACKED, UNSURE, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .compiled import compiled
-from .fusion import AS_DETECTED, Extent, Fused, cosine_window, extent_of, fuse, next_box, with_extent
+from .fusion import AS_DETECTED, Extent, Fused, cosine_window, extent_of, find_rivals, fuse, next_box, with_extent
 from .geometry import Region, to_frame, xyxy_to_xywh
 from .proposals import select_proposals
+from .switches import SwitchWatch
 
-_choosing = compiled("_choosing", interface=2)
+_choosing = compiled("_choosing", interface=3)
 compiled_propose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None = getattr(_choosing, "propose", None)
-compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float]] | None
+compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float, bytes]] | None
 compiled_decide = getattr(_choosing, "decide", None)
 
 _selection = operator.attrgetter(*("near_iou", "score_floor", "nms_threshold", "num_near_candidates", "num_candidates"))
@@ -87,6 +88,7 @@ def decide(
     spec: ModelSpec,
     settings: TrackerSettings,
     candidates: bool = False,
+    watch: SwitchWatch | None = None,
 ) -> tuple[NDArray[np.float64], TrackResult]:
     """Both stages' scores and boxes fused: the new box ``[4]`` in frame pixels, and what the caller gets to see.
 
@@ -96,10 +98,11 @@ def decide(
         view: where the target was looked for.
         spec, settings: of the tracker.
         candidates: list all proposals in the result.
+        watch: of the target, which goes on by this frame where the settings want it.
     """
     last, region, frame_size, extent = view
     if compiled_decide is not None and fine is not None and settings.mode != "coarse" and not candidates:
-        corners, score, coarse_score, fine_score = compiled_decide(
+        corners, score, coarse_score, fine_score, rivals = compiled_decide(
             *proposals,
             *(np.ascontiguousarray(array, np.float32) for array in fine),
             last,
@@ -111,24 +114,45 @@ def decide(
             *_fusion(settings),
         )
         box = np.array(corners)
-        found, state = verdict(score, settings)
-        return box, TrackResult(xyxy_to_xywh(box), score, found, coarse_score, fine_score, state=state)
+        others = np.frombuffer(rivals, np.float32).reshape(-1, 4)
+        return box, make_result(box, (score, coarse_score, fine_score), others, extent, settings, watch)
     fused, fine_scores = _fuse(proposals, fine, region, spec, settings)
     best, score = fused.chosen, float(fused.scores[fused.chosen])
     box = last
     if score >= settings.update_threshold:
         box = next_box(last, fused.boxes[best], score, frame_size, settings, extent)
-    scores = float(proposals.scores[best]), float(fine_scores[best])
+    scores = score, float(proposals.scores[best]), float(fine_scores[best])
+    others = find_rivals(fused, settings.update_threshold)
     listed = _list_candidates(fused, proposals.scores, fine_scores, extent) if candidates else None
-    found, state = verdict(score, settings)
-    return box, TrackResult(xyxy_to_xywh(box), score, found, *scores, listed, state=state)
+    return box, make_result(box, scores, others, extent, settings, watch, listed)
 
 
-def verdict(score: float, settings: TrackerSettings) -> tuple[bool, str]:
-    """``TrackResult.found`` and ``state`` of a frame by its score alone."""
-    if score >= settings.found_threshold:
-        return True, TRACKED
-    return False, UNSURE if score >= settings.update_threshold else LOST
+def make_result(
+    box: NDArray[np.float64],
+    scores: tuple[float, float, float],
+    rivals: Floats,
+    extent: Extent,
+    settings: TrackerSettings,
+    watch: SwitchWatch | None,
+    candidates: tuple[Candidate, ...] | None = None,
+) -> TrackResult:
+    """What the caller gets to see of a frame: whether the target is found is decided here.
+
+    Args:
+        box: ``[4]``, the new box.
+        scores: fused, coarse and fine score of the chosen proposal.
+        rivals: ``[n, 4]``, as they were detected.
+        extent: of the target.
+        settings: of the tracker.
+        watch: of the target; None: switches are not looked for.
+        candidates: to be listed.
+    """
+    switched, score = False, scores[0]
+    if watch is not None and settings.rival_memory:
+        switched = watch.see(box, with_extent(rivals, extent) if len(rivals) else rivals, settings.rival_memory)
+    found = score >= settings.found_threshold and not switched
+    state = TRACKED if found else UNSURE if score >= settings.update_threshold else LOST
+    return TrackResult(xyxy_to_xywh(box), score, found, *scores[1:], candidates, state=state, switched=switched)
 
 
 def measure(

@@ -1,6 +1,6 @@
 """A frame's work on the GPU for a fixed number of targets: crop, network, proposals, fusion and next boxes.
 
-It is recorded as one CUDA graph, and one record of 48 bytes per target comes back. :mod:`spm_rt.resident.single`
+It is recorded as one CUDA graph, and one record of 184 bytes per target comes back. :mod:`spm_rt.resident.single`
 follows one target with it, :mod:`spm_rt.resident.multi` several.
 """
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from ..backends.protocol import Networks
 from ..errors import BackendError
 from ..frame.fusion import AS_DETECTED, Extent, extent_of
-from ..frame.geometry import search_region, to_crop, xyxy_to_xywh
-from ..frame.steps import verdict
+from ..frame.geometry import search_region, to_crop
+from ..frame.steps import make_result
+from ..frame.switches import SwitchWatch
 from ..gpu import kernels
 from ..gpu.capture import CapturedWork
 from ..gpu.device_frames import DeviceFrame
@@ -173,9 +174,8 @@ class FrameGraph:
         self.stream.download(self._memory["results"].address, self._results)
 
 
-def track_result(record: Any, settings: TrackerSettings) -> TrackResult:
-    """What a caller sees of one of :meth:`FrameGraph.end`'s records."""
-    score = float(record["score"])
-    coarse, fine = float(record["coarse_score"]), float(record["fine_score"])
-    found, state = verdict(score, settings)
-    return TrackResult(xyxy_to_xywh(record["box"]), score, found, coarse, fine, state=state)
+def track_result(record: Any, settings: TrackerSettings, extent: Extent, watch: SwitchWatch | None) -> TrackResult:
+    """What a caller sees of one of :meth:`FrameGraph.end`'s records; the target's watch goes on by this frame."""
+    scores = float(record["score"]), float(record["coarse_score"]), float(record["fine_score"])
+    rivals = record["rivals"][: record["rival_count"]]
+    return make_result(record["box"], scores, rivals, extent, settings, watch)

@@ -147,7 +147,8 @@ class ResidentMultiTracker(TargetSlots[FrameGraph]):
                 records |= dict(zip(batch.ids, batch.context.end(), strict=False))  # behind them: empty slots
             results = {}
             for id, target in self._targets.items():
-                target.box, results[id] = records[id]["box"].copy(), track_result(records[id], self.settings)
+                target.box = records[id]["box"].copy()
+                results[id] = track_result(records[id], self.settings, target.extent, target.watch)
             return results
 
     def _release(self) -> None:

@@ -1,6 +1,6 @@
 """A tracker whose frame never leaves the GPU: crop, network, proposals, fusion and the next box are one graph launch.
 
-What comes back per frame is one record of 48 bytes. The kernels (:mod:`spm_rt.gpu.kernels`) compute what the steps of
+What comes back per frame is one record of 184 bytes. The kernels (:mod:`spm_rt.gpu.kernels`) compute what the steps of
 :class:`~spm_rt.trackers.single.Tracker` compute, which stays the readable reference. The tests compare the two over a
 stand-in for the driver that runs the kernels on the host. docs/notes/gpu.md says what has been run where.
 """
@@ -92,7 +92,8 @@ class ResidentTracker(OneTarget):
             start = check_box(box, facts.shape[:2])
             buffer = FrameBuffer.fitting(facts, self.networks.device, self._buffer)
             self._extent = self._graph.make_template(facts, buffer, start)
-            self._buffer, self._box, self._frame_size = buffer, start, facts.shape[:2]
+            self._buffer, self._frame_size = buffer, facts.shape[:2]
+            self._put(start)
 
     def update(self, frame: Any) -> TrackResult:
         """Find the target in the next frame; see :meth:`spm_rt.Tracker.update`."""
@@ -105,7 +106,7 @@ class ResidentTracker(OneTarget):
             self._graph.begin(np.append(self._box, self._extent)[None])
             record = self._graph.end()[0]
             self._box = record["box"].copy()
-            return track_result(record, self.settings)
+            return track_result(record, self.settings, self._extent, self._watch)
 
     def _release(self) -> None:
         del self.networks, self._graph, self._buffer

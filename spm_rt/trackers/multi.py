@@ -199,8 +199,9 @@ class MultiTracker(OnBackend, TargetSlots[SlotContext]):
         clock("relation")
         results = {}
         for id, view in views.items():
-            decided = decide(proposals[id], fine.get(id), view, self.spec, self.settings, candidates)
-            self._targets[id].box, results[id] = decided
+            target = self._targets[id]
+            decided = decide(proposals[id], fine.get(id), view, self.spec, self.settings, candidates, target.watch)
+            target.box, results[id] = decided
         clock("fusion")
         return results
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import NotInitializedError
 from ..frame.geometry import as_corners, xyxy_to_xywh
+from ..frame.switches import SwitchWatch
 from ..results import Box, Corners
 from ..settings import TrackerSettings
 from .checks import check_box, check_corners
@@ -22,6 +23,7 @@ class OneTarget(Lifecycle):
         super().__init__(settings)
         self._box: NDArray[np.float64] | None = None
         self._frame_size = (0, 0)
+        self._watch: SwitchWatch | None = None
 
     @property
     def box(self) -> Box:
@@ -45,7 +47,7 @@ class OneTarget(Lifecycle):
         with self._gate:
             if self._box is None:
                 raise NotInitializedError("move_to before init: there is no template yet")
-            self._box = check_box(box, self._frame_size)
+            self._put(check_box(box, self._frame_size))
 
     def restore(self, corners: Sequence[float] | NDArray[np.floating]) -> None:
         """Go on from the ``corners`` that a tracker with the same template had: the next results are then its own, bit
@@ -58,7 +60,11 @@ class OneTarget(Lifecycle):
         with self._gate:
             if self._box is None:
                 raise NotInitializedError("restore before init: there is no template yet")
-            self._box = check_corners(corners)
+            self._put(check_corners(corners))
+
+    def _put(self, box: NDArray[np.float64]) -> None:
+        """The target is here, as somebody says who knows."""
+        self._box, self._watch = box, SwitchWatch(box)
 
     def _known(self) -> NDArray[np.float64]:
         self._gate.check()

@@ -17,7 +17,7 @@ from ..frame.fusion import AS_DETECTED, Extent
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import TargetView, decide, propose
 from ..gpu.device_frames import DeviceFrame
-from ..results import Box, Candidate, TrackResult
+from ..results import FOUND_AGAIN, Box, Candidate, TrackResult
 from ..settings import ModelSpec, RecoverySettings, TrackerSettings, check_recovery
 from .checks import check_box, check_levels, check_size, no_clock
 from .extent import measure_extent, relate
@@ -130,7 +130,8 @@ class Tracker(OnBackend, OneTarget):
             self._context.set_template(to_crop(start, region)[None])
             view = TargetView(start, region, (frame.shape[0], frame.shape[1]))
             extent = measure_extent(self._context, view, self.spec, self.settings)
-            self._box, self._frame_size, self._extent = start, view.frame_size, extent
+            self._put(start)
+            self._frame_size, self._extent = view.frame_size, extent
             if self._recovery is not None:
                 assert isinstance(self._context, SlotContext)
                 self._recovery.start(frame, start, self._context.template(), self.settings, extent)
@@ -174,9 +175,11 @@ class Tracker(OnBackend, OneTarget):
             clock("proposals")
             fine = relate(self._context, proposals, self.settings)
             clock("relation")
-            box, result = decide(proposals, fine, view, self.spec, self.settings, candidates)
+            box, result = decide(proposals, fine, view, self.spec, self.settings, candidates, self._watch)
             clock("fusion")
             if self._recovery is not None:
                 box, result = self._recovery.step(frame, box, result, self.settings)
+                if result.state == FOUND_AGAIN:
+                    self._put(box)
             self._box = box
             return result

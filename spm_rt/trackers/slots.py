@@ -13,6 +13,7 @@ from ..backends.protocol import Template
 from ..errors import TargetError
 from ..frame.fusion import Extent
 from ..frame.geometry import as_corners, xyxy_to_xywh
+from ..frame.switches import SwitchWatch
 from ..results import Box, Corners
 from ..settings import TrackerSettings
 from .checks import check_box, check_corners
@@ -38,6 +39,14 @@ class Target:
     box: NDArray[np.float64]
     template: Template
     extent: Extent
+    watch: SwitchWatch = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.put(self.box)
+
+    def put(self, box: NDArray[np.float64]) -> None:
+        """The target is here, as somebody says who knows."""
+        self.box, self.watch = box, SwitchWatch(box)
 
 
 @dataclasses.dataclass
@@ -110,12 +119,12 @@ class TargetSlots(Lifecycle, Generic[Holder]):
         """Put a target's box elsewhere, as :meth:`spm_rt.Tracker.move_to`; its template stays what it is."""
         with self._gate:
             target = self._target(id)
-            target.box = check_box(box, self._size_of(id))
+            target.put(check_box(box, self._size_of(id)))
 
     def restore(self, id: int, corners: Sequence[float] | NDArray[np.floating]) -> None:
         """Go on from the corners that a target with the same template had, as :meth:`spm_rt.Tracker.restore`."""
         with self._gate:
-            self._target(id).box = check_corners(corners)
+            self._target(id).put(check_corners(corners))
 
     def _release(self) -> None:
         del self._make_context, self._targets, self._pool, self._batches

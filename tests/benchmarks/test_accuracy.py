@@ -11,8 +11,10 @@ import pytest
 
 from spm_bench.commands.lost import analyse
 from spm_bench.loading import load_clip
-from spm_bench.quality.samples import Sample
+from spm_bench.quality.metrics import caught_at
+from spm_bench.quality.samples import Sample, played
 from spm_rt.errors import SourceError
+from spm_rt.media.datasets import Sequence
 
 from ..support.bench import bench_error, bench_report, spm_bench
 from ..support.media.clips import box, write_got10k, write_otb, write_packed
@@ -146,8 +148,8 @@ def test_bad_requests(tmp_path: Path, known: str) -> None:
         assert message in bench_error("accuracy", clips, arguments), arguments
 
 
-def _sample(score: float, overlap: float, source: str = "free run") -> Sample:
-    return Sample("clip", 1, source, overlap, score, score, score, 0.0)
+def _sample(score: float, overlap: float, source: str = "free run", switched: bool = False) -> Sample:
+    return Sample("clip", 1, source, overlap, score, score, score, rival=0.0, switched=switched)
 
 
 def test_lost_figures_by_hand() -> None:
@@ -164,16 +166,42 @@ def test_lost_figures_by_hand() -> None:
     assert score["threshold"] == pytest.approx(0.65)
     # Both are as good: the lowest step over 0.3 is taken.
     assert report["recommended_found_threshold"] == 0.31
-    assert report["current"] == {"found_threshold": 0.25, "found_kept": 1.0, "lost_caught": 0.5}
+    every, own = {"found_kept": 1.0, "lost_caught": 0.5}, {"own_kept": 1.0, "own_caught": 0.0}
+    assert report["current"] == {"found_threshold": 0.25, **every, **own}
+    # All four kept: over 0.5 three of four are caught, of the free runs' lost ones none.
+    assert (score["caught_at"], score["own_caught_at"]) == (0.75, 0.0)
     with pytest.raises(SourceError, match="both kinds are needed"):
         analyse(found, 0.2)
 
 
+def test_lost_frames_are_caught_below_what_keeps_a_share_of_the_found() -> None:
+    scores, found = np.arange(1, 11) / 10, np.array([False, True, False, *[True] * 7])
+    assert caught_at(scores, found, 1.0) == 0.5
+    assert caught_at(scores, found, 0.87) == 1.0  # one of eight may go
+
+
+def test_no_threshold_is_reached_after_a_switch() -> None:
+    samples = [_sample(0.4, 0.8), _sample(0.9, 0.0, switched=True)]
+    report = analyse(samples, 0.3)
+    assert (report["current"]["found_kept"], report["current"]["own_caught"]) == (1.0, 1.0)
+    assert report["measures"]["score"]["caught_at"] == 0
+
+
+def test_clips_are_played_in_steps_both_ways_from_the_first_box_on() -> None:
+    boxes = np.array([[index, 0.0, 1, 1] for index in range(7)])
+    boxes[6] = np.nan
+    clip = Sequence("clip", boxes, lambda index: np.full((1, 1, 3), index, np.uint8))
+    assert played(clip, []) == [clip]
+    shown = [[int(run.read(k)[0, 0, 0]) for k in range(len(run))] for run in played(clip, [1, 3])]
+    assert shown == [[0, 1, 2, 3, 4, 5, 6], [5, 4, 3, 2, 1, 0], [0, 3, 6], [3, 0]]
+    assert [run.first_box[0] for run in played(clip, [1, 3])] == [0, 5, 0, 3]
+
+
 def test_lost_on_clips(tmp_path: Path, default_bundle: Path) -> None:
     out, clips = tmp_path / "out", write_packed(tmp_path / "packed")
-    report = bench_report("lost", clips, "--bundle", default_bundle, "--forced 2 --threads 1 --out", out)
-    # Two tracks of 6 and 5 frames, the second with a gap, and two frames of the other clip for each.
-    assert report["frames"] >= 5 + 3 + 4
+    report = bench_report("lost", clips, "--bundle", default_bundle, "--forced 2 --steps 1 --threads 1 --out", out)
+    # Two tracks of 6 and 5 frames, the second with a gap, both ways, and two frames of the other clip for each.
+    assert report["frames"] >= 2 * (5 + 3) + 4
     assert report["lost_by_source"]["other clip"] == 4
     assert 0 <= report["recommended_found_threshold"] <= 1
     assert are_pictures(out / "lost_roc.png", out / "lost_scores.png")

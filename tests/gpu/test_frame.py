@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from spm_export.model.network import make_anchors
 from spm_rt.errors import BackendError
 from spm_rt.frame.crop import MeanColor, crop_exact
-from spm_rt.frame.fusion import extent_of
+from spm_rt.frame.fusion import extent_of, with_extent
 from spm_rt.frame.geometry import Region, search_region, to_frame
 from spm_rt.frame.proposals import select_proposals
 from spm_rt.frame.steps import Proposals, TargetView, decide, measure
@@ -23,6 +24,7 @@ from spm_rt.settings import ModelSpec, TrackerSettings
 
 from ..support.emulator.host_build import SPEC, launch, settings_of, state_of
 from ..support.stages import both_stages
+from ..support.watching import Onlooker
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
@@ -336,7 +338,9 @@ def fuse_both(
     """Compares spm_fuse with numpy (which makes lists of candidates); the proposal that was chosen."""
     settings, record = settings_of(**changed)
     given = None if settings.mode == "coarse" else fine
-    box, wanted = decide(proposals, given, view, SPEC, settings, candidates=True)
+    watch = Onlooker()
+    watching = dataclasses.replace(settings, rival_memory=1)
+    box, wanted = decide(proposals, given, view, SPEC, watching, candidates=True, watch=watch)
     state, counts = state_of(view.last, view.region, view.extent), np.array([len(proposals.scores)], np.int32)
     coarse = (proposals.scores, proposals.crop_boxes, proposals.boxes)
     result = fuse_on_device(library, counts, coarse, fine, record, state)
@@ -344,6 +348,9 @@ def fuse_both(
     np.testing.assert_array_equal(result["box"][0], box)
     for name in ("score", "coarse_score", "fine_score"):
         np.testing.assert_array_equal(result[name][0], getattr(wanted, name))
+    rivals = result["rivals"][0]
+    np.testing.assert_array_equal(with_extent(rivals[: result["rival_count"][0]], view.extent), watch.rivals)
+    assert (rivals[result["rival_count"][0] :] == 0).all()
     chosen = int(result["chosen"][0])
     assert proposals.scores[chosen] == wanted.coarse_score
     return chosen

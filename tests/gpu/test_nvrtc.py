@@ -49,14 +49,22 @@ def test_the_text_includes_nothing_and_has_every_kernel(unit: str) -> None:
 
 def test_launches_are_those_that_the_text_counts_on() -> None:
     text = kernels.source("roi") + kernels.source("frame")
-    for name in ("CROP_THREADS", "SUM_THREADS", "SELECT_THREADS", "MAX_ANCHORS", "MAX_CANDIDATES", "ROI_THREADS"):
+    for name in (
+        "CROP_THREADS",
+        "SUM_THREADS",
+        "SELECT_THREADS",
+        "MAX_ANCHORS",
+        "MAX_CANDIDATES",
+        "ROI_THREADS",
+        "RIVALS",
+    ):
         match = re.search(rf"\b{name} = (\d+)", text)
         assert match, name
         assert int(match[1]) == getattr(kernels, name)
     assert kernels.FUSE_THREADS == kernels.MAX_CANDIDATES
     assert f"ROI_BLOCK_CHANNELS = {kernels.ROI_BLOCK_CHANNELS}," in text
     assert kernels.roi_launch(9, 640).blocks == (9, 640 // 32, 1)
-    assert [kernels.STATE.itemsize, kernels.SETTINGS.itemsize, kernels.RESULT.itemsize] == [128, 80, 48]
+    assert [kernels.STATE.itemsize, kernels.SETTINGS.itemsize, kernels.RESULT.itemsize] == [128, 80, 184]
     assert kernels.crop_launch(271).blocks == (287, 1, 1)
     assert 287 * 256 >= 271 * 271 > 286 * 256
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spm_rt import BackendError, BoxError, Bundle, FrameError, MultiTracker, TargetError, TrackerSettings, TrackResult
+from spm_rt.frame.switches import SwitchWatch
 from spm_rt.gpu.driver import CudaError
 from spm_rt.resident import ResidentTracker
 from spm_rt.resident.frame_graph import FrameGraph
@@ -21,6 +22,7 @@ from ..support.emulator.driver import CUresult
 from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
 from ..support.follow import Frames, results_on
+from ..support.watching import every_other
 
 RIM = (0.0, 0.0, 50.0, 60.0)
 """In a corner: most of the search region lies outside the frame."""
@@ -36,10 +38,12 @@ def check(results: dict[int, TrackResult], singles: dict[int, ResidentTracker], 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "step by step"])
 def test_three_targets_in_a_batch_of_four_are_three_trackers(
-    graphs: bool, resident: ResidentMachine, clip: Frames, clip_box: Box
+    graphs: bool, resident: ResidentMachine, clip: Frames, clip_box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, while one comes, one goes, one is moved, and one lies at the frame's rim."""
-    resident.bundle = Bundle.of(resident.bundle, TrackerSettings(extent_correction=0.7 if graphs else 0))
+    monkeypatch.setattr(SwitchWatch, "see", every_other)
+    settings = TrackerSettings(extent_correction=0.7 if graphs else 0, rival_memory=1)
+    resident.bundle = Bundle.of(resident.bundle, settings)
     multi = resident.several(graphs=graphs)
     singles: dict[int, ResidentTracker] = {}
 
@@ -59,7 +63,7 @@ def test_three_targets_in_a_batch_of_four_are_three_trackers(
     assert [batch.size for batch in multi._batches] == [2]
     add(clip[6], moved(clip_box, -10, 5))
     multi.move_to(rim, moved(RIM, 4, 3))
-    singles[rim]._box = np.array([4.0, 3, 54, 63])
+    singles[rim].move_to(moved(RIM, 4, 3))
     for frame in clip[7:9]:
         check(multi.update(frame), singles, frame)
     assert multi.ids == tuple(singles)

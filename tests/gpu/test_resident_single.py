@@ -9,27 +9,42 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import BackendError, BoxError, FrameError, NotInitializedError, Tracker, TrackerSettings
+from spm_rt.frame.switches import SwitchWatch
 from spm_rt.gpu.driver import CudaError
 from spm_rt.results import Box
 
 from ..support.emulator.driver import CUresult
 from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
-from ..support.follow import Frames, follow
+from ..support.follow import Frames, follow, results_on
+from ..support.watching import every_other
 
 
 @pytest.mark.parametrize(
     ("mode", "share"), [("series-parallel", 0), ("series-parallel", 0.7), ("series", 0), ("coarse", 1)]
 )
 def test_it_tracks_as_the_tracker_on_the_host_does(
-    mode: str, share: float, resident: ResidentMachine, clip: Frames
+    mode: str, share: float, resident: ResidentMachine, clip: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = TrackerSettings(mode=mode, extent_correction=share)
-    wanted = follow(Tracker.load(resident.bundle, "onnxruntime", settings=settings), clip[:5])
+    rivals: list[NDArray[np.floating]] = []
+
+    def see(watch: SwitchWatch, box: NDArray[np.float64], seen: NDArray[np.floating], memory: int) -> bool:
+        rivals.append(np.array(seen))
+        return every_other(watch, box, seen, memory)
+
+    monkeypatch.setattr(SwitchWatch, "see", see)
+    settings = TrackerSettings(mode=mode, extent_correction=share, rival_memory=1, update_threshold=0.0)
+    wanted = results_on(Tracker.load(resident.bundle, "onnxruntime", settings=settings), clip[:5])
     tracker = resident.tracker(settings)
-    found = follow(tracker, clip[:5])
-    np.testing.assert_allclose(found[:, :4], wanted[:, :4], atol=0.01)
-    np.testing.assert_allclose(found[:, 4:], wanted[:, 4:], atol=1e-4)
+    found = results_on(tracker, clip[:5])
+    assert [result.switched for result in found] == [result.switched for result in wanted] == [False, True] * 2
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one.box, other.box, atol=0.01)
+        for name in ("score", "coarse_score", "fine_score"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4)
+    for one, other in zip(rivals[:4], rivals[4:], strict=True):
+        np.testing.assert_allclose(one, other, atol=0.01)
+    assert any(map(len, rivals))
     assert tracker.graphs
     assert resident.emulator.calls.count("cuGraphLaunch") == 4  # once to compare, then one per frame
 

@@ -55,6 +55,7 @@ BAD: dict[type[Any], dict[str, tuple[Any, ...]]] = {
         "mode": ("parallel", ""),
         "num_candidates": (0, 65, 2.5),
         "num_near_candidates": (2, -1),
+        "rival_memory": (-1, 1001, 0.5, "3"),
         **dict.fromkeys((*SHARES, "update_threshold", "found_threshold"), NO_SHARES),
         "fine_box_weight": (-1.0, float("inf"), "3"),
         "min_side": (-1.0, float("nan")),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_rt.bundle import Bundle
 from spm_rt.errors import SettingsError, SourceError
 from spm_rt.media.datasets import Sequences, find_sequences
 from spm_rt.settings import RecoverySettings
@@ -20,10 +19,10 @@ from spm_rt.terminal import Progress, positive_int, say_left_out
 from spm_rt.trackers.single import Tracker
 from spm_train.data.readers import is_held_out
 
-from ..loading import load_named, set_threads
-from ..options import Outcome, add_default_bundle, add_frame_limit, add_number, add_out, add_run_options
+from ..loading import Entry, entry_of, set_threads
+from ..options import Outcome, add_default_bundle, add_frame_limit, add_number, add_out, add_run_options, add_several
 from ..quality.challenges import KINDS, LEAST, challenges
-from ..quality.metrics import rates_at, roc
+from ..quality.metrics import caught_at, rates_at, roc
 from ..quality.recovery import Course, cost, figures_by_kind, follow
 from ..quality.samples import SOURCES, Sample, collect
 from ..report.files import make_folder, writing_to
@@ -59,10 +58,17 @@ MEASURES: dict[str, Callable[[Any], Any]] = {
     "geometric mean": lambda p: (p.coarse * p.fine) ** 0.5,
     "score - best rival": lambda p: p.score - p.rival,
     "score - half the rival": lambda p: p.score - 0.5 * p.rival,
+    "score without switches": lambda p: p.score - p.switched,
 }
 RATES = "| found kept {found_kept:.1%} | lost caught {lost_caught:.1%}"
+OWN_RATES = "| of free runs {own_caught:.1%}"
+DECIDES = "score without switches"
+"""What ``found`` goes by: no threshold is reached after a switch."""
+KEPT = 0.97
+"""Share of the found that a measure has to keep, while it is seen how many of the lost it catches."""
 MEASURED = f"""measure {{name}} | AUC-ROC {{auc_roc:.3f}} {"".join(f"| {s} {{by_source[{s}]:.3f}}" for s in SOURCES)}
-    | best threshold {{threshold:.3f}} {RATES} | balanced {{balanced_accuracy:.3f}}"""
+    | best threshold {{threshold:.3f}} {RATES} | balanced {{balanced_accuracy:.3f}}
+    | lost caught where {KEPT:.0%} are kept {{caught_at:.1%}} | of free runs {{own_caught_at:.1%}}"""
 
 RECOVERED = """loss {name} | challenges {challenges} | lost before {lost_before} | found again {found_again:.1%}
     | median frames {median_frames:.0f} | times sure again {claims} | wrong {false_claims:.1%}
@@ -76,27 +82,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=positive_int, metavar="N", help=what)
     parser.add_argument("--recover", action="store_true", help="lose targets on purpose: are they found again?")
     add_default_bundle(parser)
+    add_several(parser, "--steps", [], "free runs in each of these steps, forwards and backwards")
     add_number(parser, "--forced", 6, "wrong places, and frames of another clip, per clip")
-    add_out(parser, "write lost.csv (every frame), lost_roc.png, lost_scores.png")
+    files = "lost.csv (every frame), lost_roc.png, lost_scores.png; with --recover: recovered.csv (every loss)"
+    add_out(parser, "write " + files)
     add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> Outcome:
     set_threads(options.threads)
-    bundle = Bundle.open(options.bundle)
+    entry = entry_of(options.bundle, options)
+    bundle = entry.bundle
     if bundle.settings.mode != "series-parallel":
         mode = bundle.settings.mode
         raise SettingsError(f"{bundle.path} is set to mode {mode!r}; only series-parallel has all scores")
-    tracker = load_named(options.bundle, options)
     clips = read_clips(options)
+    tracker = entry.load(options)
     if options.recover:
-        return _recover(options, tracker, clips)
+        return _recover(options, entry, tracker, clips)
     out = make_folder(options.out) if options.out else None
     bar = Progress("clips", len(clips), quiet=options.quiet)
-    samples = collect(tracker, clips, limit=options.frames, forced=options.forced, step=bar.step)
+    given = {"limit": options.frames, "forced": options.forced, "steps": options.steps}
+    samples = collect(tracker, clips, **given, step=bar.step)
     bar.close()
     if out:
-        write_rows(out / "lost.csv", samples)
+        fields = [field.name for field in dataclasses.fields(Sample)]
+        write_rows(out / "lost.csv", fields, map(dataclasses.astuple, samples))
     report = {**analyse(samples, bundle.settings.found_threshold), "left_out": clips.left_out}
     if out:
         plot(out, samples, report)
@@ -121,15 +132,16 @@ def read_clips(options: argparse.Namespace) -> Sequences:
     return clips
 
 
-def _recover(options: argparse.Namespace, tracker: Tracker, clips: Sequences) -> Outcome:
+def _recover(options: argparse.Namespace, entry: Entry, tracker: Tracker, clips: Sequences) -> Outcome:
     """Lose the target of every clip on purpose, in each of the ways."""
-    if options.out or options.frames:
-        raise SourceError("--recover takes neither --out nor --frames: its clips have lengths of their own")
+    if options.frames or options.steps:
+        raise SourceError("--recover takes neither --frames nor --steps: its clips have lengths of their own")
     given = challenges(clips)
     if not given:
         raise SourceError(f"{', '.join(options.clips)}: no clip has {LEAST} frames with a box one after another")
-    name, threads = tracker.backend.name, options.threads
-    other = Tracker.load(options.bundle, name, options.device, threads=threads, recovery=RecoverySettings())
+    out = make_folder(options.out) if options.out else None
+    asked = {"threads": options.threads, "precision": entry.asked, "recovery": RecoverySettings()}
+    other = Tracker.load(entry.bundle, entry.backend, options.device, **asked)
     trackers = {"plain": tracker, "with a way back": other}
     bar = Progress("challenges", len(given) * len(trackers), quiet=options.quiet)
     courses: dict[str, list[Course]] = {name: [] for name in trackers}
@@ -138,16 +150,19 @@ def _recover(options: argparse.Namespace, tracker: Tracker, clips: Sequences) ->
             courses[name].append(follow(each, challenge))
             bar.step()
     bar.close()
+    if out:
+        rows = [{"tracker": name, **course.row()} for name, each in courses.items() for course in each]
+        write_rows(out / "recovered.csv", list(rows[0]), (row.values() for row in rows))
     report = {
         "trackers": {name: figures_by_kind(each) for name, each in courses.items()},
         "cost": cost(tracker, other, [challenge for challenge in given if challenge.kind == KINDS[0]]),
         "clips": sorted({challenge.clip for challenge in given}),
         "left_out": clips.left_out,
     }
-    return Outcome(report, lambda: recover_text(report, tracker.backend.description))
+    return Outcome(report, lambda: recover_text(report, tracker.backend.description, out))
 
 
-def recover_text(report: dict[str, Any], backend: str) -> str:
+def recover_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
     """The report of ``--recover`` for people."""
     parts = [f"{backend}\n{len(report['clips'])} targets, each lost in every way"]
     parts += [f"{name}\n{table(RECOVERED, named(kinds))}" for name, kinds in report["trackers"].items()]
@@ -157,6 +172,8 @@ def recover_text(report: dict[str, Any], backend: str) -> str:
             f"a frame with a way back takes {price['ratio']:.3f} times that of the plain tracker while both track "
             f"({price['lower']:.3f} to {price['upper']:.3f} in half of the clips, {price['frames']} frames)"
         )
+    if out:
+        parts.append(f"wrote {out}")
     return "\n\n".join(parts)
 
 
@@ -170,6 +187,8 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
     if not found.any() or found.all():
         raise SourceError(f"{found.sum()} of {len(found)} frames are found: both kinds are needed, take more clips")
     measures: dict[str, Any] = {}
+    own = np.array([p.source == SOURCES[0] for p in samples])
+    own_both = len(set(found[own])) == 2
     for name in MEASURES:
         values = _values(samples, name)
         curve = roc(values, found)
@@ -180,11 +199,16 @@ def analyse(samples: Sequence[Sample], threshold: float) -> dict[str, Any]:
             "lost_caught": curve.caught,
             "balanced_accuracy": curve.balanced,
             "auc_roc_by_source": _by_source(values, found, samples),
+            "caught_at": caught_at(values, found, KEPT),
+            "own_caught_at": caught_at(values[own], found[own], KEPT) if own_both else None,
         }
-    scores = _values(samples, "score")
+    scores = _values(samples, DECIDES)
 
-    def rates(at: float) -> dict[str, float]:
-        return dict(zip(("found_kept", "lost_caught"), rates_at(scores, found, at), strict=True))
+    def rates(at: float) -> dict[str, float | None]:
+        """Of all frames, and of those of free runs; None where these are all lost or all found."""
+        every = rates_at(scores, found, at)
+        free = rates_at(scores[own], found[own], at) if own_both else (None, None)
+        return dict(zip(("found_kept", "lost_caught", "own_kept", "own_caught"), (*every, *free), strict=True))
 
     return {
         "frames": len(samples),
@@ -226,9 +250,9 @@ def lost_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
             + ", ".join(f"{s}: {n}" for s, n in lost.items())
             + f"); lost means an overlap under {LOST_UNDER}",
             table(MEASURED, rows),
-            table("score over {name} " + RATES, named(report["at"])),
-            f"found_threshold is {now['found_threshold']:g}: keeps {now['found_kept']:.1%} of the found, catches "
-            f"{now['lost_caught']:.1%} of the lost; recommended: {report['recommended_found_threshold']:.2f}"
+            table(f"{DECIDES} over {{name}} {RATES} {OWN_RATES}", named(report["at"])),
+            table(f"found_threshold {{found_threshold:g}} {RATES} {OWN_RATES}", [now])
+            + f"\nrecommended: {report['recommended_found_threshold']:.2f}"
             + (f"\nwrote {out}" if out else ""),
         ]
     )
@@ -237,7 +261,7 @@ def lost_text(report: dict[str, Any], backend: str, out: Path | None) -> str:
 def plot(out: Path, samples: Sequence[Sample], report: dict[str, Any]) -> None:
     found = _are_found(samples)
     curves = {name: roc(_values(samples, name), found) for name in MEASURES}
-    chosen, scores = report["recommended_found_threshold"], _values(samples, "score")
+    chosen, scores = report["recommended_found_threshold"], _values(samples, DECIDES)
     kept, caught = rates_at(scores, found, chosen)
     plot_curves(
         out / "lost_roc.png",
@@ -247,8 +271,8 @@ def plot(out: Path, samples: Sequence[Sample], report: dict[str, Any]) -> None:
         y="found frames kept",
         marks={f"score at {chosen:.2f}": (1 - caught, kept)},
     )
-    groups, bins = {"found": scores[found], "lost": scores[~found]}, np.linspace(0, 1, 41).tolist()
-    title = "Score of found and lost frames"
+    groups, bins = {"found": scores[found], "lost": scores[~found]}, np.linspace(-1, 1, 41).tolist()
+    title = "Score of found and lost frames, less 1 after a switch"
     plot_histograms(out / "lost_scores.png", groups, title=title, x="score", bins=bins, line=chosen)
 
 
@@ -260,9 +284,9 @@ def _values(samples: Sequence[Sample], measure: str) -> NDArray[np.float64]:
     return np.array([MEASURES[measure](p) for p in samples], np.float64)
 
 
-def write_rows(path: Path, samples: Sequence[Sample]) -> None:
-    """Every frame as a row of CSV."""
+def write_rows(path: Path, names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A table as CSV."""
     with writing_to(path), path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow([field.name for field in dataclasses.fields(Sample)])
-        writer.writerows(dataclasses.astuple(p) for p in samples)
+        writer.writerow(names)
+        writer.writerows(rows)

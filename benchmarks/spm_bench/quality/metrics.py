@@ -123,6 +123,13 @@ def roc(values: Floats, positive: NDArray[np.bool_]) -> Roc:
     return Roc(area, threshold, float(kept[best]), float(1 - passed[best]), np.stack([passed, kept], axis=1))
 
 
+def caught_at(values: Floats, positive: NDArray[np.bool_], kept: float) -> float:
+    """Share of negatives under the highest threshold at which at least a share of ``kept`` positives stays."""
+    ascending = np.sort(values[positive])
+    threshold = ascending[int((1 - kept) * len(ascending) + 1e-9)]
+    return float((values[~positive] < threshold).mean())
+
+
 def rates_at(values: Floats, positive: NDArray[np.bool_], threshold: float) -> tuple[float, float]:
     """Share of positives at or over a threshold, and share of negatives under it."""
     return float((values[positive] >= threshold).mean()), float((values[~positive] < threshold).mean())

@@ -63,6 +63,25 @@ class Course:
         rises = np.flatnonzero(self.sure[after][1:] & ~self.sure[after][:-1]) + LEAD
         return [bool(self.overlaps[k] >= WRONG) for k in rises]
 
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Of the frames after the loss, those in which it is sure and wrong."""
+        found: NDArray[np.bool_] = (self.sure & (self.overlaps < WRONG))[LEAD - 1 :]
+        return found
+
+    def row(self) -> dict[str, Any]:
+        """What became of it, as a row of a table."""
+        return {
+            "clip": self.challenge.clip,
+            "kind": self.challenge.kind,
+            "followed_until_lost": int(self.started),
+            "frames_needed": self.frames_needed,
+            "times_sure_again": len(self.claims),
+            "times_wrong": self.claims.count(False),
+            "frames_sure_and_wrong": int(self.wrong.sum()),
+            "frames_after_loss": len(self.wrong),
+        }
+
 
 def follow(tracker: Tracker, challenge: Challenge) -> Course:
     """Track a challenge from its first true box on."""
@@ -93,7 +112,7 @@ def figures(courses: Iterable[Course]) -> dict[str, Any]:
     needed = [course.frames_needed for course in started]
     in_time = [frames for frames in needed if frames is not None and frames <= WITHIN]
     claims = [claim for course in started for claim in course.claims]
-    wrong = [(c.sure & (c.overlaps < WRONG))[LEAD - 1 :] for c in started]
+    wrong = [course.wrong for course in started]
     frames = sum(map(len, wrong))
     return {
         "challenges": len(started),

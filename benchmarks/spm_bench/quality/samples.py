@@ -7,6 +7,7 @@ of the same frame; and the target of one clip looked for in another clip, at the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_rt.errors import BoxError
+from spm_rt.frame.fusion import APART
 from spm_rt.frame.geometry import iou, search_region, xywh_to_xyxy
 from spm_rt.media.datasets import Sequence as Clip
 from spm_rt.media.datasets import usable
@@ -23,8 +25,6 @@ from spm_rt.trackers.single import Tracker
 
 Frame = NDArray[np.uint8]
 SOURCES = ("free run", "wrong place", "other clip")
-APART = 0.3
-"""Candidates that overlap the chosen one by less are rivals, not the same thing again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,25 +40,50 @@ class Sample:
     fine: float
     rival: float
     """Best score of a candidate elsewhere, 0 if there is none."""
+    switched: bool
+    """Whether the box is said to have gone over to a look-alike."""
 
 
 def collect(
-    tracker: Tracker, clips: Sequence[Clip], *, limit: int | None, forced: int, step: Callable[[], None] = lambda: None
+    tracker: Tracker,
+    clips: Sequence[Clip],
+    *,
+    limit: int | None,
+    forced: int,
+    steps: Sequence[int] = (),
+    step: Callable[[], None] = lambda: None,
 ) -> list[Sample]:
     """Samples from all clips, by a tracker in series-parallel mode.
 
-    The target of a clip is looked for in the clip half the list away, too. ``limit`` is frames per free run, ``forced``
-    wrong places, and frames of the other clip, per clip; ``step`` is called once per clip.
+    Free runs are over the clips as they are, or :func:`played` in each of ``steps``. The target of a clip is looked for
+    in the clip half the list away, too. ``limit`` is frames per free run, ``forced`` wrong places, and frames of the
+    other clip, per clip; ``step`` is called once per clip.
     """
     rng = np.random.default_rng(7)
     samples: list[Sample] = []
     for k, clip in enumerate(clips):
-        samples += free_run(tracker, clip, limit)
+        for run in played(clip, steps):
+            samples += free_run(tracker, run, limit)
         samples += wrong_places(tracker, clip, forced, limit, rng)
         if len(clips) > 1:
             samples += other_clip(tracker, clip, clips[(k + len(clips) // 2) % len(clips)], forced, limit)
         step()
     return samples
+
+
+def played(clip: Clip, steps: Sequence[int]) -> list[Clip]:
+    """A clip in each of several steps, forwards and backwards, from the first box on; the clip itself without steps."""
+    runs = [] if steps else [clip]
+    for order in (slice(None, None, way * step) for step in steps for way in (1, -1)):
+        indices = np.arange(len(clip))[order]
+        indices = indices[np.argmax(usable(clip.boxes[indices])) :]
+        read = functools.partial(_read_at, clip, indices)
+        runs.append(Clip(f"{clip.name} in steps of {order.step}", clip.boxes[indices], read))
+    return runs
+
+
+def _read_at(clip: Clip, indices: NDArray[np.intp], index: int) -> Frame:
+    return clip.read(int(indices[index]))
 
 
 def free_run(tracker: Tracker, clip: Clip, limit: int | None) -> list[Sample]:
@@ -114,7 +139,8 @@ def _sample(
     result, overlap = tracker.update(frame, candidates=True), 0.0
     if truth is not None:
         overlap = float(iou(xywh_to_xyxy(result.box), xywh_to_xyxy(_as_box(truth))))
-    return Sample(clip, index, source, overlap, result.score, result.coarse_score, result.fine_score, _rival(result))
+    scores = result.score, result.coarse_score, result.fine_score, _rival(result)
+    return Sample(clip, index, source, overlap, *scores, result.switched)
 
 
 def _as_box(box: NDArray[np.float64]) -> Box:

@@ -42,6 +42,7 @@ _FIELDS = {
     "INFERENCE.LR": "size_rate",
     "INFERENCE.MAX_SCORE_THRESHOLD": "update_threshold",
     "INFERENCE.FOUND_THRESHOLD": "found_threshold",
+    "INFERENCE.RIVAL_MEMORY": "rival_memory",
     "INFERENCE.EXTENT_CORRECTION": "extent_correction",
     "INFERENCE.SCORE_THRESH_FACTOR": "score_floor",
     "INFERENCE.NUM_CANDIDATES": "num_candidates",
@@ -126,7 +127,8 @@ def _interpret(flat: dict[str, Any], file: Path) -> tuple[ModelSpec, TrackerSett
                 elif key.startswith("MODEL."):
                     spec[_FIELDS[key]] = tuple(float(number) for number in value)
                 else:
-                    settings[_FIELDS[key]] = _whole(value) if "NUM_" in key else float(value)
+                    whole = isinstance(getattr(TrackerSettings(), _FIELDS[key]), int)
+                    settings[_FIELDS[key]] = _whole(value) if whole else float(value)
             except (TypeError, ValueError, OverflowError):
                 wrong.append(f"{key} is {value!r}")
         elif key not in _IGNORED:

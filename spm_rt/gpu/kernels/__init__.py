@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BackendError
+from ...frame.fusion import RIVALS
 from ...settings import MODES, ModelSpec, TrackerSettings
 
 FOLDER = Path(__file__).parent
@@ -45,8 +46,13 @@ SETTINGS = np.dtype(
 )
 """How it is tracked (``spm::Settings``)."""
 
-RESULT = np.dtype([("box", "f8", 4), ("score", "f4"), ("coarse_score", "f4"), ("fine_score", "f4"), ("chosen", "i4")])
-"""What one frame gave (``spm::Result``): 48 bytes, all that comes back from the device in the resident mode."""
+RESULT = np.dtype(
+    [("box", "f8", 4)]
+    + [(name, "f4") for name in ("score", "coarse_score", "fine_score")]
+    + [(name, "i4") for name in ("chosen", "rival_count", "unused")]
+    + [("rivals", "f4", (RIVALS, 4))]
+)
+"""What one frame gave (``spm::Result``): 184 bytes, all that comes back from the device in the resident mode."""
 
 DATA_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 

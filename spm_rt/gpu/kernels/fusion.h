@@ -6,6 +6,7 @@
 namespace spm {
 
 constexpr int FUSE_THREADS = MAX_CANDIDATES;
+constexpr float APART = 0.3f;  // fusion.APART
 
 struct Fused {
     Box box[MAX_CANDIDATES];
@@ -50,6 +51,16 @@ SPM_FUNCTION int arg_max(const float* values, int count) {
         if (values[i] > values[best] || is_nan(values[i])) best = i;
     }
     return best;
+}
+
+// fusion.find_rivals: into `rivals`; how many there are.
+SPM_FUNCTION int find_rivals(const Fused* fused, int count, int chosen, double least, Box* rivals) {
+    int found = 0;
+    for (int i = 0; i < count && found < RIVALS; ++i) {
+        const bool apart = overlap(fused->box[i], fused->box[chosen], 0.0f) < APART;
+        if (apart && (double)fused->score[i] >= least) rivals[found++] = fused->box[i];
+    }
+    return found;
 }
 
 SPM_FUNCTION double smaller(double a, double b) { return b < a ? b : a; }
@@ -105,6 +116,10 @@ SPM_BLOCK void fuse_block(const int* count, const float* coarse_scores, const fl
             result->coarse_score = chosen < 0 ? nothing : coarse_scores[chosen];
             result->fine_score = chosen < 0 || coarse_only ? nothing : fine_scores[chosen];
             result->chosen = chosen;
+            result->unused = 0;
+            for (int i = 0; i < RIVALS; ++i) result->rivals[i] = {0.0f, 0.0f, 0.0f, 0.0f};
+            result->rival_count =
+                chosen < 0 ? 0 : find_rivals(&fused, *count, chosen, settings->update_threshold, result->rivals);
         }
     }
 }

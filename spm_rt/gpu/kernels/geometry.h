@@ -87,13 +87,16 @@ static_assert(sizeof(Settings) == 80, "spm_rt/gpu/kernels/__init__.py: SETTINGS"
 
 enum Mode { SERIES_PARALLEL, SERIES, COARSE };
 
+constexpr int RIVALS = 8;  // fusion.RIVALS
+
 // What one frame gave; RESULT there.
 struct Result {
     double box[4];
     float score, coarse_score, fine_score;
-    int chosen;
+    int chosen, rival_count, unused;
+    Box rivals[RIVALS];
 };
-static_assert(sizeof(Result) == 48, "spm_rt/gpu/kernels/__init__.py: RESULT");
+static_assert(sizeof(Result) == 184, "spm_rt/gpu/kernels/__init__.py: RESULT");
 
 // The square around the last box (geometry.search_region), in float64.
 SPM_FUNCTION void search_region(State* state, const Settings* settings) {

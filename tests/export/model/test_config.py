@@ -193,9 +193,9 @@ def test_files_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
 
 def test_settings_that_the_release_does_not_have_are_read_too(tmp_path: Path) -> None:
     file = tmp_path / "ours.yaml"
-    file.write_text(NEWER + "  FOUND_THRESHOLD: 0.35\n  EXTENT_CORRECTION: 0.7\n")
+    file.write_text(NEWER + "  FOUND_THRESHOLD: 0.35\n  EXTENT_CORRECTION: 0.7\n  RIVAL_MEMORY: 20\n")
     settings = load_config(file)[1]
-    assert (settings.found_threshold, settings.extent_correction) == (0.35, 0.7)
+    assert (settings.found_threshold, settings.extent_correction, settings.rival_memory) == (0.35, 0.7, 20)
 
 
 @pytest.mark.parametrize("name", MODELS)

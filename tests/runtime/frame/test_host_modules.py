@@ -24,6 +24,7 @@ from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_
 from spm_rt.settings import ModelSpec, TrackerSettings
 
 from ...support.stages import both_stages, boxes_like_a_frame
+from ...support.watching import Onlooker
 
 pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
 
@@ -279,8 +280,15 @@ def decide_both(
     settings: TrackerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found, wanted = both(lambda: decide(proposals, fine, view, SPEC, settings), "compiled_decide", monkeypatch)
+    watching = dataclasses.replace(settings, rival_memory=1)
+
+    def step() -> tuple[Any, ...]:
+        watch = Onlooker()
+        return *decide(proposals, fine, view, SPEC, watching, watch=watch), watch.rivals
+
+    found, wanted = both(step, "compiled_decide", monkeypatch)
     np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[2], wanted[2])
     assert found[0].dtype == wanted[0].dtype
     assert repr(found[1]) == repr(wanted[1])  # NaN is not equal to itself
 
@@ -326,7 +334,7 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
     proposals, fine, (last, *_) = both_stages(9, 1)
     arrays: list[NDArray[Any]] = [*proposals, *fine, last]
     rest = ((1.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)
-    assert len(compiled_decide(*arrays, *rest)) == 4
+    assert len(compiled_decide(*arrays, *rest)) == 5
     for place in range(6):
         for other in (arrays[place].astype(np.int32), arrays[place][:-1], np.repeat(arrays[place], 2, axis=0)):
             with pytest.raises(ValueError, match="must be float"):
@@ -338,7 +346,7 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
         compiled_decide(*(array[::2] for array in arrays[:5]), last, *rest)
 
 
-@pytest.mark.parametrize(("name", "interface"), [("_choosing", 2), ("_sampling", 1)])
+@pytest.mark.parametrize(("name", "interface"), [("_choosing", 3), ("_sampling", 1)])
 def test_a_module_that_was_compiled_from_other_sources_is_told_how_to_rebuild(name: str, interface: int) -> None:
     assert compiled(name, interface) is not None
     with pytest.raises(SpmError, match=rf"{name}\S* was compiled from other sources .*: rebuild: pip install -e \."):

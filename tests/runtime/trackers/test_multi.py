@@ -24,6 +24,7 @@ from spm_rt import (
     TrackResult,
 )
 from spm_rt.backends import ON_CPU, available
+from spm_rt.frame.switches import SwitchWatch
 from spm_rt.results import Box
 from spm_rt.trackers.slots import split
 
@@ -35,6 +36,7 @@ from ...support.fakes.backend import (
     moving_disc,
 )
 from ...support.follow import Frames
+from ...support.watching import every_other
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)
@@ -69,8 +71,9 @@ def test_the_smallest_graphs_that_hold_all_targets_are_used(
 
 @pytest.mark.parametrize("count", range(1, 8))
 @pytest.mark.parametrize("mode", ["series-parallel", "series", "coarse"])
-def test_results_are_those_of_single_trackers(mode: str, count: int) -> None:
-    settings = TrackerSettings(mode=mode, extent_correction=0.5)
+def test_results_are_those_of_single_trackers(mode: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SwitchWatch, "see", every_other)
+    settings = TrackerSettings(mode=mode, extent_correction=0.5, rival_memory=1)
     multi = bright_multi_tracker(settings=settings)
     boxes = [(68.0 - 3 * k, 48.0 + k, 24.0 + k, 24.0) for k in range(count)]
     singles = {}
@@ -83,6 +86,10 @@ def test_results_are_those_of_single_trackers(mode: str, count: int) -> None:
         wanted = {id: single.update(frame, candidates=True) for id, single in singles.items()}
         # In coarse mode the fine score is NaN, which no comparison takes for equal.
         assert repr(found) == repr(wanted)
+    for id, single in list(singles.items())[:1]:
+        multi.move_to(id, BOX)
+        single.move_to(BOX)
+    assert repr(multi.update(FRAME)) == repr({id: single.update(FRAME) for id, single in singles.items()})
     assert [multi.box(id) for id in multi.ids] == [single.box for single in singles.values()]
 
 

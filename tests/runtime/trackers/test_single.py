@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import BoxError, FrameError, NotInitializedError, SpmError, Tracker, TrackerSettings, TrackResult
+from spm_rt.frame.switches import SwitchWatch
 from spm_rt.results import Box
 from spm_rt.trackers.checks import check_box
 
@@ -23,6 +24,7 @@ from ...support.fakes.backend import (
     bright_tracker,
     moving_disc,
 )
+from ...support.watching import every_other
 
 BOX = (68.0, 48.0, 24.0, 24.0)
 FRAME = bright_frame(80, 60)
@@ -144,6 +146,28 @@ def test_found_follows_its_own_threshold() -> None:
     score = started().update(FRAME).score
     assert started(TrackerSettings(found_threshold=score - 0.01)).update(FRAME).found
     assert not started(TrackerSettings(found_threshold=score + 0.01)).update(FRAME).found
+
+
+def test_after_a_switch_nothing_is_found_until_the_box_is_put_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SwitchWatch, "see", every_other)
+    tracker = started(TrackerSettings(rival_memory=1))
+    told = {True: (True, "tracked"), False: (False, "unsure")}
+
+    def switched() -> bool:
+        result = tracker.update(FRAME)
+        assert (result.found, result.state) == told[not result.switched]
+        return result.switched
+
+    assert [switched() for _ in range(3)] == [False, True, False]
+    for elsewhere in (
+        lambda: tracker.move_to(BOX),
+        lambda: tracker.restore(tracker.corners),
+        lambda: tracker.init(FRAME, BOX),
+    ):
+        elsewhere()
+        assert [switched() for _ in range(3)] == [False, True, False]
+    tracker.settings = TrackerSettings(rival_memory=0)
+    assert not any(switched() for _ in range(3))
 
 
 def test_frames_are_not_changed_and_not_kept() -> None:
