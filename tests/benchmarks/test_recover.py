@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,12 @@ def test_lost_on_purpose_by_the_command(tmp_path: Path, default_bundle: Path, mo
         for name, value in changes.items():
             monkeypatch.setattr(module, name, value)
     clips, options = write_packed(tmp_path / "packed", 12), ("--bundle", default_bundle, "--threads 1 --recover")
-    report = bench_report("lost", clips, *options)
+    report = bench_report("lost", clips, *options, "--out", tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "recovered.csv").open()))
+    assert [(row["tracker"], row["kind"]) for row in rows] == [(t, k) for t in report["trackers"] for k in made.KINDS]
+    for name, kinds in report["trackers"].items():
+        mine = [row for row in rows if row["tracker"] == name and row["followed_until_lost"] == "1"]
+        assert sum(int(row["times_sure_again"]) for row in mine) == kinds["all"]["claims"]
     assert report["clips"] == ["patch/0"]
     for kinds in report["trackers"].values():
         counts = {kind: row["challenges"] + row["lost_before"] for kind, row in kinds.items()}
