@@ -19,7 +19,7 @@ from spm_export.model.network import SPMTracker
 from spm_export.proof.compare import TensorCheck
 from spm_rt import Bundle
 
-from ..support.exports import Frames, copy_graphs, verify_quickly
+from ..support.exports import UNVERIFIED, Frames, copy_graphs, verify_quickly
 
 Capture = pytest.CaptureFixture[str]
 
@@ -219,7 +219,11 @@ def test_our_own_weights_are_replaced(tmp_path: Path, capsys: Capture) -> None:
         assert main(["--save-checkpoint", str(tmp_path / "w.safetensors"), "--half"]) == 0
 
 
-def test_an_export_is_packed_too(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+def test_an_export_is_packed_too(
+    pictures: list[str], default_bundle: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "_write_graphs", lambda _, folder, *__: copy_graphs(default_bundle, folder))
+    monkeypatch.setattr(exporter, "verify", lambda *_: UNVERIFIED)
     out, packed = tmp_path / "bundle", tmp_path / "bundle.zip"
     assert main(["--out", str(out), "--pack", str(packed), *pictures, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["packed"] == str(packed)

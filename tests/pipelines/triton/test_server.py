@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from ...support.components.environments import python_of
 from ...support.components.triton import Server, answers, start_client, tritonserver
 from ...support.layers import ROOT
 
-FRAMES, IDLE, MOST = 10, 1.5, 16
+FRAMES, IDLE, MOST = 6, 1.5, 16
+Followed = Callable[..., list[list[float]]]
 BOXES: list[Box] = [DEMO_BOX, (120, 40, 30, 30), (300.5, 200.25, 80, 60), (20, 30, 64, 48)]
 
 
@@ -45,8 +47,20 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: list[Any]) -> list[Pat
 
 
 @pytest.fixture(scope="module")
-def local(default_bundle: Path) -> Tracker:
-    return Tracker.load(default_bundle, "onnxruntime")
+def followed(default_bundle: Path, files: list[Path]) -> Followed:
+    """What a tracker in this process finds from one frame to before another."""
+    local = Tracker.load(default_bundle, "onnxruntime")
+    pictures = [cv2.imread(str(file)) for file in files]
+
+    @functools.cache
+    def followed(box: Box, start: int = 0, end: int = FRAMES) -> list[list[float]]:
+        first, *others = pictures[start:end]
+        tracker = local.sibling()
+        tracker.init(first, box)
+        results = [tracker.update(picture) for picture in others]
+        return [[*box, 1.0, True], *([*result.box, result.score, result.found] for result in results)]
+
+    return followed
 
 
 def steps(files: list[Path], id: int, box: Box, *, ended: bool = True, **more: Any) -> list[dict[str, Any]]:
@@ -57,26 +71,17 @@ def steps(files: list[Path], id: int, box: Box, *, ended: bool = True, **more: A
     return made
 
 
-def followed(local: Tracker, files: list[Path], box: Box) -> list[list[float]]:
-    """What a tracker in this process finds."""
-    frames = [cv2.imread(str(file)) for file in files]
-    tracker = local.sibling()
-    tracker.init(frames[0], box)
-    results = [tracker.update(frame) for frame in frames[1:]]
-    return [[*box, 1.0, True], *([*result.box, result.score, result.found] for result in results)]
-
-
 @pytest.mark.parametrize(("protocol", "raw"), [("http", False), ("http", True), ("grpc", False), ("grpc", True)])
 def test_four_sequences_at_once_have_the_boxes_of_a_local_tracker(
-    server: Server, files: list[Path], local: Tracker, protocol: str, raw: bool
+    server: Server, files: list[Path], followed: Followed, protocol: str, raw: bool
 ) -> None:
     asked = [steps(files[k:], 10 + k, box, raw=raw) for k, box in enumerate(BOXES)]
-    assert answers(server, protocol, *asked) == [followed(local, files[k:], box) for k, box in enumerate(BOXES)]
+    assert answers(server, protocol, *asked) == [followed(box, k) for k, box in enumerate(BOXES)]
     assert server.gauge() == 0
 
 
 def test_frames_that_cannot_be_used_change_nothing(
-    server: Server, files: list[Path], local: Tracker, tmp_path: Path
+    server: Server, files: list[Path], followed: Followed, tmp_path: Path
 ) -> None:
     (tmp_path / "torn.jpg").write_bytes(files[1].read_bytes()[:80])
     asked = steps(files, 20, DEMO_BOX)
@@ -84,14 +89,14 @@ def test_frames_that_cannot_be_used_change_nothing(
     (got,) = answers(server, "grpc", asked)
     assert "JPEG: not a readable picture" in got[3]
     assert "size changed from 640 x 360 to 100 x 100" in got[4]
-    assert got[:3] + got[5:] == followed(local, files, DEMO_BOX)
+    assert got[:3] + got[5:] == followed(DEMO_BOX)
 
 
-def test_a_box_later_in_a_sequence_is_a_correction(server: Server, files: list[Path], local: Tracker) -> None:
+def test_a_box_later_in_a_sequence_is_a_correction(server: Server, files: list[Path], followed: Followed) -> None:
     asked = steps(files, 21, DEMO_BOX)
     asked[4]["box"] = BOXES[2]
     (got,) = answers(server, "http", asked)
-    assert got == followed(local, files, DEMO_BOX)[:4] + followed(local, files[4:], BOXES[2])
+    assert got == followed(DEMO_BOX)[:4] + followed(BOXES[2], 4)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -102,10 +107,12 @@ def test_sequences_that_nobody_has_begun_are_refused(server: Server, files: list
     assert "its first frame needs BOX" in got[1]
 
 
-def test_a_sequence_that_is_begun_again_replaces_the_old_one(server: Server, files: list[Path], local: Tracker) -> None:
+def test_a_sequence_that_is_begun_again_replaces_the_old_one(
+    server: Server, files: list[Path], followed: Followed
+) -> None:
     asked = steps(files[:4], 32, DEMO_BOX, ended=False) + steps(files[2:], 32, BOXES[1])
     (got,) = answers(server, "grpc", asked)
-    assert got == followed(local, files[:4], DEMO_BOX) + followed(local, files[2:], BOXES[1])
+    assert got == followed(DEMO_BOX, 0, 4) + followed(BOXES[1], 2)
     assert server.gauge() == 0
 
 
@@ -145,10 +152,10 @@ def test_a_frame_of_thirty_megabytes_is_taken(server: Server, protocol: str) -> 
     assert got == [[9, 9, 90, 90, 1.0, True]]
 
 
-def test_the_example_follows_a_folder_of_frames(server: Server, files: list[Path], local: Tracker) -> None:
+def test_the_example_follows_a_folder_of_frames(server: Server, files: list[Path], followed: Followed) -> None:
     example = [str(python_of("triton")), str(ROOT / "examples" / "triton_client.py"), server.addresses["grpc"]]
     done = subprocess.run(
         [*example, str(files[0].parent), "193,158,57,72"], capture_output=True, text=True, timeout=60, check=True
     )
     boxes = np.array([line.split()[1:5] for line in done.stdout.splitlines()], float)
-    assert boxes == pytest.approx(np.array(followed(local, files, DEMO_BOX), float)[:, :4], abs=0.006)
+    assert boxes == pytest.approx(np.array(followed(DEMO_BOX), float)[:, :4], abs=0.006)

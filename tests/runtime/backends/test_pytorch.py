@@ -15,10 +15,12 @@ from spm_rt.backends.pytorch.backend import PyTorchBackend
 from spm_rt.backends.pytorch.network import read_weights
 
 from ...support.contexts import searched
+from ...support.fakes.halves import add_up_in_float32
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_half_precision_is_near(precision: str, bundle: Bundle) -> None:
+def test_half_precision_is_near(precision: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_up_in_float32(monkeypatch)
     backend = PyTorchBackend(bundle, precision=precision)
     contexts = [backend.context(), load_backend(bundle, "onnxruntime").context()]
     (scores, boxes), (wanted, _) = (searched(context) for context in contexts)

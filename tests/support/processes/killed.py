@@ -115,7 +115,7 @@ TRACK = Kind(
     _pictures,
     _tracked,
 )
-EXPORT = Kind("spm_export.cli", ["--out", "bundle", "--quiet"], lambda folder: None, _exported)
+EXPORT = Kind("spm_export.cli", ["--model", "light", "--out", "bundle", "--quiet"], lambda folder: None, _exported)
 KINDS = {"track": TRACK, "export": EXPORT}
 
 
