@@ -24,8 +24,8 @@ from spm_rt.gpu.kernels import InputForm
 from spm_rt.settings import ModelSpec, TrackerSettings
 
 from ..support.emulator.host_build import SPEC, launch, settings_of, state_of
+from ..support.fakes.watching import Onlooker
 from ..support.stages import both_stages
-from ..support.watching import Onlooker
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]

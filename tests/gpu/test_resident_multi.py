@@ -21,8 +21,8 @@ from spm_rt.results import Box
 from ..support.emulator.driver import CUresult
 from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
+from ..support.fakes.watching import every_other
 from ..support.follow import Frames, results_on
-from ..support.watching import every_other
 
 RIM = (0.0, 0.0, 50.0, 60.0)
 """In a corner: most of the search region lies outside the frame."""

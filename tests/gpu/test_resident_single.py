@@ -16,8 +16,8 @@ from spm_rt.results import Box
 from ..support.emulator.driver import CUresult
 from ..support.emulator.networks import ResidentMachine
 from ..support.emulator.pictures import OnDevice
+from ..support.fakes.watching import every_other
 from ..support.follow import Frames, follow, results_on
-from ..support.watching import every_other
 
 
 @pytest.mark.parametrize(

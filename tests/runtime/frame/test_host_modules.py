@@ -23,8 +23,8 @@ from spm_rt.frame.geometry import search_region
 from spm_rt.frame.steps import Proposals, TargetView, compiled_decide, compiled_propose, decide, propose
 from spm_rt.settings import ModelSpec, TrackerSettings
 
+from ...support.fakes.watching import Onlooker
 from ...support.stages import both_stages, boxes_like_a_frame
-from ...support.watching import Onlooker
 
 pytestmark = pytest.mark.skipif(sample_region is None or compiled_propose is None, reason="built without a C compiler")
 

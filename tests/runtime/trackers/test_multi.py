@@ -35,8 +35,8 @@ from ...support.fakes.backend import (
     bright_tracker,
     moving_disc,
 )
+from ...support.fakes.watching import every_other
 from ...support.follow import Frames
-from ...support.watching import every_other
 
 FRAME = bright_frame(80, 60)
 BOX = (68.0, 48.0, 24.0, 24.0)

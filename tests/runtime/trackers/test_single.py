@@ -24,7 +24,7 @@ from ...support.fakes.backend import (
     bright_tracker,
     moving_disc,
 )
-from ...support.watching import every_other
+from ...support.fakes.watching import every_other
 
 BOX = (68.0, 48.0, 24.0, 24.0)
 FRAME = bright_frame(80, 60)
