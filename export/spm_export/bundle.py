@@ -114,7 +114,8 @@ def export_bundle(
             self_test = record_self_test(model, options.precision, options.settings)
             for left in range(MOST_RETURNED, -1, -1):
                 graphs = _write_graphs(model, staging, options, step)
-                _write_manifest(model, staging, options, graphs, self_test)
+                manifest = _manifest(model, options, graphs, self_test)
+                _write_manifest(staging, manifest)
                 verification = verify(model, Bundle.open(staging), clip, box, clip_name, step)
                 if not (left and verification.only_drifts and options.calibration and options.calibration.plan.layers):
                     break
@@ -127,7 +128,7 @@ def export_bundle(
                     + "\n".join(verification.failures())
                 )
             (staging / VERIFICATION).write_text(json.dumps(verification.to_json(), indent=1) + "\n", encoding="utf-8")
-            _write_manifest(model, staging, options, graphs, self_test)
+            _write_manifest(staging, manifest)
             Bundle.open(staging)
             put_in_place(staging, target)
     except (OSError, SafetensorError) as error:
@@ -154,17 +155,13 @@ def _write_graphs(model: SPMTracker, folder: Path, options: ExportOptions, step:
     return table
 
 
-def _write_manifest(
-    model: SPMTracker, folder: Path, options: ExportOptions, graphs: dict[str, Any], self_test: SelfTest | None
-) -> None:
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
-    }
+def _manifest(
+    model: SPMTracker, options: ExportOptions, graphs: dict[str, Any], self_test: SelfTest | None
+) -> dict[str, Any]:
+    """The manifest, but for the facts of files."""
     tools = ("torch", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy", "safetensors")
     versions = {library.name: library.version for library in libraries() if library.version and library.name in tools}
-    manifest = {
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "precision": options.precision,
@@ -172,12 +169,20 @@ def _write_manifest(
         "model": to_json(model.spec),
         "tracker": to_json(options.settings),
         "graphs": graphs,
-        "files": files,
+        "files": {},
         "checkpoint": {"sha256": checkpoint_digest(expected_weights(model)), "source": options.source},
         **({"self_test": self_test.to_json()} if self_test else {}),
         **({"quantization": options.calibration.to_json()} if options.calibration else {}),
         "tools": {"spm_rt": spm_rt.__version__, **versions},
     }
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Seal the manifest with the facts of all files beside it; those that it has already are as they were taken."""
+    files = manifest["files"]
+    for path in folder.iterdir():
+        if path.name != MANIFEST and path.name not in files:
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     (folder / MANIFEST).write_bytes(seal_manifest(manifest))
     for path in folder.iterdir():  # some writers keep their files private; the folder's rights are the umask's
         path.chmod(folder.stat().st_mode & 0o666)
