@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 TRACKED, UNSURE, LOST, FOUND_AGAIN = STATES = ("tracked", "unsure", "lost", "found again")
 """How a target stands in a frame; see :class:`TrackResult`."""
@@ -40,6 +41,8 @@ class TrackResult:
             neither. A tracker with a way back (docs/guide/recovery.md) goes by the course of the scores, and has a
             fourth state, ``found again``, for the frame in which the box moves to where the target was confirmed.
         switched: whether the box is thought to have gone over to a look-alike. Never, where ``rival_memory`` is 0.
+        rival_score: the best fused score of a proposal elsewhere in the search region, one that overlaps the chosen one
+            by less than 0.3; 0 where there is none. NaN in results that were read from a file.
     """
 
     box: Box
@@ -50,3 +53,4 @@ class TrackResult:
     candidates: tuple[Candidate, ...] | None = None
     state: str = dataclasses.field(kw_only=True)
     switched: bool = dataclasses.field(default=False, kw_only=True)
+    rival_score: float = dataclasses.field(default=math.nan, kw_only=True)

@@ -198,7 +198,8 @@ class RecoverySettings:
         look_alikes: places in the first frame, the nearest ones, at which things like the target are looked for;
             a lost target has to score more than the best of them. 0 for none; each costs part of a frame's time in
             ``init``.
-        margin: by how much a place has to score more than the tracker's own box.
+        margin: by how much a place has to score more than the tracker's own box; and the target, while it is tracked,
+            more than its rivals, for a place elsewhere to be believed later.
         confirm: frames one after another in which both stages have to agree before the box moves.
         backward: believe in a place only if its template finds the target in the first frame.
         backward_overlap: with the box given there, from which on it is the target's.

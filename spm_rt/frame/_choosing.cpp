@@ -179,8 +179,8 @@ static PyObject* decide(PyObject*, PyObject* arguments) {
     const int count = static_cast<int>(rows);
     fuse_block(&count, arrays.floats(2), arrays.floats(0), arrays.floats(1), arrays.floats(3), arrays.floats(4), height,
                width, &settings, &state, &result);
-    return Py_BuildValue("(dddd)fffy#", result.box[0], result.box[1], result.box[2], result.box[3], result.score,
-                         result.coarse_score, result.fine_score, reinterpret_cast<const char*>(result.rivals),
+    return Py_BuildValue("(dddd)ffffy#", result.box[0], result.box[1], result.box[2], result.box[3], result.score,
+                         result.coarse_score, result.fine_score, result.rival_score, reinterpret_cast<const char*>(result.rivals),
                          static_cast<Py_ssize_t>(result.rival_count * sizeof(Box)));
 }
 
@@ -192,7 +192,7 @@ static PyMethodDef methods[] = {
     {"decide", decide, METH_VARARGS,
      "decide(crop_boxes, boxes, coarse_scores, fine_scores, fine_boxes, last, (scale, x, y), extent, (height, width), "
      "crop_size, series, fine_score_weight, fine_box_weight, window_influence, update_threshold, size_rate, min_side): "
-     "both stages' scores and boxes fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score, and its rivals' boxes (bytes of float32)."},
+     "both stages' scores and boxes fused: the new box (x1, y1, x2, y2), and the chosen proposal's score, coarse score and fine score, and its rivals' best score and boxes (bytes of float32)."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -204,6 +204,6 @@ static PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__choosing() {
     PyObject* module = PyModule_Create(&definition);
     // Raised with every change of what a function takes or gives, here and where Python loads this (compiled.py).
-    if (module && PyModule_AddIntConstant(module, "INTERFACE", 3) != 0) Py_CLEAR(module);
+    if (module && PyModule_AddIntConstant(module, "INTERFACE", 4) != 0) Py_CLEAR(module);
     return module;
 }

@@ -76,12 +76,20 @@ RIVALS = 8
 """Most rivals that are told of a frame."""
 
 
-def find_rivals(fused: Fused, least: float) -> Floats:
-    """Boxes ``[n, 4]`` of the first proposals, up to ``RIVALS``, elsewhere than the chosen one and with a score of
-    ``least`` or more.
-    """
+class Rivals(NamedTuple):
+    """Proposals elsewhere than the chosen one."""
+
+    score: float
+    """the best one's, 0 where there is none"""
+    boxes: Floats
+    """[n, 4] as detected, of those whose score reaches the update threshold: the first ones, up to ``RIVALS``"""
+
+
+def find_rivals(fused: Fused, least: float) -> Rivals:
+    """The rivals of the chosen proposal; ``least`` is the update threshold."""
     apart = overlap_with(fused.boxes, fused.boxes[fused.chosen], 0) < np.float32(APART)
-    return fused.boxes[apart & (fused.scores.astype(np.float64) >= least)][:RIVALS]
+    best = np.fmax.reduce(fused.scores[apart], initial=np.float32(0))
+    return Rivals(float(best), fused.boxes[apart & (fused.scores.astype(np.float64) >= least)][:RIVALS])
 
 
 Extent = tuple[float, float, float, float]

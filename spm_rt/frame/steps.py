@@ -16,14 +16,25 @@ from numpy.typing import NDArray
 from ..results import LOST, TRACKED, UNSURE, Candidate, TrackResult
 from ..settings import ModelSpec, TrackerSettings
 from .compiled import compiled
-from .fusion import AS_DETECTED, Extent, Fused, cosine_window, extent_of, find_rivals, fuse, next_box, with_extent
+from .fusion import (
+    AS_DETECTED,
+    Extent,
+    Fused,
+    Rivals,
+    cosine_window,
+    extent_of,
+    find_rivals,
+    fuse,
+    next_box,
+    with_extent,
+)
 from .geometry import Region, to_frame, xyxy_to_xywh
 from .proposals import select_proposals
 from .switches import SwitchWatch
 
-_choosing = compiled("_choosing", interface=3)
+_choosing = compiled("_choosing", interface=4)
 compiled_propose: Callable[..., tuple[bytearray, bytearray, bytearray]] | None = getattr(_choosing, "propose", None)
-compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float, bytes]] | None
+compiled_decide: Callable[..., tuple[tuple[float, float, float, float], float, float, float, float, bytes]] | None
 compiled_decide = getattr(_choosing, "decide", None)
 
 _selection = operator.attrgetter(*("near_iou", "score_floor", "nms_threshold", "num_near_candidates", "num_candidates"))
@@ -102,7 +113,7 @@ def decide(
     """
     last, region, frame_size, extent = view
     if compiled_decide is not None and fine is not None and settings.mode != "coarse" and not candidates:
-        corners, score, coarse_score, fine_score, rivals = compiled_decide(
+        corners, score, coarse_score, fine_score, rival_score, rivals = compiled_decide(
             *proposals,
             *(np.ascontiguousarray(array, np.float32) for array in fine),
             last,
@@ -114,7 +125,7 @@ def decide(
             *_fusion(settings),
         )
         box = np.array(corners)
-        others = np.frombuffer(rivals, np.float32).reshape(-1, 4)
+        others = Rivals(rival_score, np.frombuffer(rivals, np.float32).reshape(-1, 4))
         return box, make_result(box, (score, coarse_score, fine_score), others, extent, settings, watch)
     fused, fine_scores = _fuse(proposals, fine, region, spec, settings)
     best, score = fused.chosen, float(fused.scores[fused.chosen])
@@ -130,7 +141,7 @@ def decide(
 def make_result(
     box: NDArray[np.float64],
     scores: tuple[float, float, float],
-    rivals: Floats,
+    rivals: Rivals,
     extent: Extent,
     settings: TrackerSettings,
     watch: SwitchWatch | None,
@@ -141,7 +152,7 @@ def make_result(
     Args:
         box: ``[4]``, the new box.
         scores: fused, coarse and fine score of the chosen proposal.
-        rivals: ``[n, 4]``, as they were detected.
+        rivals: of the chosen proposal.
         extent: of the target.
         settings: of the tracker.
         watch: of the target; None: switches are not looked for.
@@ -149,10 +160,12 @@ def make_result(
     """
     switched, score = False, scores[0]
     if watch is not None and settings.rival_memory:
-        switched = watch.see(box, with_extent(rivals, extent) if len(rivals) else rivals, settings.rival_memory)
+        others = with_extent(rivals.boxes, extent) if len(rivals.boxes) else rivals.boxes
+        switched = watch.see(box, others, settings.rival_memory)
     found = score >= settings.found_threshold and not switched
     state = TRACKED if found else UNSURE if score >= settings.update_threshold else LOST
-    return TrackResult(xyxy_to_xywh(box), score, found, *scores[1:], candidates, state=state, switched=switched)
+    told = {"state": state, "switched": switched, "rival_score": rivals.score}
+    return TrackResult(xyxy_to_xywh(box), score, found, *scores[1:], candidates, **told)
 
 
 def measure(

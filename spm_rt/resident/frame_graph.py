@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..backends.protocol import Networks
 from ..errors import BackendError
-from ..frame.fusion import AS_DETECTED, Extent, extent_of
+from ..frame.fusion import AS_DETECTED, Extent, Rivals, extent_of
 from ..frame.geometry import search_region, to_crop
 from ..frame.steps import make_result
 from ..frame.switches import SwitchWatch
@@ -177,5 +177,5 @@ class FrameGraph:
 def track_result(record: Any, settings: TrackerSettings, extent: Extent, watch: SwitchWatch | None) -> TrackResult:
     """What a caller sees of one of :meth:`FrameGraph.end`'s records; the target's watch goes on by this frame."""
     scores = float(record["score"]), float(record["coarse_score"]), float(record["fine_score"])
-    rivals = record["rivals"][: record["rival_count"]]
+    rivals = Rivals(float(record["rival_score"]), record["rivals"][: record["rival_count"]])
     return make_result(record["box"], scores, rivals, extent, settings, watch)

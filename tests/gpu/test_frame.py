@@ -353,7 +353,7 @@ def fuse_both(
     result = fuse_on_device(library, counts, coarse, fine, record, state)
     np.testing.assert_array_equal(state["box"][0], box)
     np.testing.assert_array_equal(result["box"][0], box)
-    for name in ("score", "coarse_score", "fine_score"):
+    for name in ("score", "coarse_score", "fine_score", "rival_score"):
         np.testing.assert_array_equal(result[name][0], getattr(wanted, name))
     rivals = result["rivals"][0]
     np.testing.assert_array_equal(with_extent(rivals[: result["rival_count"][0]], view.extent), watch.rivals)

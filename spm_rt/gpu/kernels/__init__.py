@@ -49,7 +49,8 @@ SETTINGS = np.dtype(
 RESULT = np.dtype(
     [("box", "f8", 4)]
     + [(name, "f4") for name in ("score", "coarse_score", "fine_score")]
-    + [(name, "i4") for name in ("chosen", "rival_count", "unused")]
+    + [(name, "i4") for name in ("chosen", "rival_count")]
+    + [("rival_score", "f4")]
     + [("rivals", "f4", (RIVALS, 4))]
 )
 """What one frame gave (``spm::Result``): 184 bytes, all that comes back from the device in the resident mode."""

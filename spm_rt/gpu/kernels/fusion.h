@@ -53,14 +53,17 @@ SPM_FUNCTION int arg_max(const float* values, int count) {
     return best;
 }
 
-// fusion.find_rivals: into `rivals`; how many there are.
-SPM_FUNCTION int find_rivals(const Fused* fused, int count, int chosen, double least, Box* rivals) {
-    int found = 0;
-    for (int i = 0; i < count && found < RIVALS; ++i) {
-        const bool apart = overlap(fused->box[i], fused->box[chosen], 0.0f) < APART;
-        if (apart && (double)fused->score[i] >= least) rivals[found++] = fused->box[i];
+// fusion.find_rivals; of no proposal at all there are none.
+SPM_FUNCTION void find_rivals(const Fused* fused, int count, int chosen, double least, Result* result) {
+    result->rival_count = 0;
+    result->rival_score = 0.0f;
+    for (int i = 0; i < RIVALS; ++i) result->rivals[i] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int i = 0; chosen >= 0 && i < count; ++i) {
+        if (!(overlap(fused->box[i], fused->box[chosen], 0.0f) < APART)) continue;
+        const float score = fused->score[i];
+        if (score > result->rival_score) result->rival_score = score;
+        if ((double)score >= least && result->rival_count < RIVALS) result->rivals[result->rival_count++] = fused->box[i];
     }
-    return found;
 }
 
 SPM_FUNCTION double smaller(double a, double b) { return b < a ? b : a; }
@@ -116,10 +119,7 @@ SPM_BLOCK void fuse_block(const int* count, const float* coarse_scores, const fl
             result->coarse_score = chosen < 0 ? nothing : coarse_scores[chosen];
             result->fine_score = chosen < 0 || coarse_only ? nothing : fine_scores[chosen];
             result->chosen = chosen;
-            result->unused = 0;
-            for (int i = 0; i < RIVALS; ++i) result->rivals[i] = {0.0f, 0.0f, 0.0f, 0.0f};
-            result->rival_count =
-                chosen < 0 ? 0 : find_rivals(&fused, *count, chosen, settings->update_threshold, result->rivals);
+            find_rivals(&fused, *count, chosen, settings->update_threshold, result);
         }
     }
 }

@@ -93,7 +93,8 @@ constexpr int RIVALS = 8;  // fusion.RIVALS
 struct Result {
     double box[4];
     float score, coarse_score, fine_score;
-    int chosen, rival_count, unused;
+    int chosen, rival_count;
+    float rival_score;
     Box rivals[RIVALS];
 };
 static_assert(sizeof(Result) == 184, "spm_rt/gpu/kernels/__init__.py: RESULT");

@@ -69,7 +69,7 @@ class Recovery:
         self._rival = best_rival(self._looker.look(picture, places, template, settings, candidates=True), box)
         self._first, self._template = self._looker.view(picture, box), template
         self._second = SecondTemplate(self._looker, self.settings.second_every, self.settings.rollback)
-        self._number = 0
+        self._number, self._has_twin = 0, False
         self.moved(box)
 
     def moved(self, box: Box) -> None:
@@ -99,6 +99,8 @@ class Recovery:
             state = self._standing.see(result)
             if state == TRACKED and agree(result, self.settings.sure):
                 self._keep(on_host(frame), box)
+                # Side by side with the target: its score will not tell the two apart elsewhere either.
+                self._has_twin |= result.rival_score > result.score - self.settings.margin
             if state == LOST:
                 self._second.roll_back(self._number)
                 self._agreed, self._round, self._pending, self._lead = 0, 0, [], None
@@ -128,7 +130,7 @@ class Recovery:
             self._agreed = 0
             if self._leads_back(frame, box, settings):
                 return result
-        if not self.settings.search:
+        if not self.settings.search or self._has_twin:
             return None
         template = self._next_template()
         places = self._next_places((frame.shape[0], frame.shape[1]))

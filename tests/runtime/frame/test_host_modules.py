@@ -334,7 +334,7 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
     proposals, fine, (last, *_) = both_stages(9, 1)
     arrays: list[NDArray[Any]] = [*proposals, *fine, last]
     rest = ((1.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0), (480, 640), 271, False, 0.7, 1.4, 0.4, 0.1, 0.5, 10.0)
-    assert len(compiled_decide(*arrays, *rest)) == 5
+    assert len(compiled_decide(*arrays, *rest)) == 6
     for place in range(6):
         for other in (arrays[place].astype(np.int32), arrays[place][:-1], np.repeat(arrays[place], 2, axis=0)):
             with pytest.raises(ValueError, match="must be float"):
@@ -346,7 +346,7 @@ def test_fine_values_of_other_kinds_are_refused() -> None:
         compiled_decide(*(array[::2] for array in arrays[:5]), last, *rest)
 
 
-@pytest.mark.parametrize(("name", "interface"), [("_choosing", 3), ("_sampling", 1)])
+@pytest.mark.parametrize(("name", "interface"), [("_choosing", 4), ("_sampling", 1)])
 def test_a_module_that_was_compiled_from_other_sources_is_told_how_to_rebuild(name: str, interface: int) -> None:
     assert compiled(name, interface) is not None
     with pytest.raises(SpmError, match=rf"{name}\S* was compiled from other sources .*: rebuild: pip install -e \."):

@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_rt import FrameError, RecoverySettings, SettingsError, Tracker, TrackerSettings, TrackResult
+from spm_rt.frame import steps
 from spm_rt.frame.geometry import search_region
+from spm_rt.trackers import single
 from spm_rt.trackers.recovery import recovery as module
 from spm_rt.trackers.recovery.memory import SecondTemplate
 from spm_rt.trackers.recovery.standing import Standing
@@ -70,6 +72,24 @@ def test_what_does_not_lead_back_is_not_believed(monkeypatch: pytest.MonkeyPatch
     assert set(states(found, [HERE, *[THERE] * 12])) == {"t", "l"}
     assert abs(center(found) - 70) < 30
     assert "f" in states(tracker(patience=1, confirm=1, backward=False), [HERE, *[THERE] * 12])
+
+
+@pytest.mark.parametrize(("distance", "again"), [(0.3, True), (0.1, False)])
+def test_where_a_rival_scored_as_much_as_the_target_no_place_elsewhere_is_believed(
+    distance: float, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tracker(patience=1, confirm=1, margin=0.2)
+    found.init(HERE, BOX)
+
+    def beside_a_rival(*given: Any) -> Any:
+        box, result = steps.decide(*given)
+        return box, dataclasses.replace(result, rival_score=result.score - distance)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(single, "decide", beside_a_rival)
+        found.update(HERE)
+    assert ("f" in "".join(found.update(THERE).state[0] for _ in range(12))) is again
+    assert "f" in states(found, [HERE, *[THERE] * 12])  # a new target
 
 
 def test_a_target_that_comes_back_where_it_was_is_found_by_the_tracker_itself() -> None:
