@@ -19,8 +19,12 @@ run() {  # runs a command, and keeps what it prints as OUT/FILE
 
 run float32_export.txt spm-export --out "$bundle"
 run accuracy_modes.txt spm-bench accuracy "$clips" --bundle "$bundle" --backend onnxruntime --modes
-run lost.txt spm-bench lost "${@:3}" --held-out 12 --bundle "$bundle" --backend onnxruntime --threads 1
+held=(spm-bench lost "${@:3}" --held-out 12 --threads 1)
+run lost.txt "${held[@]}" --bundle "$bundle" --backend onnxruntime
+run lost_bfloat16.txt "${held[@]}" --bundle "$bundle" --backend openvino:bfloat16
+run recover.txt "${held[@]}" --recover --bundle "$bundle" --backend onnxruntime
 run int8_export.txt spm-export --precision int8 --calibration "$3" --out "$int8"
+run lost_int8.txt "${held[@]}" --bundle "$int8" --backend openvino
 run accuracy.txt spm-bench accuracy "$clips" --bundle "$bundle" \
     --backend openvino openvino:bfloat16 "openvino@$int8" "onnxruntime@$int8"
 # Not as close as float32 is, and not always on a quiet machine: their verdicts are in the files.
