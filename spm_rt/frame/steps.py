@@ -164,8 +164,8 @@ def make_result(
         switched = watch.see(box, others, settings.rival_memory)
     found = score >= settings.found_threshold and not switched
     state = TRACKED if found else UNSURE if score >= settings.update_threshold else LOST
-    told = {"state": state, "switched": switched, "rival_score": rivals.score}
-    return TrackResult(xyxy_to_xywh(box), score, found, *scores[1:], candidates, **told)
+    given = xyxy_to_xywh(box), score, found, *scores[1:], candidates
+    return TrackResult(*given, state=state, switched=switched, rival_score=rivals.score)
 
 
 def measure(
