@@ -196,10 +196,10 @@ class RecoverySettings:
         scales: sizes that are looked for, times the last sure one.
         motion_frames: frames for which the last sure motion is thought to go on: the places along it come first.
         look_alikes: places in the first frame, the nearest ones, at which things like the target are looked for;
-            a lost target has to score more than the best of them. 0 for none; each costs part of a frame's time in
-            ``init``.
-        margin: by how much a place has to score more than the tracker's own box; and the target, while it is tracked,
-            more than its rivals, for a place elsewhere to be believed later.
+            0 for none; each costs part of a frame's time in ``init``.
+        rival_margin: by how much a lost target has to score more than the best of them, and than the best rival beside
+            it while it was surely tracked.
+        margin: by how much a place has to score more than the tracker's own box.
         confirm: frames one after another in which both stages have to agree before the box moves.
         backward: believe in a place only if its template finds the target in the first frame.
         backward_overlap: with the box given there, from which on it is the target's.
@@ -217,6 +217,7 @@ class RecoverySettings:
     scales: tuple[float, ...] = (1.0,)
     motion_frames: int = 5
     look_alikes: int = 64
+    rival_margin: float = 0.1
     margin: float = 0.2
     confirm: int = 3
     backward: bool = True
@@ -233,7 +234,7 @@ class RecoverySettings:
             ("crops", 2, 64),
         ):
             set_whole(self, name, least, most)
-        for name in ("sure", "margin", "backward_overlap", "backward_score"):
+        for name in ("sure", "rival_margin", "margin", "backward_overlap", "backward_score"):
             set_share(self, name)
         set_numbers(self, "scales", None, "a list of up to 64 positive numbers", positive=True)
         step = as_number(self.step)

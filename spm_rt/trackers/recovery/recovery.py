@@ -69,7 +69,7 @@ class Recovery:
         self._rival = best_rival(self._looker.look(picture, places, template, settings, candidates=True), box)
         self._first, self._template = self._looker.view(picture, box), template
         self._second = SecondTemplate(self._looker, self.settings.second_every, self.settings.rollback)
-        self._number, self._has_twin = 0, False
+        self._number = 0
         self.moved(box)
 
     def moved(self, box: Box) -> None:
@@ -99,8 +99,7 @@ class Recovery:
             state = self._standing.see(result)
             if state == TRACKED and agree(result, self.settings.sure):
                 self._keep(on_host(frame), box)
-                # Side by side with the target: its score will not tell the two apart elsewhere either.
-                self._has_twin |= result.rival_score > result.score - self.settings.margin
+                self._rival = max(self._rival, result.rival_score)
             if state == LOST:
                 self._second.roll_back(self._number)
                 self._agreed, self._round, self._pending, self._lead = 0, 0, [], None
@@ -124,20 +123,21 @@ class Recovery:
         self, frame: Frame, box: Box, result: TrackResult, settings: TrackerSettings
     ) -> TrackResult | None:
         """What is the target in a frame of a lost one, if something was confirmed in this frame."""
-        sure = agree(result, self.settings.sure) and result.score >= self._rival
+        enough = self._rival + self.settings.rival_margin
+        sure = agree(result, self.settings.sure) and result.score >= enough
         self._agreed = self._agreed + 1 if sure else 0
         if self._agreed >= self.settings.confirm:
             self._agreed = 0
             if self._leads_back(frame, box, settings):
                 return result
-        if not self.settings.search or self._has_twin:
+        if not self.settings.search:
             return None
         template = self._next_template()
         places = self._next_places((frame.shape[0], frame.shape[1]))
         followed = [self._lead.box] if self._lead else []
         seen = self._looker.look(frame, [*followed, *places], template, settings)
         best = max(seen, key=lambda each: each.score)
-        least = max(self._rival, result.score + self.settings.margin)
+        least = max(enough, result.score + self.settings.margin)
         if not agree(best, self.settings.sure) or best.score < least:
             self._lead = None
             return None

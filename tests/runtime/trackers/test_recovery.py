@@ -74,11 +74,11 @@ def test_what_does_not_lead_back_is_not_believed(monkeypatch: pytest.MonkeyPatch
     assert "f" in states(tracker(patience=1, confirm=1, backward=False), [HERE, *[THERE] * 12])
 
 
-@pytest.mark.parametrize(("distance", "again"), [(0.3, True), (0.1, False)])
-def test_where_a_rival_scored_as_much_as_the_target_no_place_elsewhere_is_believed(
+@pytest.mark.parametrize(("distance", "again"), [(0.4, True), (0.1, False)])
+def test_a_lost_target_has_to_score_more_than_what_was_beside_it(
     distance: float, again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = tracker(patience=1, confirm=1, margin=0.2)
+    found = tracker(patience=1, confirm=1, rival_margin=0.2)
     found.init(HERE, BOX)
 
     def beside_a_rival(*given: Any) -> Any:
