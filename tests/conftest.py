@@ -100,11 +100,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 
 
 @pytest.fixture(scope="session")
-def synthetic_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def synthetic_checkpoint(made_once: MadeOnce) -> tuple[Path, Path]:
     """cm_stage.pt and fm_stage.pt with synthetic weights (tests/support/synthetic.py)."""
     from .support.synthetic import write_checkpoint
 
-    return write_checkpoint(tmp_path_factory.mktemp("synthetic_checkpoint"))
+    folder = made_once("synthetic_checkpoint", write_checkpoint)
+    return folder / "cm_stage.pt", folder / "fm_stage.pt"
 
 
 @pytest.fixture(scope="session")
