@@ -1,8 +1,9 @@
 """What int8 is made from: activations along real tracks, and what rounding each layer does to scores and boxes.
 
 The reference tracks through clips (:mod:`~spm_export.calibration.following`). From samples of every layer's input come
-grids, and factors that balance its channels (:mod:`~spm_export.calibration.balancing`). Some frames are kept whole, and
-on those the model is run again with one layer after the other rounded as int8 would round it
+grids, and factors that balance its channels (:mod:`~spm_export.calibration.balancing`); from how its inputs go together
+come weights that make up for each other's rounding (:mod:`~spm_export.calibration.compensation`). Some frames are kept
+whole, and on those the model is run again with one layer after the other rounded as int8 would round it
 (:mod:`~spm_export.calibration.rounding`). A layer that moves the boxes too far stays float32.
 """
 
@@ -18,12 +19,13 @@ from spm_rt.errors import ExportError
 from spm_rt.frame.geometry import iou
 from spm_rt.settings import TrackerSettings
 
-from ..graphs.int8 import Floats, Quantization
-from ..graphs.quantizable import quantizable
+from ..graphs.int8 import Floats, Quantization, least_scales
+from ..graphs.quantizable import Quantizable, quantizable
 from ..model.backend import ReferenceContext
 from ..model.network import SPMTracker
 from .balancing import make_plan
-from .following import Clip, Kept, Samples, follow
+from .compensation import compensated
+from .following import Clip, Kept, Seen, follow
 from .following import calibration_clips as calibration_clips
 from .rounding import quantized, quantized_modules, quantized_part
 
@@ -75,20 +77,19 @@ def calibrate(
     Raises:
         ExportError: no clip has a second frame.
     """
-    samples: Samples = {}
+    seen = Seen({}, {})
     kept: list[Kept] = []
     count = 0
     for clip in clips:
-        found, frames_used = follow(model, settings, clip, samples)
+        found, frames_used = follow(model, settings, clip, seen)
         kept += found
         count += frames_used
         step()
     if not kept:
         raise ExportError("calibration: none of the clips has a second frame")
     kept = kept[:: max(1, len(kept) // MOST_KEPT)][:MOST_KEPT]
-    weights = {name: quantized_part(name, m.weight.data).numpy() for name, m in quantized_modules(model).items()}
     known = quantizable(model.spec)
-    plan = make_plan(samples, weights, known)
+    plan = _plan(model, seen, known)
     exact = [_outputs(*frame) for frame in kept]
     drifts = []
     for layer in known.all_layers:
@@ -98,6 +99,19 @@ def calibrate(
         step()
     chosen = frozenset(drift.layer for drift in drifts if drift.chosen)
     return Calibration(dataclasses.replace(plan, layers=chosen), drifts, [name for name, _, _ in clips], count)
+
+
+def _plan(model: SPMTracker, seen: Seen, known: Quantizable) -> Quantization:
+    """Grids, factors, and the weights that are rounded with an eye on what they meet."""
+    modules = quantized_modules(model)
+    weights = {name: quantized_part(name, module.weight.data).numpy() for name, module in modules.items()}
+    plan, rounded = make_plan(seen.samples, weights, known), {}
+    for name, moments in seen.moments.items():
+        grid, bias = plan.grids[f"{name}.input"], modules[name].bias
+        assert bias is not None
+        least = least_scales(bias.data.numpy(), grid)
+        rounded[name] = compensated(weights[name], moments, grid.scale, known.weight_limit, least)
+    return dataclasses.replace(plan, rounded=rounded)
 
 
 def calibration_steps(model: SPMTracker, clips: int) -> int:

@@ -23,6 +23,7 @@ from ..graphs.int8 import Floats
 from ..graphs.quantizable import quantizable
 from ..model.backend import ReferenceBackend, ReferenceContext
 from ..model.network import SPMTracker
+from .compensation import Moments
 from .rounding import quantized_modules, quantized_part
 
 Clip = tuple[str, Callable[[], Iterable[NDArray[np.uint8]]], Box]
@@ -47,7 +48,16 @@ class Sample(NamedTuple):
 
 
 Samples = dict[str, list[Sample]]
-"""By ``NAME.input`` and ``NAME.output`` of a layer."""
+
+
+class Seen(NamedTuple):
+    """What was seen of all layers."""
+
+    samples: Samples
+    """by ``NAME.input`` and ``NAME.output`` of a layer"""
+    moments: dict[str, Moments]
+    """of the layers whose weights make up for each other's rounding"""
+
 
 Kept = tuple[ReferenceContext, Floats]
 """One frame as the two stages met it, and its proposals; the template's side is never rounded, since it runs in
@@ -87,12 +97,12 @@ def calibration_clips(folder: str | os.PathLike[str]) -> list[Clip]:
     return [(one.name, one.frames, one.first_box) for one in picked]
 
 
-def follow(model: SPMTracker, settings: TrackerSettings, clip: Clip, samples: Samples) -> tuple[list[Kept], int]:
-    """Track through a clip's first frames: samples of every layer are added, and some frames' inputs returned."""
+def follow(model: SPMTracker, settings: TrackerSettings, clip: Clip, seen: Seen) -> tuple[list[Kept], int]:
+    """Track through a clip's first frames: what every layer sees is added, and some frames' inputs returned."""
     name, frames, box = clip
     backend, index = _RecordingBackend(model), 0
     tracker = Tracker(backend, model.spec, dataclasses.replace(settings, mode="series-parallel"))
-    with sampled(model, samples, np.random.default_rng(len(name))):
+    with sampled(model, seen, np.random.default_rng(len(name))):
         for index, frame in enumerate(itertools.islice(frames(), FRAMES_PER_CLIP + 1)):
             if index == 0:
                 tracker.init(frame, box)
@@ -103,13 +113,13 @@ def follow(model: SPMTracker, settings: TrackerSettings, clip: Clip, samples: Sa
 
 
 @contextmanager
-def sampled(model: SPMTracker, samples: Samples, rng: np.random.Generator) -> Iterator[None]:
-    """While this lasts, every layer adds what its inputs and outputs are at random places to ``samples``."""
+def sampled(model: SPMTracker, seen: Seen, rng: np.random.Generator) -> Iterator[None]:
+    """While this lasts, every layer adds what its inputs and outputs are at random places to ``seen``."""
 
     def take(name: str, values: Tensor) -> None:
         rows = values.detach().movedim(1, -1).flatten(0, -2).numpy()
         places = rng.integers(len(rows), size=max(1, SAMPLES_PER_FRAME // rows.shape[1]))
-        samples.setdefault(name, []).append(Sample(rows[places], rows.min(axis=0), rows.max(axis=0)))
+        seen.samples.setdefault(name, []).append(Sample(rows[places], rows.min(axis=0), rows.max(axis=0)))
 
     def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         part = quantized_part(name, inputs[0])
@@ -120,6 +130,10 @@ def sampled(model: SPMTracker, samples: Samples, rng: np.random.Generator) -> It
             output = output.clamp(0, known.limit if name in known.search else None)
         take(f"{name}.input", part)
         take(f"{name}.output", output)
+        if name in known.compensated:
+            assert isinstance(module, nn.Conv2d)
+            found = Moments.of(module, part.detach(), rng)
+            seen.moments[name] = seen.moments[name] + found if name in seen.moments else found
 
     known = quantizable(model.spec)
     with ExitStack() as stack:

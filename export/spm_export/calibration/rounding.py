@@ -44,13 +44,16 @@ def quantized(model: SPMTracker, plan: Quantization) -> Iterator[None]:
                 continue
             stack.callback(module.register_forward_pre_hook(functools.partial(change, name)).remove)
             stack.callback(setattr, module.weight, "data", module.weight.data)
-            weight = module.weight.data.clone()
+            weight, found = module.weight.data.clone(), plan.rounded.get(name)
             part = quantized_part(name, weight)
-            part.copy_(
-                torch.from_numpy(
-                    rounded_weight(np.ascontiguousarray(part.numpy()), plan.factors.get(name), plan.model.weight_limit)
-                )
-            )
+            if found is None:
+                own = np.ascontiguousarray(part.numpy())
+                part.copy_(torch.from_numpy(rounded_weight(own, plan.factors.get(name), plan.model.weight_limit)))
+            else:
+                assert module.bias is not None
+                part.copy_(torch.from_numpy(found.values))
+                stack.callback(setattr, module.bias, "data", module.bias.data)
+                module.bias.data = module.bias.data + torch.from_numpy(found.shift)
             module.weight.data = weight
         yield
 
@@ -67,6 +70,4 @@ def rounded_input(plan: Quantization, name: str, values: Floats) -> Floats:
 def rounded_weight(weight: Floats, factors: Floats | None, limit: int = WEIGHT_LIMIT) -> Floats:
     """What is left of a layer's weight ``[O, C, ...]``."""
     spread = np.float32(1) if factors is None else by_input_channel(factors, weight.shape)
-    codes, scales = quantize_weight(weight * spread, limit)
-    rounded = codes * scales.reshape(-1, *[1] * (codes.ndim - 1)) / spread
-    return np.asarray(rounded, np.float32)
+    return np.asarray(quantize_weight(weight * spread, limit).values / spread, np.float32)

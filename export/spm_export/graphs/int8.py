@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -42,7 +42,22 @@ EQUALIZED = "_equalized"
 DIVISORS = ".input_scale"
 """Behind the name of a layer: what its input is multiplied by where nothing before could be divided."""
 
+WEIGHT_SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)
+"""Of the largest weight of an output, that its highest code may stand for."""
+
 Floats = NDArray[np.float32]
+
+
+class RoundedWeight(NamedTuple):
+    """A weight as it is in a graph: codes ``[O, ...]``, their steps ``[O]``, and what is added to the bias for them."""
+
+    codes: NDArray[np.int8]
+    scales: Floats
+    shift: Floats
+
+    @property
+    def values(self) -> Floats:
+        return np.asarray(self.codes * self.scales.reshape(-1, *[1] * (self.codes.ndim - 1)), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +91,9 @@ class Grid:
 
 
 def best_grid(values: Floats, levels: int = INPUT_LEVELS, importance: Floats | None = None) -> Grid:
-    """The grid with the least squared error on samples; zero is always on it, exactly.
+    """The grid up to the code ``levels`` with the least squared error on samples ``[n]`` or ``[n, C]``.
 
-    Args:
-        values: ``[n]``, or ``[n, C]`` of so many channels.
-        levels: the highest code.
-        importance: ``[C]``, what an error of each channel counts; all count alike without.
+    Zero is always on it, exactly. ``importance`` ``[C]`` is what an error of each channel counts.
     """
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     if high == low:
@@ -102,32 +114,28 @@ def squared_error(found: Floats, values: Floats, importance: Floats | None = Non
     return float(errors.mean() if importance is None else errors.mean(axis=0) @ importance)
 
 
-def quantize_weight(
-    weight: Floats, limit: int = WEIGHT_LIMIT, least: Floats | float = 0
-) -> tuple[NDArray[np.int8], Floats]:
-    """int8 weights and their scales ``[O]`` for ``[O, ...]``; per channel the scale with the least squared error.
+def quantize_weight(weight: Floats, limit: int = WEIGHT_LIMIT, least: Floats | float = 0) -> RoundedWeight:
+    """Each weight of ``[O, ...]`` rounded by itself; per output the scale with the least squared error.
 
-    Args:
-        weight: of a layer.
-        limit: the highest code; the lowest is the same below 0.
-        least: the least scale that there may be, ``[O]`` or one for all.
+    Codes end at ``limit`` on both sides; no scale is less than ``least``, which is ``[O]`` or one for all.
     """
     flat = weight.reshape(len(weight), -1)
     largest = np.abs(flat).max(axis=1)
     largest[largest == 0] = 1
     scales, errors = largest / limit, np.full(len(flat), np.inf)
-    for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7):
+    for share in WEIGHT_SHARES:
         scale = (share * largest / limit)[:, None]
-        error = np.square(_codes(flat, scale, limit) * scale - flat).sum(axis=1)
+        error = np.square(to_codes(flat, scale, limit) * scale - flat).sum(axis=1)
         better = error < errors
         errors[better], scales[better] = error[better], scale[better, 0]
     scales = np.maximum(scales, least).astype(np.float32)
-    codes = _codes(flat, scales[:, None], limit).astype(np.int8)
-    return codes.reshape(weight.shape), scales
+    codes = to_codes(flat, scales[:, None], limit).astype(np.int8)
+    return RoundedWeight(codes.reshape(weight.shape), scales, np.zeros_like(scales))
 
 
-def _codes(values: Floats, scale: Floats, limit: int) -> Floats:
-    return np.asarray(np.clip(np.rint(values / scale), -limit, limit), np.float32)
+def to_codes(values: NDArray[Any], scale: NDArray[Any], limit: int) -> NDArray[Any]:
+    """The nearest codes from ``-limit`` to ``limit``."""
+    return np.asarray(np.clip(np.rint(values / scale), -limit, limit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +149,14 @@ class Quantization:
             their weights are multiplied by them before those are (``model.balanced``). Such an input's grid, which
             the output before may share, is that of what was divided.
         model: what could be quantised.
+        rounded: weights that were rounded with an eye on their inputs; the others are when the graphs are written.
     """
 
     layers: frozenset[str]
     grids: Mapping[str, Grid]
     factors: Mapping[str, Floats] = dataclasses.field(default_factory=dict)
     model: Quantizable = ALEXNET
+    rounded: Mapping[str, RoundedWeight] = dataclasses.field(default_factory=dict)
 
     def exit(self, layer: str) -> Grid | None:
         """The grid of the output of a layer or sum: that of the next layer's input where int8 reads it next."""
@@ -159,7 +169,7 @@ class QuantizedBuilder(GraphBuilder):
 
     Args:
         outputs: layers whose outputs are rounded too.
-        integers: round biases as well, and let outputs use all codes, as ONNX Runtime's integer operators do.
+        integers: round biases as well, and let outputs use all codes, for ONNX Runtime's integer operators.
     """
 
     def __init__(
@@ -187,7 +197,7 @@ class QuantizedBuilder(GraphBuilder):
     ) -> ir.Value:
         known = name.removesuffix(TRIMMED)
         if known not in self._plan.layers:
-            return super().layer(kind, x, name, activation=activation, **attributes)
+            return super().layer(kind, self._kept(x), name, activation=activation, **attributes)
         entry, exit_ = self._plan.grids[f"{known}.input"], self._plan.exit(known)
         scale = self.weight(f"{name}.weight_scale")
         weight = self.op("DequantizeLinear", self.weight(f"{name}.weight_int8"), scale, axis=0)
@@ -222,6 +232,10 @@ class QuantizedBuilder(GraphBuilder):
         snapped = self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
         self._grid_of[snapped] = grid
         return snapped
+
+    def _kept(self, x: ir.Value) -> ir.Value:
+        """For a float32 layer: right behind a DequantizeLinear, ONNX Runtime rounds its weights, all with one scale."""
+        return self.op("Min", x, self.constant(self._grid_of[x].high)) if x in self._grid_of else x
 
     def _bias(self, name: str, entry: Grid) -> ir.Value:
         """The bias as int32 in steps of the product of both scales."""
@@ -268,13 +282,18 @@ def quantized_weights(weights: Arrays, plan: Quantization) -> Arrays:
             if weight is None:
                 continue
             bias = equalized.get(f"{name}.bias", weights.get(f"{name}.bias", np.zeros(1, np.float32)))
-            step = plan.grids[f"{layer}.input"].scale
-            # A channel of next to no weight would have steps in which its bias is no int32.
-            least = np.asarray(np.abs(bias) / (step * BIAS_LIMIT), np.float32)
-            codes, scales = quantize_weight(weight, plan.model.weight_limit, least)
+            least = least_scales(bias, plan.grids[f"{layer}.input"])
+            if found := plan.rounded.get(layer):
+                equalized[f"{name}.bias"] = bias + found.shift
+            codes, scales, _ = found or quantize_weight(weight, plan.model.weight_limit, least)
             added[f"{name}.weight_int8"], added[f"{name}.weight_scale"] = codes, scales
     named = {name if name.endswith(DIVISORS) else f"{name}{EQUALIZED}": array for name, array in equalized.items()}
     return {**weights, **added, **named}
+
+
+def least_scales(bias: Floats, entry: Grid) -> Floats:
+    """Of a layer's weights: a channel of next to no weight would have steps in which its bias is no int32."""
+    return np.asarray(np.abs(bias) / (entry.scale * BIAS_LIMIT), np.float32)
 
 
 def _equalized(weights: Arrays, plan: Quantization) -> Arrays:

@@ -36,6 +36,8 @@ class Quantizable:
         linear: layers of search without an activation.
         input_levels: the highest code of a layer's input; the lowest is 0.
         weight_limit: the highest code of a weight; the lowest is the same below 0.
+        compensated: layers whose weights make up for each other's rounding
+            (:mod:`spm_export.calibration.compensation`), convolutions with "same" padding and a bias.
     """
 
     search: tuple[str, ...]
@@ -46,6 +48,7 @@ class Quantizable:
     linear: frozenset[str] = frozenset()
     input_levels: int = INPUT_LEVELS
     weight_limit: int = WEIGHT_LIMIT
+    compensated: frozenset[str] = frozenset()
 
     @property
     def layers(self) -> dict[str, tuple[str, ...]]:
@@ -100,6 +103,7 @@ def _light() -> Quantizable:
         linear=frozenset(linear),
         input_levels=255,
         weight_limit=64,
+        compensated=frozenset(search),
     )
 
 
