@@ -145,7 +145,7 @@ def roi_launch(proposals: int, channels: int, data: str = "float32") -> Launch:
     Args:
         proposals: how many, of all targets.
         channels: of both maps together.
-        data: the maps' and the output's type, one of :data:`DATA_TYPES`.
+        data: the maps' and the output's type, one of ``DATA_TYPES``.
     """
     parts = -(-channels // ROI_BLOCK_CHANNELS)
     return Launch(f"spm_roi_{DATA_TYPES[data]}", (proposals, parts, 1), ROI_THREADS)
