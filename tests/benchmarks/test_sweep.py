@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import spm_bench
 from spm_bench.commands.sweep import all_combinations, all_groups
 from spm_bench.report.page import Page
 from spm_bench.report.plots import pareto_front, plot_pareto
@@ -73,10 +76,19 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert [name for name, _, _ in pareto_front(points)] == ["fast exact", "faster", "twin"]
 
 
-def test_plot(tmp_path: Path) -> None:
-    points = [("a", 1.0, 0.0), ("b", 2.0, 0.01)]
-    path = plot_pareto(tmp_path / "p.png", points, best=["a"], title="t", x="x", y="y", floor=1e-7)
+@pytest.mark.parametrize("floor", [1e-7, None])
+def test_plot(tmp_path: Path, floor: float | None) -> None:
+    points = [("a", 1.0, 3.0), ("b", 2.0, 12.0)]
+    path = plot_pareto(tmp_path / "p.png", points, best=["a"], title="t", x="x", y="y", floor=floor)
     assert path.read_bytes().startswith(PNG)
+
+
+def test_the_models_picture_is_drawn_from_recorded_figures(tmp_path: Path) -> None:
+    benchmarks = Path(spm_bench.__file__).parent.parent
+    figures = benchmarks / "results" / "2026-11-light" / "models.csv"
+    script = [sys.executable, str(benchmarks / "plot_models.py"), str(figures), str(tmp_path / "models.png")]
+    subprocess.run(script, check=True, timeout=120)
+    assert (tmp_path / "models.png").read_bytes().startswith(PNG)
 
 
 class Reader(HTMLParser):

@@ -76,12 +76,12 @@ def plot_pareto(
     title: str,
     x: str,
     y: str,
-    floor: float,
+    floor: float | None,
 ) -> Path:
     """What each choice costs and brings: numbered points, the best ones joined.
 
     Of ``points`` (name, x, y) more x and less y is better; those named in ``best`` (:func:`pareto_front`) are joined.
-    The logarithmic y axis ends at ``floor``; what is below is drawn at it.
+    The logarithmic y axis ends at ``floor``; what is below is drawn at it. Without, both axes end around the points.
     """
     axes = _axes(path, (9.0, 4.8))
     looks: dict[bool, dict[str, Any]] = {
@@ -90,15 +90,23 @@ def plot_pareto(
     }
     front = []
     for number, (name, across, up) in enumerate(points, 1):
-        at = (across, max(up, floor))
+        at = (across, up if floor is None else max(up, floor))
         (dot,) = axes.plot([at[0]], [at[1]], linestyle="", label=f"{number}  {name}", **looks[name in best])
         axes.annotate(str(number), at, textcoords="offset points", xytext=(7, 5), fontsize=9, color=dot.get_color())
         front += [at] if name in best else []
     line = {"color": "black", "linewidth": 1, "linestyle": ":", "zorder": 0, "drawstyle": "steps-pre"}
     axes.plot(*np.array(sorted(front)).reshape(-1, 2).T, **line, label="none is better in both")
     axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
-    axes.set_ylim(floor / 2, max(10 * floor, 3 * max(up for _, _, up in points)))
-    axes.set_xlim(0, 1.1 * max(across for _, across, _ in points))
+    _, right, highest = (max(values) for values in zip(*points, strict=True))
+    if floor is None:
+        axes.set_ylim(0.7 * min(up for _, _, up in points), 1.4 * highest)
+        low, high = axes.get_ylim()
+        ticks = [value for value in (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100) if low <= value <= high]
+        axes.set_yticks(ticks, labels=[str(value) for value in ticks])
+        axes.minorticks_off()
+    else:
+        axes.set_ylim(floor / 2, max(10 * floor, 3 * highest))
+        axes.set_xlim(0, 1.1 * right)
     axes.grid(True, alpha=0.3)
     return _save(axes, path, beside=True)
 
