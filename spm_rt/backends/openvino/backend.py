@@ -106,7 +106,8 @@ class OpenVinoBackend:
         version = openvino.__version__.split("-")[0]
         if self._device == "CPU":  # which uses no more threads than there are cores for, whatever was asked for
             count = self.search.get_property("INFERENCE_NUM_THREADS")
-        self.description = f"openvino {version}, {self._device}, {precision}, {count} threads"
+        graphs = "int8, the rest " if bundle.precision == "int8" else ""
+        self.description = f"openvino {version}, {self._device}, {graphs}{precision}, {count} threads"
 
     def context(self) -> OpenVinoContext:
         return OpenVinoContext(self)

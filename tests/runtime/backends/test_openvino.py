@@ -30,9 +30,11 @@ def backend(bundle: Bundle) -> Backend:
     return load_backend(bundle, "openvino")
 
 
-def test_it_says_what_it_is(backend: Backend) -> None:
+def test_it_says_what_it_is(backend: Backend, bundle: Bundle) -> None:
     assert backend.name == "openvino"
-    assert "float32" in backend.description
+    assert ", float32, " in backend.description
+    int8 = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "int8"})
+    assert ", int8, the rest float32, " in load_backend(int8, "openvino").description
 
 
 def test_it_says_how_many_threads_there_are_not_how_many_were_asked_for(bundle: Bundle) -> None:
