@@ -16,7 +16,7 @@ from spm_rt.bundle import Bundle
 from spm_rt.errors import ExportError
 from spm_rt.machine import let_threads_sleep
 from spm_rt.media.video import frames
-from spm_rt.models import MODELS
+from spm_rt.models import CROPS, MODELS
 from spm_rt.pipelines.triton import options as triton
 from spm_rt.precision import PRECISIONS, precision_argument
 from spm_rt.results import Box
@@ -165,8 +165,8 @@ def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         metavar="SIDE",
         help="side of the crops in pixels, if less than the checkpoint's: as many times faster as there are fewer "
-        "pixels, and blind to what is further away from the target's last place (light model: 223 or 191; AlexNet: "
-        "255, 239, 223 or 207)",
+        "pixels, and blind to what is further away from the target's last place (light model: 255, 223 or 191, and 223 "
+        "by default with the shipped weights; AlexNet: 255, 239, 223 or 207)",
     )
     parser.add_argument("--mode", choices=MODES, help="which stages decide (default: the configuration's)")
     parser.add_argument(
@@ -230,6 +230,8 @@ def run(options: argparse.Namespace) -> int:
         report["checkpoint"] = [str(path) for path in written]
         if not (options.quiet or options.json):
             print("wrote " + ", ".join(str(path) for path in written))
+    if shipped and not options.crop and options.model in CROPS:
+        model = with_crop(model, CROPS[options.model])
     if options.out:
         report.update(_export(model, settings, precision, options))
     if options.pack:

@@ -23,3 +23,6 @@ LIGHT = ModelSpec(
 """The light model: a sixth of the arithmetic, for CPUs."""
 MODELS = {"alexnet": ModelSpec(), "light": LIGHT}
 """The models by their short names."""
+CROPS = {"light": 223}
+"""Sides of the crops, in pixels, that shipped weights are exported for where these are not the model's own: chosen on
+held-out tracks of the training data (MODEL_CARD_LIGHT.md)."""

@@ -12,6 +12,7 @@ import cv2
 import pytest
 
 import spm_export.bundle as exporter
+import spm_export.cli as cli
 import spm_export.proof.verification as verification
 from spm_export.cli import DEMO_BOX, main
 from spm_export.model.checkpoint import checkpoint_digest, default_weights, expected_weights, load_model
@@ -142,6 +143,16 @@ def test_an_export_says_what_it_found(pictures: list[str], tmp_path: Path, capsy
     bundle = Bundle.open(tmp_path / "bundle")
     assert bundle.settings.mode == "series"
     assert bundle.manifest["checkpoint"]["source"] == "the weights shipped with spm_rt"
+
+
+@pytest.mark.parametrize(("options", "side"), [("", 271), ("--model light", 223), ("--model light --crop 255", 255)])
+def test_shipped_weights_are_exported_for_crops_of_their_own(
+    options: str, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[int] = []
+    monkeypatch.setattr(cli, "_export", lambda model, *_: exported.append(model.spec.crop_size) or {})
+    assert main([*options.split(), "--out", str(tmp_path / "bundle")]) == 0
+    assert exported == [side]
 
 
 def test_json_is_all_of_standard_output(
