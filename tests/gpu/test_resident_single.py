@@ -99,7 +99,9 @@ def test_a_capture_that_computes_something_else_is_done_without(
     tracker = resident.tracker()
     resident.made[-1].spoil = 0.01
     tracker.init(clip[0], clip_box)
-    with pytest.warns(RuntimeWarning, match="captured box, score, fine_score, rival_score differ from those of the usual run"):
+    with pytest.warns(
+        RuntimeWarning, match="captured box, score, fine_score, rival_score differ from those of the usual run"
+    ):
         found = [tracker.update(frame).box for frame in clip[1:4]]
     np.testing.assert_array_equal(found, wanted[:, :4])
 

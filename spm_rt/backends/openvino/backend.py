@@ -86,7 +86,8 @@ class OpenVinoBackend:
             raise BackendError(f"precision 'bfloat16': this {self._device} has no bfloat16 (AVX512_BF16 or AMX)")
         count = threads or usable_cores()
         if self._device == "CPU":
-            self._options["INFERENCE_NUM_THREADS"] = count
+            # Pinned threads are of the first cores, in every process: two processes with a thread each share one core.
+            self._options |= {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": False}
         # Matrix units want large products, not few; the Winograd form has not been tried on a CPU with AMX, though.
         on_matrix_units = self._hint == "bf16" and "amx_bf16" in instruction_sets()
         variant = form_for("OpenVINO in bfloat16 with AMX" if on_matrix_units else "OpenVINO")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,38 @@ def test_it_says_what_it_is(backend: Backend, bundle: Bundle) -> None:
 def test_it_says_how_many_threads_there_are_not_how_many_were_asked_for(bundle: Bundle) -> None:
     described = load_backend(bundle, "openvino", threads=1000).description
     assert int(described.split()[-2]) <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: threads cannot be bound to fewer")
+def test_no_thread_is_bound_to_a_core(bundle: Bundle, clip: Frames, clip_box: Box) -> None:
+    """Two processes with a thread each would share the first one (findings/openvino_shared_core.sh)."""
+    before = bound_threads()
+    tracker = Tracker.load(bundle, "openvino", threads=1)
+    tracker.init(clip[0], clip_box)
+    seen, ended = [], threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            seen.append(bound_threads() - before)
+            ended.wait(0.001)
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    tracker.update(clip[1])
+    ended.set()
+    watching.join()
+    assert len(seen) > 3
+    assert not set().union(*seen)
+
+
+def bound_threads() -> set[int]:
+    """Threads of this process that may run on fewer cores than the process."""
+    found = set()
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            if os.sched_getaffinity(thread) != os.sched_getaffinity(os.getpid()):
+                found.add(thread)
+    return found
 
 
 def has_bf16() -> bool:
