@@ -46,7 +46,7 @@ GoogleDocstring._consume_inline_attribute = lambda self: ("", self._consume_to_e
 OTHERS = "numpy|np|torch|onnx|ir|onnx_ir|cv2|argparse|pathlib|os|collections|typing|ctypes|mmap|json|nn|threading"
 OTHERS += "|flask|werkzeug|contextlib"
 ALIASES = "NDArray|Path|Any|Callable|Iterator|Iterable|Sequence|Mapping|Self|Several|Tensor|Floats|Boxes|Load|Item"
-ALIASES += "|Holder|Image"
+ALIASES += "|Holder|Image|Samples"
 nitpick_ignore_regex = [
     ("py:.*", rf"({OTHERS})(\..*)?"),
     ("py:.*", rf"(spm_rt\.[a-z_.]+\.)?({ALIASES}|Frame|Picture|Settings)"),

@@ -230,7 +230,7 @@ def run(options: argparse.Namespace) -> int:
         report["checkpoint"] = [str(path) for path in written]
         if not (options.quiet or options.json):
             print("wrote " + ", ".join(str(path) for path in written))
-    if shipped and not options.crop and options.model in CROPS:
+    if not options.crop and options.model in CROPS:
         model = with_crop(model, CROPS[options.model])
     if options.out:
         report.update(_export(model, settings, precision, options))

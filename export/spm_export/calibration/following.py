@@ -53,7 +53,7 @@ Samples = dict[str, list[Sample]]
 class Seen(NamedTuple):
     """What was seen of all layers."""
 
-    samples: dict[str, list[Sample]]
+    samples: Samples
     """by ``NAME.input`` and ``NAME.output`` of a layer"""
     moments: dict[str, Moments]
     """of the layers whose weights make up for each other's rounding"""
