@@ -124,6 +124,20 @@ def test_another_object_beside_is_compared_where_there_is_one(video: Path) -> No
         assert {a.instance.group == b.instance.group for a, b in twos} == same_clip
 
 
+def test_nothing_is_pasted_beside_itself(video: Path) -> None:
+    config = SamplingConfig(held_out_every=0, augment=dataclasses.replace(PLAIN, paste=1.0))
+    draw = PairSampler([PackedVideo(video)], config, SPEC, seed=7)  # every object is the only one of its category
+    seen: list[int] = []
+    patch = draw._patch
+    draw._patch = lambda index, rng: seen.append(index) or patch(index, rng)  # type: ignore[func-returns-value, method-assign]
+    for index in range(len(draw.entries)):
+        seen.clear()
+        for seed in range(12):
+            draw.make(index, np.random.default_rng(seed))
+        assert seen
+        assert index not in seen
+
+
 def test_a_sample_depends_on_seed_and_number_alone(draw: PairSampler, sampler: Callable[..., PairSampler]) -> None:
     second = sampler()
     second[3]

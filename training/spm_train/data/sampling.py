@@ -156,7 +156,7 @@ class PairSampler(Dataset[Sample]):
             search, kept = self._surround(search, picture, boxes_b[0], window, rng)
             others = [(other, is_same) for other, is_same in others if _share_inside(other, kept) > 0.6]
         if rng.random() < augment.paste:
-            search, pasted = self._paste(search, box, entry.category, rng)
+            search, pasted = self._paste(search, box, index, rng)
             others += pasted
         if rng.random() < augment.occlusion:
             patch = self._patch(int(rng.integers(len(self.entries))), rng)
@@ -261,11 +261,15 @@ class PairSampler(Dataset[Sample]):
         patch = picture[max(0, y1) : max(1, y2), max(0, x1) : max(1, x2)]
         return patch if patch.size else picture
 
-    def _paste(self, search: Image, target: Boxes, category: int, rng: np.random.Generator) -> tuple[Image, _Others]:
+    def _paste(self, search: Image, target: Boxes, index: int, rng: np.random.Generator) -> tuple[Image, _Others]:
         """Another object beside the target, half the time one of its own category, if there is room for it."""
-        anything = self.entries[int(rng.integers(len(self.entries)))].category
-        rivals = self._by_category[category if rng.random() < 0.5 else anything]
+        category, anything = self.entries[index].category, int(rng.integers(len(self.entries)))
+        rivals = self._by_category[category if rng.random() < 0.5 else self.entries[anything].category]
         other = rivals[int(rng.integers(len(rivals)))]
+        if other == index:  # a copy of the target, called wrong, would teach that what looks like the target is not it
+            other = anything
+        if other == index:
+            return search, []
         patch = self._patch(other, rng)
         size = float(np.sqrt((target[2] - target[0]) * (target[3] - target[1]))) * rng.uniform(0.6, 1.2)
         aspect = math.sqrt(patch.shape[1] / patch.shape[0])
