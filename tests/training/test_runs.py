@@ -204,6 +204,28 @@ def test_an_unreadable_picture_stops_the_run_with_its_name(stills: Path, tmp_pat
         make_trainer(stills, tmp_path).run(lambda _: None)
 
 
+def test_weights_are_validated_by_clip_and_data_set_and_nothing_is_written(
+    stills: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = sorted(tmp_path.rglob("*"))
+    data = ["--data", f"packed-stills:{stills}", "--data", f"packed-video:{video}", "--validate"]
+    options = [*data, *SMALL, "--validation-samples", "12"]
+    assert cli.main([*options, "--held-out-every", "2", "--json"]) == 0
+    whole, *parts = json.loads(capsys.readouterr().out)
+    assert (whole["part"], whole["samples"]) == ("all", 12)
+    assert sum(part["samples"] for part in parts) == 12
+    assert {part["part"].split(": ")[0] for part in parts} == {"stills", "made up"}
+    assert cli.main([*options, "--held-out-every", "2"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["samples", "coarse", "IoU", "IoU", "fine", "AUC", "correlation", "wrong", "passed"]
+    assert table[2].split()[:2] == ["all", "12"]
+    assert [len(rest) for rest in (table[3 : 3 + len(parts)], table[3 + len(parts) :])] == [len(parts), 3]
+    assert cli.main(options) == 1
+    assert "nothing is held out" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == there
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--help"])

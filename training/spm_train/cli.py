@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spm_rt.errors import SourceError
 from spm_rt.machine import let_threads_sleep
 from spm_rt.models import MODELS
 from spm_rt.precision import precision_argument
-from spm_rt.terminal import real_number, run_command, say, whole_number
+from spm_rt.terminal import format_table, real_number, run_command, say, whole_number
 
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
@@ -56,6 +56,7 @@ examples:
   spm-train --data packed-stills:stills --data packed-video:video --out run --steps 3000
   spm-train ... --out run --preset h200 --minutes 20 --batch 64    a recipe, changed by the options beside it
   spm-train ... --preset h200 --throughput        samples a second, of a minute: before you rent a GPU for hours
+  spm-train ... --preset graded --init run/best.safetensors --validate --validation-samples 1024    where it is weak
   spm-train ... --out run --resume                go on after a kill: same samples, same losses
   spm-train ... --out run2 --init run/last.safetensors --search-side 271 --steps 300 --rate 5e-5
   spm-export run/best.safetensors --out bundle    use what came out
@@ -101,7 +102,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.preset:
         parser.set_defaults(**PRESETS[options.preset])
         options = parser.parse_args(arguments)
-    if not options.out and not options.throughput:
+    if options.validate and options.throughput:
+        parser.error("argument --validate: not allowed with argument --throughput")
+    if not (options.out or options.throughput or options.validate):
         parser.error("the following arguments are required: --out")
     return options
 
@@ -116,13 +119,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
-    parser.add_argument("--out", metavar="FOLDER", help="where everything goes (not with --throughput)")
+    parser.add_argument("--out", metavar="FOLDER", help="where everything goes (not with --throughput, --validate)")
     recipe = "options of a recipe, see below; those given beside it win"
     parser.add_argument("--preset", choices=sorted(PRESETS), help=recipe)
     measured = "measure samples a second for so long (60 if no number is given): data, training step, both; no training"
     parser.add_argument(
         "--throughput", type=real_number(above=True), nargs="?", const=60.0, metavar="SECONDS", help=measured
     )
+    judged = (
+        "measure the weights of --init on held-out samples (--validation-samples), by clip and data set; no training"
+    )
+    parser.add_argument("--validate", action="store_true", help=judged)
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
     share = "a set that is not named gets the square root of its number of clips or pictures"
     parser.add_argument(
@@ -203,7 +210,7 @@ def _number(field: dataclasses.Field[Any]) -> Callable[[str], float]:
 
 def run(options: argparse.Namespace) -> int:
     # PyTorch takes seconds to import: not before --help and usage errors are dealt with.
-    from .run import measure, train
+    from .run import measure, train, validate_weights
 
     options.data = parse_data(options.data)
     options.suggested = isinstance(options.weights, dict)  # by a preset
@@ -211,6 +218,10 @@ def run(options: argparse.Namespace) -> int:
     if options.throughput:
         rates = measure(options)
         print(json.dumps(rates, indent=1) if options.json else "\n".join(f"{k}: {v}" for k, v in rates.items()))
+        return 0
+    if options.validate:
+        found = validate_weights(options)
+        print(json.dumps(found, indent=1) if options.json else as_table(found))
         return 0
     summary = train(options)
     if options.json:
@@ -223,6 +234,23 @@ def run(options: argparse.Namespace) -> int:
         text = "{steps} steps, {minutes:.1f} minutes; " + (held_out if "fine_auc" in summary else "") + "wrote {last}"
         print(text.format_map(summary))
     return 0
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Figures of all held-out samples and of each part, those with most wrong proposals first."""
+    whole, *parts = rows
+    parts.sort(key=lambda row: (-row["wrong"] * (row["wrong_passed"] or 0), -row["wrong"], row["part"]))
+    names = ("top_overlap", "fine_overlap", "fine_auc", "fine_correlation")
+    columns = ["", "samples", "coarse IoU", "IoU", "fine AUC", "correlation", "wrong", "passed"]
+    lines = []
+    for row in (whole, *parts):
+        shown = ["-" if row[name] is None else f"{row[name]:.3f}" for name in names]
+        passed = "-" if row["wrong_passed"] is None else f"{row['wrong_passed']:.1%}"
+        lines.append([row["part"], f"{row['samples']}", *shown, f"{row['wrong']}", passed])
+    return format_table(columns, lines) + (
+        "\n\nwrong: proposals beside the target (IoU under 0.1) that the coarse stage is sure of (score over 0.5);"
+        "\npassed: share of these whose fine score is over 0.5 too"
+    )
 
 
 def parse_data(values: Sequence[str]) -> list[tuple[str, list[Path]]]:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ from spm_rt.terminal import Progress, say, say_left_out
 from .config import AugmentConfig, LossConfig, ObjectiveConfig, SamplingConfig, TrainConfig
 from .data import READERS
 from .data.kept import KeptPictures
+from .data.loading import batches
 from .data.sampling import PairSampler
+from .objective.pairs import Batch
 from .throughput import measure_throughput
-from .trainer import Trainer
+from .trainer import Trainer, autocast
+from .validation import validate_parts
 
 FILES = ("state.pt", "last.safetensors", "best.safetensors", "log.jsonl", "pictures")
 """What a run writes into its folder."""
@@ -164,6 +167,45 @@ def say_shares(shares: Mapping[str, float], named: Mapping[str, float]) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Samples a second of a run as the options say; nothing is written."""
     return measure_throughput(make_trainer(options)[0], options.throughput)
+
+
+def validate_weights(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Figures of the weights that a run would start from, on held-out samples: all, then each part; nothing is written.
+
+    A part is a clip, or a data set of stills.
+
+    Raises:
+        SettingsError: nothing is held out.
+    """
+    trainer, _ = make_trainer(options)
+    held_out, config = trainer.held_out, trainer.config
+    if held_out is None:
+        raise SettingsError("--validate: nothing is held out (--held-out-every 0)")
+    size = min(16, config.validation_samples)
+    count = math.ceil(config.validation_samples / size)
+    progress = Progress("validating", count, quiet=options.quiet or options.json)
+
+    def part(instance: int) -> str:
+        about = held_out.entries[instance].instance
+        return f"{about.data_set}: {about.group}" if len(about.pictures) > 1 else about.data_set
+
+    def one_by_one() -> Iterator[Batch]:
+        for batch in batches(held_out, size, 0, count, trainer.workers, torch.device("cpu")):
+            yield batch
+            progress.step("")
+
+    try:
+        with autocast(trainer.device, config.bf16):
+            whole, parts = validate_parts(trainer.model, one_by_one(), trainer.device, part)
+    finally:
+        progress.close()
+    rows = [{"part": "all", **whole._asdict()}, *({"part": name, **found._asdict()} for name, found in parts.items())]
+    return [{name: _number_or_none(value) for name, value in row.items() if name != "score"} for row in rows]
+
+
+def _number_or_none(value: Any) -> Any:
+    """JSON has no NaN, which a correlation with values that are all alike is."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:

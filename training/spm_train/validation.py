@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,37 +34,72 @@ class Validation(NamedTuple):
     fine_correlation: float
     """of the fine stage's score and the IoU of its box with the truth, over the proposals"""
     wrong_passed: float | None
-    """of the wrong proposals (IoU under 0.1) with a coarse score over 0.5, the share with a fine score over 0.5 too;
-    None where there are none"""
+    """of the wrong proposals, the share with a fine score over 0.5; None where there are none"""
+    wrong: int
+    """proposals with a coarse score over 0.5 whose box has an IoU under 0.1 with the truth"""
     score: float
     """what ``best.safetensors`` is chosen by: fine_overlap"""
+    samples: int
+
+
+def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path) -> Validation:
+    """Run ``model`` on held-out batches; the first one is drawn as ``picture``."""
+    compared = _compare(model, held_out, device)
+    first = next(compared)
+    draw(*first, picture, model.spec.crop_size)
+    truth, _, seen = _collect(itertools.chain([first], compared))
+    return _summary(truth, seen)
+
+
+def validate_parts(
+    model: SPMTracker, held_out: Iterable[Batch], device: torch.device, part: Callable[[int], str]
+) -> tuple[Validation, dict[str, Validation]]:
+    """Run ``model`` on held-out batches; figures of all samples, and of each part of them.
+
+    Args:
+        model: whose weights are asked.
+        held_out: batches; each may be made when it is asked for.
+        device: of the model.
+        part: gives the name of the part that samples of an instance belong to.
+    """
+    truth, instances, seen = _collect(_compare(model, held_out, device))
+    names = np.array([part(instance) for instance in instances.tolist()])
+    parts = {}
+    for name in np.unique(names).tolist():
+        chosen = torch.from_numpy(np.flatnonzero(names == name)).to(truth.device)
+        parts[name] = _summary(truth[chosen], Prediction(*(value[chosen] for value in seen)))
+    return _summary(truth, seen), parts
 
 
 @torch.no_grad()
-def validate(model: SPMTracker, held_out: Sequence[Batch], device: torch.device, picture: Path) -> Validation:
-    """Run ``model`` on held-out batches; the first one is drawn as ``picture``."""
-    tops, fines, scores, labels = [], [], [], []
-    proposed: list[Tensor] = []
+def _compare(model: SPMTracker, held_out: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
+    """Batches on the device, and what the model says of them."""
     for number, cpu_batch in enumerate(held_out):
         batch = Batch(*(value.to(device) for value in cpu_batch))
-        result = predict(model, batch, torch.Generator(device).manual_seed(number))
-        tops.append(overlap(result.coarse_box, batch.box))
-        fines.append(overlap(result.box, batch.box))
-        scores.append(result.fine_scores.flatten())
-        labels.append(result.fine_labels.flatten())
-        proposed.append(result.proposed.flatten(0, 1))
-        if number == 0:
-            draw(batch, result, picture, model.spec.crop_size)
-    fine = float(torch.cat(fines).mean())
-    coarse_scores, coarse_overlaps, fine_scores, fine_overlaps = torch.cat(proposed).unbind(-1)
-    strong_wrong = fine_scores[(coarse_scores > 0.5) & (coarse_overlaps < 0.1)]
+        yield batch, predict(model, batch, torch.Generator(device).manual_seed(number))
+
+
+def _collect(compared: Iterable[tuple[Batch, Prediction]]) -> tuple[Tensor, Tensor, Prediction]:
+    """Boxes ``[N, 4]``, instances ``[N]`` and predictions of all samples."""
+    rows = [(batch.box, batch.instance, *prediction) for batch, prediction in compared]
+    truth, instances, *seen = map(torch.cat, zip(*rows, strict=True))
+    return truth, instances, Prediction(*seen)
+
+
+def _summary(truth: Tensor, seen: Prediction) -> Validation:
+    """Means over samples: their boxes ``[N, 4]``, and what was predicted."""
+    fine = float(overlap(seen.box, truth).mean())
+    coarse_scores, coarse_overlaps, fine_scores, fine_overlaps = seen.proposed.flatten(0, 1).unbind(-1)
+    wrong = fine_scores[(coarse_scores > 0.5) & (coarse_overlaps < 0.1)]
     return Validation(
-        float(torch.cat(tops).mean()),
+        float(overlap(seen.coarse_box, truth).mean()),
         fine,
-        roc_area(torch.cat(scores), torch.cat(labels)),
+        roc_area(seen.fine_scores.flatten(), seen.fine_labels.flatten()),
         float(torch.corrcoef(torch.stack([fine_scores, fine_overlaps]))[0, 1]),
-        float((strong_wrong > 0.5).float().mean()) if len(strong_wrong) else None,
+        float((wrong > 0.5).float().mean()) if len(wrong) else None,
+        len(wrong),
         fine,
+        len(truth),
     )
 
 
