@@ -102,9 +102,11 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.preset:
         parser.set_defaults(**PRESETS[options.preset])
         options = parser.parse_args(arguments)
-    if options.validate and options.throughput:
-        parser.error("argument --validate: not allowed with argument --throughput")
-    if not (options.out or options.throughput or options.validate):
+    measured = next((name for name in ("throughput", "validate") if getattr(options, name)), None)
+    for name in ("throughput", "validate", "resume", "out"):
+        if measured and name != measured and getattr(options, name):
+            parser.error(f"argument --{measured}: not allowed with argument --{name}")
+    if not (options.out or measured):
         parser.error("the following arguments are required: --out")
     return options
 
