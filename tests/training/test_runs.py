@@ -171,7 +171,7 @@ def test_refusals(
         "--validate --resume",
     ],
 )
-def test_numbers_without_sense_and_options_that_exclude_each_other_are_wrong_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_make_no_sense_are_wrong_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--data", "got10k:x", "--out", "x", *arguments.split()])
     assert stop.value.code == 2
