@@ -23,7 +23,8 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     rows = torch.tensor([proposed])
     prediction = Prediction(half, truth, torch.ones(1), scores, labels, rows)
     monkeypatch.setattr(validation, "predict", lambda *_: prediction)
-    found = validate(SPMTracker(), [batch, batch], torch.device("cpu"), tmp_path / "boxes.png")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = validate(SPMTracker(), [batch, batch], torch.device("cpu"), tmp_path / "boxes.png")
     assert found.top_overlap == pytest.approx(0.5)
     assert found.fine_overlap == found.score == pytest.approx(1.0)
     assert found.fine_auc == pytest.approx(0.5), "one of two pairs is in order"

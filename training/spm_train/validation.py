@@ -95,7 +95,8 @@ def _summary(truth: Tensor, seen: Prediction) -> Validation:
         float(overlap(seen.coarse_box, truth).mean()),
         fine,
         roc_area(seen.fine_scores.flatten(), seen.fine_labels.flatten()),
-        float(torch.corrcoef(torch.stack([fine_scores, fine_overlaps]))[0, 1]),
+        # Not in bfloat16, to which autocast would round its products: three digits.
+        float(torch.corrcoef(torch.stack([fine_scores, fine_overlaps]).double())[0, 1]),
         float((wrong > 0.5).float().mean()) if len(wrong) else None,
         len(wrong),
         fine,
