@@ -102,12 +102,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.preset:
         parser.set_defaults(**PRESETS[options.preset])
         options = parser.parse_args(arguments)
-    measured = next((name for name in ("throughput", "validate") if getattr(options, name)), None)
-    for name in ("throughput", "validate", "resume", "out"):
-        if measured and name != measured and getattr(options, name):
-            parser.error(f"argument --{measured}: not allowed with argument --{name}")
-    if not (options.out or measured):
-        parser.error("the following arguments are required: --out")
+    if options.out == "":
+        parser.error("argument --out: give a folder")
+    if options.resume and not options.out:
+        parser.error("argument --resume: goes on with the run of --out")
     return options
 
 
@@ -121,17 +119,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spm-rt {__version__}")
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH", help="a data set, see below")
-    parser.add_argument("--out", metavar="FOLDER", help="where everything goes (not with --throughput, --validate)")
-    recipe = "options of a recipe, see below; those given beside it win"
-    parser.add_argument("--preset", choices=sorted(PRESETS), help=recipe)
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("--out", metavar="FOLDER", help="where everything goes")
     measured = "measure samples a second for so long (60 if no number is given): data, training step, both; no training"
-    parser.add_argument(
+    one.add_argument(
         "--throughput", type=real_number(above=True), nargs="?", const=60.0, metavar="SECONDS", help=measured
     )
     judged = (
         "measure the weights of --init on held-out samples (--validation-samples), by clip and data set; no training"
     )
-    parser.add_argument("--validate", action="store_true", help=judged)
+    one.add_argument("--validate", action="store_true", help=judged)
+    recipe = "options of a recipe, see below; those given beside it win"
+    parser.add_argument("--preset", choices=sorted(PRESETS), help=recipe)
     parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt if it is there")
     share = "a set that is not named gets the square root of its number of clips or pictures"
     parser.add_argument(

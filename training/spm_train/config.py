@@ -6,6 +6,7 @@ The fields' defaults are those of the command line, and their meanings its help.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -160,6 +161,12 @@ class TrainConfig:
         graded = 0 <= low < high <= 1 or low == high == 0
         require(graded, f"graded_from is {low}, graded_to {high}; they must rise, from 0 to 1, or both be 0")
         require(self.save_every > 0 and self.validate_every > 0, "save_every and validate_every must be 1 or more")
+
+    @property
+    def validation_batches(self) -> tuple[int, int]:
+        """How many samples a batch of a validation has, and how many batches there are."""
+        size = min(16, self.validation_samples)
+        return size, math.ceil(self.validation_samples / size)
 
     def check_sides(self, spec: ModelSpec) -> None:
         """Refuse crops whose cells are not cells of the whole crop, or too small for what is read of them.

@@ -181,8 +181,7 @@ def validate_weights(options: argparse.Namespace) -> list[dict[str, Any]]:
     held_out, config = trainer.held_out, trainer.config
     if held_out is None:
         raise SettingsError("--validate: nothing is held out (--held-out-every 0)")
-    size = min(16, config.validation_samples)
-    count = math.ceil(config.validation_samples / size)
+    size, count = config.validation_batches
     progress = Progress("validating", count, quiet=options.quiet or options.json)
 
     def part(instance: int) -> str:

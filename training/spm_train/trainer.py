@@ -235,8 +235,7 @@ class Trainer:
         if self.held_out is None:
             return
         if not self._held_out_batches:  # the same ones in every run
-            size = min(16, self.config.validation_samples)
-            count = math.ceil(self.config.validation_samples / size)
+            size, count = self.config.validation_batches
             self._held_out_batches = list(batches(self.held_out, size, 0, count, 0, torch.device("cpu")))
         picture = self.folder / "pictures" / f"{self.step:06d}.jpg"
         with autocast(self.device, self.config.bf16):
